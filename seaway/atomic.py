@@ -1,0 +1,109 @@
+"""Files and folders that appear whole or not at all, whatever happens midway: kill -9, a full disk, two writers.
+
+Work goes into a hidden neighbour `.incoming-*`, is flushed to the disk, and takes its name by rename. What a killed
+writer left behind is removed by the next writer to the same place; a living writer's is kept by its flock.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+INCOMING = ".incoming-"
+
+
+@contextmanager
+def file(path: Path) -> Iterator[Path]:
+    """Yields a temporary path to write; on success it replaces `path` at once, on error it is gone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _incoming(path.parent) as holder:
+        part = holder / path.name
+        yield part
+        sync(part)
+        part.replace(path)
+        sync_entry(path.parent)
+
+
+@contextmanager
+def folder(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder to fill; on success it takes the place of `path`, on error `path` is as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _incoming(path.parent) as holder:
+        part = holder / path.name
+        part.mkdir()
+        yield part
+        sync(part)
+        if path.exists():
+            path.rename(holder / f"{path.name}.old")
+        part.rename(path)
+        sync_entry(path.parent)
+
+
+@contextmanager
+def new_folder(parent: Path) -> Iterator[Path]:
+    """Yields a hidden folder under `parent` for the caller to fill, `sync` and rename; gone on exit if still there."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with _incoming(parent) as holder:
+        part = holder / "new"
+        part.mkdir()
+        yield part
+
+
+def sync(path: Path) -> None:
+    """Flushes a file, or a folder and all that is in it, to the disk."""
+    if path.is_dir():
+        for child in path.iterdir():
+            sync(child)
+    sync_entry(path)
+
+
+def sync_entry(path: Path) -> None:
+    """Flushes one file or one folder's own entries to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the folder's advisory lock; it ends with the process at the latest."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _incoming(parent: Path) -> Iterator[Path]:
+    with locked(parent):  # so that nobody takes the new holder for an abandoned one before it is locked
+        _remove_abandoned(parent)
+        holder = Path(tempfile.mkdtemp(prefix=INCOMING, dir=parent))
+        descriptor = os.open(holder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield holder
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for left in parent.glob(f"{INCOMING}*"):
+        try:
+            descriptor = os.open(left, os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+        except OSError:
+            pass  # its writer lives
+        finally:
+            os.close(descriptor)
