@@ -43,7 +43,7 @@ def facts(pairs: Mapping[str, object]) -> Markup:
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> Markup:
-    """Cells: Markup as it is; numbers aligned right, ints with thousands, floats with four digits (NumPy's too); the rest as text."""
+    """Cells: Markup as it is; numbers aligned right, ints with thousands, floats with four digits; the rest as text."""
     cells = [[(_text(cell), _is_number(cell)) for cell in row] for row in rows]
     numeric = [bool(cells) and all(row[i][1] for row in cells) for i in range(len(headers))]
     return _render(_TABLE, headers=list(zip(headers, numeric, strict=True)), rows=cells, caption=caption)
