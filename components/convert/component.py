@@ -1,0 +1,17 @@
+"""The KFP spec of `convert`."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("convert"), packages_to_install=[], install_kfp_package=False)
+def convert(onnx: dsl.Input[dsl.Model], converter: str, saved_model: dsl.Output[dsl.Model]) -> None:
+    """Converts the ONNX model to a TensorFlow SavedModel."""
+    from pathlib import Path
+
+    from components.convert.convert import convert_artifact
+    from seaway.errors import exit_with_message
+
+    with exit_with_message("convert"):
+        convert_artifact(Path(onnx.path), Path(saved_model.path), converter)

@@ -1,0 +1,49 @@
+"""The KFP specs of `export`: of a trained checkpoint, and of any user's PyTorch model."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("export"), packages_to_install=[], install_kfp_package=False)
+def export(
+    checkpoint: dsl.Input[dsl.Model], dataset: dsl.Input[dsl.Dataset], name: str, onnx: dsl.Output[dsl.Model]
+) -> None:
+    """Exports the trained net to ONNX with golden examples and PyTorch's outputs for the whole test set."""
+    from pathlib import Path
+
+    from components.export.export import export_checkpoint
+    from seaway.errors import exit_with_message
+
+    with exit_with_message("export"):
+        export_checkpoint(Path(checkpoint.path), Path(dataset.path), Path(onnx.path), name=name)
+
+
+@dsl.component(base_image=image("export"), packages_to_install=[], install_kfp_package=False)
+def export_model(
+    model: str,
+    weights: str,
+    inputs: list[str],
+    labels: str,
+    activation: str,
+    golden: str,
+    name: str,
+    onnx: dsl.Output[dsl.Model],
+) -> None:
+    """Exports `python:module:function` to ONNX. `weights`, `labels` and `golden` are paths, "" for none."""
+    from pathlib import Path
+
+    from components.export.export import export_model as work
+    from seaway.errors import exit_with_message
+
+    with exit_with_message("export"):
+        work(
+            model,
+            Path(onnx.path),
+            weights=Path(weights) if weights else None,
+            inputs=inputs,
+            labels=Path(labels) if labels else None,
+            activation=activation,
+            golden=Path(golden) if golden else None,
+            name=name,
+        )

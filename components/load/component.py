@@ -1,0 +1,39 @@
+"""The KFP spec of `load`."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("load"), packages_to_install=[], install_kfp_package=False)
+def load(
+    url: str,
+    volume: str,
+    name: str,
+    version: int,
+    dataset: dsl.Input[dsl.Dataset],
+    onnx: dsl.Input[dsl.Model],
+    seconds: int,
+    users: int,
+    evidence: dsl.Output[dsl.Artifact],
+    report: dsl.Output[dsl.HTML],
+) -> None:
+    """Runs the test set and then Locust against the served version, on each protocol, checking every answer."""
+    from pathlib import Path
+
+    from components.load.load import load as work
+    from seaway.errors import exit_with_message
+
+    with exit_with_message("load"):
+        work(
+            url,
+            Path(volume),
+            name,
+            version,
+            evidence=Path(evidence.path),
+            report=Path(report.path),
+            dataset=Path(dataset.path),
+            onnx=Path(onnx.path),
+            seconds=seconds,
+            users=users,
+        )

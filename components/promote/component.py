@@ -1,0 +1,17 @@
+"""The KFP spec of `promote`."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("promote"), packages_to_install=[], install_kfp_package=False)
+def promote(volume: str, name: str, version: int, evidence: dsl.Input[dsl.Artifact]) -> None:
+    """Points `stable` at the version if its evidence says that every answer was right, or fails and moves nothing."""
+    from pathlib import Path
+
+    from components.promote.promote import promote as work
+    from seaway.errors import exit_with_message
+
+    with exit_with_message("promote"):
+        work(Path(volume), name, version, Path(evidence.path))

@@ -1,0 +1,23 @@
+"""The KFP spec of `publish`."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("publish"), packages_to_install=[], install_kfp_package=False)
+def publish(
+    onnx: dsl.Input[dsl.Model],
+    saved_model: dsl.Input[dsl.Model],
+    parity: dsl.Input[dsl.Artifact],
+    volume: str,
+    name: str,
+) -> int:
+    """Puts the validated model into the volume as the next version of `name`. Returns the version's number."""
+    from pathlib import Path
+
+    from components.publish.publish import publish as work
+    from seaway.errors import exit_with_message
+
+    with exit_with_message("publish"):
+        return work(Path(onnx.path), Path(saved_model.path), Path(parity.path), Path(volume), name)

@@ -1,0 +1,30 @@
+"""The KFP spec of `train`."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("train"), packages_to_install=[], install_kfp_package=False)
+def train(
+    dataset: dsl.Input[dsl.Dataset],
+    net: str,
+    epochs: int,
+    seed: int,
+    work: str,
+    checkpoint: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+    report: dsl.Output[dsl.HTML],
+) -> None:
+    """Trains a net. `work` is a folder that outlives the task: a restarted task resumes from the checkpoints in it."""
+    from pathlib import Path
+
+    from components.train.train import Settings
+    from components.train.train import train as work_on
+    from seaway.errors import exit_with_message
+
+    with exit_with_message("train"):
+        settings = Settings(net=net, epochs=epochs, seed=seed) if epochs else Settings(net=net, seed=seed)
+        card = work_on(Path(dataset.path), Path(checkpoint.path), settings, work=Path(work), report=Path(report.path))
+        for name, value in card.metrics.items():
+            metrics.log_metric(name, value)

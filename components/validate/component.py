@@ -1,0 +1,26 @@
+"""The KFP spec of `validate`."""
+
+from typing import Optional
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("validate"), packages_to_install=[], install_kfp_package=False)
+def validate(
+    onnx: dsl.Input[dsl.Model],
+    saved_model: dsl.Input[dsl.Model],
+    parity: dsl.Output[dsl.Artifact],
+    report: dsl.Output[dsl.HTML],
+    dataset: Optional[dsl.Input[dsl.Dataset]] = None,  # noqa: UP045  (KFP reads this spelling)
+) -> None:
+    """Proves ONNX Runtime and TensorFlow equal to PyTorch, or fails: nothing unvalidated reaches the volume."""
+    from pathlib import Path
+
+    from components.validate.validate import validate as work
+    from seaway.errors import exit_with_message
+
+    with exit_with_message("validate"):
+        pictures = Path(dataset.path) if dataset else None
+        work(Path(onnx.path), Path(saved_model.path), pictures, Path(parity.path), Path(report.path))

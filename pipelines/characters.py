@@ -1,0 +1,81 @@
+"""The whole way for handwritten characters: from a data source to a promoted version.
+
+    explore ─▶ train ─▶ export ─▶ convert ─▶ validate ─▶ publish ─▶ deploy ─▶ load ─▶ promote
+
+Tasks up to `validate` are pure, so Kubeflow's cache may answer for them: their key holds each stage's image, whose tag
+is made from its code, and the data's fingerprint. From `publish` on they touch the volume or a server and always run.
+"""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.convert.component import convert
+from components.deploy.component import deploy
+from components.explore.component import explore
+from components.export.component import export
+from components.load.component import load
+from components.promote.component import promote
+from components.publish.component import publish
+from components.train.component import train
+from components.validate.component import validate
+
+
+class Outputs(NamedTuple):
+    version: int
+    explore_report: dsl.HTML
+    train_report: dsl.HTML
+    validate_report: dsl.HTML
+    load_report: dsl.HTML
+
+
+@dsl.pipeline(name="seaway-characters", description="Handwritten characters, from pictures to a promoted version.")
+def characters(
+    source: str = "strokes",
+    fingerprint: str = "",
+    cache: str = "/volume/cache",
+    work: str = "/volume/work",
+    volume: str = "/volume/models",
+    url: str = "http://characters:8501",
+    name: str = "characters",
+    net: str = "cnn",
+    epochs: int = 0,
+    seed: int = 0,
+    converter: str = "onnx-tf",
+    load_seconds: int = 10,
+    load_users: int = 8,
+) -> Outputs:
+    """`epochs=0` is the net's own default. Paths are folders on the volume that the stages mount."""
+    data = explore(source=source, fingerprint=fingerprint, cache=cache)
+    dataset = data.outputs["dataset"]
+    trained = train(dataset=dataset, net=net, epochs=epochs, seed=seed, work=work)
+    exported = export(checkpoint=trained.outputs["checkpoint"], dataset=dataset, name=name)
+    onnx = exported.outputs["onnx"]
+    converted = convert(onnx=onnx, converter=converter)
+    saved_model = converted.outputs["saved_model"]
+    proved = validate(onnx=onnx, saved_model=saved_model, dataset=dataset)
+    published = publish(
+        onnx=onnx, saved_model=saved_model, parity=proved.outputs["parity"], volume=volume, name=name
+    ).set_caching_options(False)
+    version = published.output
+    deployed = deploy(url=url, volume=volume, name=name, version=version).set_caching_options(False)
+    loaded = load(
+        url=url,
+        volume=volume,
+        name=name,
+        version=version,
+        dataset=dataset,
+        onnx=onnx,
+        seconds=load_seconds,
+        users=load_users,
+    )
+    loaded.set_caching_options(False).after(deployed)
+    evidence = loaded.outputs["evidence"]
+    promote(volume=volume, name=name, version=version, evidence=evidence).set_caching_options(False)
+    return Outputs(
+        version,
+        data.outputs["report"],
+        trained.outputs["report"],
+        proved.outputs["report"],
+        loaded.outputs["report"],
+    )

@@ -1,0 +1,111 @@
+"""Runs a pipeline on this machine: kfp.local as the engine, a folder as the volume, the model server as a process.
+
+ROOT/ (".seaway")
+  artifacts/    what the tasks wrote, one folder a run
+  kfp-cache/    which finished tasks can be picked up again
+  data/ work/   prepared data sources; training checkpoints to resume from
+  models/       the volume
+  reports/      the HTML reports of the last run
+"""
+
+import ctypes
+import logging
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from seaway.errors import SeawayError, Unavailable
+
+VOLUME = "models"
+START_SECONDS = 60
+
+
+def run(pipeline: Any, arguments: dict[str, Any], root: Path) -> dict[str, Any]:
+    """Runs a compiled KFP pipeline to its end and returns its outputs. Finished tasks of earlier runs are picked up.
+
+    Raises SeawayError naming the failed stage; what the stage said stands above it on stdout.
+    """
+    from kfp import local
+
+    (root / "artifacts").mkdir(parents=True, exist_ok=True)
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(root / "artifacts"),
+        enable_caching=True,
+        cache_root=str(root / "kfp-cache"),
+    )
+    logging.getLogger().addFilter(_worth_showing)
+    try:
+        outputs: dict[str, Any] = pipeline(**arguments).outputs
+    except RuntimeError as error:
+        stage = str(error).rpartition("failed:")[2].split("'")[1::2]
+        raise SeawayError(
+            f"the stage {' in '.join(stage) or error} failed, its reason stands above; "
+            "mend that and run the same command again: finished stages are not repeated"
+        ) from None
+    finally:
+        logging.getLogger().removeFilter(_worth_showing)
+    return outputs
+
+
+def _worth_showing(record: logging.LogRecord) -> bool:
+    """kfp.local logs every artifact with its URI; what a person wants is which task runs, and which was cached."""
+    text = record.getMessage()
+    return record.levelno >= logging.WARNING or (text.startswith(("Executing task", "Task ")) and "outputs" not in text)
+
+
+@contextmanager
+def server(volume: Path, port: int, options: list[str]) -> Iterator[str]:
+    """The model server on 127.0.0.1:`port` over `volume`, as a process that ends with the caller. Yields its URL."""
+    volume.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "components.serve", "--volume", str(volume), "--port", str(port), *options]
+    process = subprocess.Popen(command, preexec_fn=_end_with_parent)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_alive(process, url)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _wait_until_alive(process: "subprocess.Popen[bytes]", url: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise Unavailable(f"the server did not start (exit status {process.returncode}); its reason stands above")
+        try:
+            with urllib.request.urlopen(f"{url}/healthz", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise Unavailable(f"the server at {url} did not answer /healthz within {START_SECONDS} s")
+
+
+def _end_with_parent() -> None:
+    """Linux: a kill -9 of the parent must not leave a server behind."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def collect_reports(outputs: dict[str, Any], root: Path) -> list[Path]:
+    """Copies the run's HTML reports to ROOT/reports/<stage>.html."""
+    found = []
+    (root / "reports").mkdir(exist_ok=True)
+    for name, artifact in outputs.items():
+        if name.endswith("_report") and Path(artifact.path).exists():
+            found.append(root / "reports" / f"{name.removesuffix('_report')}.html")
+            shutil.copyfile(artifact.path, found[-1])
+    return found
