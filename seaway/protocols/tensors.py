@@ -1,0 +1,64 @@
+"""Arrays as the protocols see them: a dtype's name, a shape, raw little-endian bytes; strings: object arrays of bytes.
+
+`dtype` is the card's: NumPy's name ("float32"), or "str" for strings, which are bytes of any value throughout.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from seaway.errors import InvalidInput
+
+STRING = "str"
+MAX_RANK = 32  # what every library on the way can carry
+
+
+def dtype_name(array: np.ndarray) -> str:
+    """The card's name for the array's type."""
+    return STRING if array.dtype.kind in "OSU" else array.dtype.name
+
+
+def strings(values: Iterable[bytes], shape: Sequence[int]) -> np.ndarray:
+    """An object array of bytes. Raises InvalidInput where the count is not the shape's."""
+    listed = list(values)
+    _check_shape(shape)
+    if len(listed) != math.prod(shape):
+        raise InvalidInput(f"shape {list(shape)} needs {math.prod(shape)} strings, but {len(listed)} came")
+    array = np.empty(len(listed), object)
+    array[:] = listed
+    return array.reshape(shape)
+
+
+def string_values(array: np.ndarray) -> list[bytes]:
+    """The strings of an array of objects, str or bytes, in row-major order, as bytes (UTF-8)."""
+    return [
+        v if isinstance(v, bytes) else str(v).encode("utf-8", "surrogateescape") for v in array.reshape(-1).tolist()
+    ]
+
+
+def raw(array: np.ndarray) -> memoryview:
+    """The numbers as contiguous little-endian bytes, row-major; copied only where they are not that already."""
+    little = array.dtype.newbyteorder("<")
+    flat = np.ascontiguousarray(array, dtype=little).reshape(-1)
+    return flat.view(np.uint8).data if flat.size else memoryview(b"")
+
+
+def from_raw(dtype: str, shape: Sequence[int], data: memoryview) -> np.ndarray:
+    """A read-only view of numbers in `data`, the reverse of `raw`. Raises InvalidInput for a length not the shape's."""
+    _check_shape(shape)
+    kind = np.dtype(dtype).newbyteorder("<")
+    needed = math.prod(shape) * kind.itemsize
+    if len(data) != needed:
+        raise InvalidInput(f"{dtype} of shape {list(shape)} needs {needed} bytes of data, but {len(data)} came")
+    try:
+        return np.frombuffer(data, kind).reshape(shape)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(f"shape {list(shape)} cannot be used: {error}") from None
+
+
+def _check_shape(shape: Sequence[int]) -> None:
+    if len(shape) > MAX_RANK:
+        raise InvalidInput(f"a tensor of {len(shape)} dimensions: at most {MAX_RANK} are supported")
+    if any(size < 0 for size in shape):
+        raise InvalidInput(f"shape {list(shape)} has a negative size; give the actual one")
