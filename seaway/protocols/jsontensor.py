@@ -1,0 +1,249 @@
+"""JSON ⇄ arrays by TensorFlow Serving's rules: NaN and Infinity as bare tokens, {"b64": …} for bytes, no coercion.
+
+Regular numbers go through orjson and NumPy at once. Whatever these do not take (NaN, strings, ragged lists, a wrong
+type) goes through the general path, which gives the same values, and the errors.
+"""
+
+import base64
+import binascii
+import json
+from typing import Any
+
+import numpy as np
+import orjson
+
+from seaway.errors import InvalidInput, Unsupported
+from seaway.protocols import tensors
+
+# JSON type → "INT32/INT16/INT8/UINT8 need a JSON integer in int32 range", and so on; narrower types wrap silently in
+# TensorFlow Serving, a defect that is not copied: each type has its own range here.
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint32", "uint64")
+FLOATS = {"float32": "float", "float64": "double"}  # NumPy's name → TensorFlow's, for messages
+READABLE = (*INTEGERS, *FLOATS, "bool", tensors.STRING)
+WRITABLE = READABLE
+TENSORFLOW_NAMES = {**FLOATS, tensors.STRING: "string", "float16": "half"}
+
+
+def parse(body: bytes) -> Any:
+    """The first JSON document in `body`; what follows it is ignored, and of equal top-level keys the first counts."""
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return _parse_general(body)
+    repeated = isinstance(parsed, dict) and any(body.count(b'"%s"' % key.encode()) > 1 for key in parsed)
+    return _parse_general(body) if repeated else parsed
+
+
+def _parse_general(body: bytes) -> Any:
+    text = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    start = len(text) - len(text.lstrip(" \t\r\n"))
+    if start == len(text):
+        raise InvalidInput("JSON Parse error: The document is empty")
+    try:
+        return json.JSONDecoder(object_pairs_hook=_first_of_each).raw_decode(text, start)[0]
+    except json.JSONDecodeError as error:
+        raise InvalidInput(f"JSON Parse error: Invalid value. {error.msg} at offset: {error.pos}") from None
+    except RecursionError:
+        raise InvalidInput("JSON Parse error: the document is nested too deeply") from None
+    except ValueError as error:
+        raise InvalidInput(f"JSON Parse error: {error}") from None
+
+
+def _first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return dict(reversed(pairs))
+
+
+def is_base64(value: Any) -> bool:
+    """{"b64": "…"} with nothing else is bytes, not an object."""
+    return type(value) is dict and len(value) == 1 and isinstance(value.get("b64"), str)
+
+
+def may_hold_bools(body: bytes) -> bool:
+    """NumPy takes [true, 1.5] for numbers; where this is False, `to_array` may leave them to it."""
+    return b"true" in body or b"false" in body
+
+
+def to_array(value: Any, dtype: str, regular: bool = False) -> np.ndarray:
+    """A value or nested lists as an array of `dtype`; the shape is the nesting. Raises InvalidInput, Unsupported.
+
+    `regular` says that no bool is inside (`may_hold_bools`), so that numbers can take the short way.
+    """
+    if regular and (dtype in FLOATS or dtype in INTEGERS):
+        array = _regular(value, dtype)
+        if array is not None:
+            return array
+    if dtype not in READABLE:
+        raise Unsupported(f"Conversion of JSON Value: {shown(value)} to type: {_tensorflow(dtype)}")
+    shape = _shape(value)
+    if len(shape) > tensors.MAX_RANK:
+        raise InvalidInput(f"JSON Value is nested {len(shape)} lists deep; at most {tensors.MAX_RANK} are supported")
+    flat: list[Any] = []
+    _fill(value, shape, 0, dtype, flat)
+    if dtype == tensors.STRING:
+        return tensors.strings(flat, shape)
+    with np.errstate(over="ignore"):  # "|x| > FLT_MAX -> +-inf"
+        return np.array(flat, dtype).reshape(shape)
+
+
+def _regular(value: Any, dtype: str) -> np.ndarray | None:
+    """The array where NumPy finds that every element is a number of the right kind and range, else None."""
+    try:
+        array = np.asarray(value)
+    except (ValueError, OverflowError, RecursionError):
+        return None
+    if array.ndim > tensors.MAX_RANK:
+        return None
+    if dtype in FLOATS:
+        if array.dtype.kind not in "iuf":
+            return None
+        with np.errstate(over="ignore"):
+            return array.astype(dtype, copy=False)
+    if array.dtype.kind not in "iu":
+        return None
+    info = np.iinfo(dtype)
+    if array.size and (int(array.min()) < info.min or int(array.max()) > info.max):
+        return None
+    return array.astype(dtype, copy=False)
+
+
+def _shape(value: Any) -> list[int]:
+    """Lengths along the first elements."""
+    shape = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        if not value:
+            break
+        value = value[0]
+    return shape
+
+
+def _fill(value: Any, shape: list[int], level: int, dtype: str, into: list[Any]) -> None:
+    if not isinstance(value, list):
+        if level != len(shape):
+            raise InvalidInput(
+                f"JSON Value: {shown(value)} found at incorrect level: {level + 1} in the JSON DOM. "
+                f"Expected at level: {len(shape)}"
+            )
+        into.append(_element(value, dtype))
+        return
+    if level >= len(shape):
+        raise InvalidInput(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
+    if len(value) != shape[level]:
+        raise InvalidInput(
+            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
+        )
+    for item in value:
+        _fill(item, shape, level + 1, dtype, into)
+
+
+def _element(value: Any, dtype: str) -> Any:
+    kind = type(value)
+    if dtype == tensors.STRING:
+        if is_base64(value):
+            return _unbase64(value["b64"])
+        if kind is str:
+            return _utf8(value)
+    elif dtype == "bool":
+        if kind is bool:
+            return value
+    elif dtype in FLOATS:
+        if kind in (int, float):
+            return _finite_or_token(value)
+    elif kind is int and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
+        return value
+    raise InvalidInput(
+        f"JSON Value: {shown(value)} Type: {_json_type(value)} is not of expected type: {_tensorflow(dtype)}"
+    )
+
+
+def _finite_or_token(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise InvalidInput("JSON Parse error: Number too big to be stored in double.") from None
+
+
+def _unbase64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidInput("Unable to base64 decode") from None
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise InvalidInput("JSON Parse error: The surrogate pair in string is invalid.") from None
+
+
+def from_array(array: np.ndarray, as_bytes: bool = False) -> Any:
+    """The array as what `dump` takes: numbers stay an array, strings become text, or {"b64": …} with `as_bytes`."""
+    if array.dtype.kind in "OSU":
+        values = tensors.string_values(array)
+        texts = [_as_base64(v) if as_bytes else v.decode("utf-8", "surrogateescape") for v in values]
+        held = np.empty(len(texts), object)
+        held[:] = texts
+        return held.reshape(array.shape).tolist()
+    if array.dtype.name not in WRITABLE:
+        raise InvalidInput(f"Failed to write JSON value for tensor type: {_tensorflow(array.dtype.name)}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        return _with_tokens(array)
+    return np.ascontiguousarray(array) if array.ndim else _scalar(array)
+
+
+def _scalar(array: np.ndarray) -> Any:
+    return float(str(array)) if array.dtype.kind == "f" else array.item()  # str: float32's own shortest digits
+
+
+def _with_tokens(array: np.ndarray) -> Any:
+    held = np.array([float(str(v)) for v in array.reshape(-1)], object)
+    return held.reshape(array.shape).tolist()
+
+
+def _as_base64(value: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(value).decode()}
+
+
+def dump(document: Any) -> bytes:
+    """JSON text of a document made of `from_array`'s values."""
+    if _plain(document):
+        try:
+            return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+        except orjson.JSONEncodeError:
+            pass  # text that is no UTF-8: written as the bytes it came as
+    text = json.dumps(document, ensure_ascii=False, default=_plain_numpy)
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _plain(document: Any) -> bool:
+    """False where a NaN or an infinity is inside, for which orjson writes null."""
+    if isinstance(document, dict):
+        return all(map(_plain, document.values()))
+    if isinstance(document, list):
+        return all(map(_plain, document))
+    return not isinstance(document, float) or document - document == 0
+
+
+def _plain_numpy(value: Any) -> Any:
+    return orjson.loads(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def shown(value: Any) -> str:
+    """A value as an error quotes it: never long."""
+    try:
+        text = json.dumps(value, ensure_ascii=True)
+    except RecursionError:
+        text = "…"
+    return text if len(text) <= 120 else text[:120] + "…"
+
+
+def _json_type(value: Any) -> str:
+    if value is None:
+        return "Null"
+    names = {bool: "Bool", str: "String", dict: "Object", list: "Array"}
+    return names.get(type(value), "Number")
+
+
+def _tensorflow(dtype: str) -> str:
+    return TENSORFLOW_NAMES.get(dtype, dtype)

@@ -1,0 +1,296 @@
+"""TensorFlow Serving's REST API, bytes ⇄ values, for the server and for clients: paths, predict, status, metadata.
+
+    POST /v1/models/M[/versions/V | /labels/L]:predict      read_predict, read_inputs ⇄ write_predict_request
+                                                            write_predict ⇄ read_predict_answer
+    GET  /v1/models/M[/versions/V | /labels/L]              write_status ⇄ read_status
+    GET  /v1/models/M[/versions/V | /labels/L]/metadata     write_metadata
+
+Row format ("instances" → "predictions") carries examples, column format ("inputs" → "outputs") whole tensors.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import orjson
+
+from seaway.card import Tensor
+from seaway.errors import InvalidInput, Unsupported
+from seaway.protocols import jsontensor, tensors
+
+DEFAULT_SIGNATURE = "serving_default"
+
+_MODEL = r"([^:/]+)(?:/versions/(\d+)|/labels/([^/:]+))?"
+_POST = re.compile(rf"/v1/models/{_MODEL}:(predict|classify|regress)", re.IGNORECASE | re.DOTALL)
+_GET = re.compile(rf"/v1/models/{_MODEL}(/metadata)?", re.IGNORECASE | re.DOTALL)
+_VERBS = ("predict", "classify", "regress")  # "The verb is case-sensitive in effect"
+_MAX_INT64 = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a path asks for; at most one of `version` and `label` is set."""
+
+    verb: str  # predict, classify, regress; status, metadata
+    model: str
+    version: int | None
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PredictRequest:
+    """A predict body as far as it can be read without knowing the model; `read_inputs` reads the rest."""
+
+    signature: str
+    document: dict[str, Any]
+    regular: bool  # no bool inside: numbers can be taken in bulk
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """`state`: START LOADING AVAILABLE UNLOADING END; `error` says why a version ended, "" for none."""
+
+    version: int
+    state: str
+    error: str = ""
+
+
+def read_path(method: str, target: str) -> Route:
+    """A request's route from the raw path with its query, which is part of the name here. Raises InvalidInput."""
+    match = (_POST if method == "POST" else _GET).fullmatch(target) if method in ("GET", "POST") else None
+    if match is None:
+        if method == "GET" and target.lower() == "/v1/models":
+            raise InvalidInput("Missing model name in request")
+        raise InvalidInput(f"Malformed request: {method} {target}")
+    model, version, label, verb = match.groups()
+    if method == "GET":
+        verb = "metadata" if verb else "status"
+    elif verb not in _VERBS:
+        raise InvalidInput(f"Malformed request: {method} {target}")
+    if version and int(version[:20]) > _MAX_INT64:
+        raise InvalidInput(f"Failed to convert version: {version[:40]}")
+    return Route(verb, unquote(model), int(version) if version else None, unquote(label) if label else None)
+
+
+# ---- predict, as the server reads and answers it
+
+
+def read_predict(body: bytes) -> PredictRequest:
+    """The body up to the signature's name. Raises InvalidInput."""
+    document = jsontensor.parse(body)
+    if type(document) is not dict:
+        raise InvalidInput(f"JSON Value: {jsontensor.shown(document)} Is not object")
+    signature = document.get("signature_name", "")
+    if not isinstance(signature, str):
+        raise InvalidInput("'signature_name' key must be a string value.")
+    return PredictRequest(signature or DEFAULT_SIGNATURE, document, not jsontensor.may_hold_bools(body))
+
+
+def read_inputs(request: PredictRequest, inputs: Sequence[Tensor]) -> tuple[dict[str, np.ndarray], bool]:
+    """The signature's input arrays, and whether they came in row format. Raises InvalidInput, Unsupported."""
+    document = request.document
+    if "instances" in document and "inputs" in document:
+        raise InvalidInput("Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist")
+    dtypes = {tensor.name: tensor.dtype for tensor in inputs}
+    if "instances" in document:
+        return _read_rows(document["instances"], dtypes, request.regular), True
+    if "inputs" in document:
+        return _read_columns(document["inputs"], dtypes, request.regular), False
+    raise InvalidInput("Missing 'inputs' or 'instances' key")
+
+
+def _read_columns(value: Any, dtypes: Mapping[str, str], regular: bool) -> dict[str, np.ndarray]:
+    if type(value) is dict and not jsontensor.is_base64(value):
+        for name in dtypes:
+            if name not in value:
+                raise InvalidInput(f"Missing named input: {name} in 'inputs' object.")
+        return {name: jsontensor.to_array(value[name], dtype, regular) for name, dtype in dtypes.items()}
+    if len(dtypes) != 1:
+        raise InvalidInput(
+            "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
+            f"tensorinfo_map: {', '.join(dtypes)}"
+        )
+    return {name: jsontensor.to_array(value, dtype, regular) for name, dtype in dtypes.items()}
+
+
+def _read_rows(rows: Any, dtypes: Mapping[str, str], regular: bool) -> dict[str, np.ndarray]:
+    if not isinstance(rows, list):
+        raise InvalidInput(f"JSON Value: {jsontensor.shown(rows)} Expecting 'instances' to be an list/array")
+    if not rows:
+        raise InvalidInput("No values in 'instances' array")
+    if _is_object(rows[0]):
+        return {name: _stack(values, name, dtypes[name], regular) for name, values in _columns(rows, dtypes).items()}
+    if len(dtypes) != 1:
+        raise InvalidInput(
+            "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
+            f"tensorinfo_map: {', '.join(dtypes)}"
+        )
+    return {name: _stack(rows, None, dtype, regular) for name, dtype in dtypes.items()}
+
+
+def _columns(rows: list[Any], dtypes: Mapping[str, str]) -> dict[str, list[Any]]:
+    """Row objects turned into one list a name; "keys EXACTLY equal to the signature inputs"."""
+    wanted = dtypes.keys()
+    for i, row in enumerate(rows):
+        if not _is_object(row):
+            raise InvalidInput(f"Expecting object but got list at 'instances' element: {i}")
+        for key in row.keys() - wanted:
+            raise InvalidInput(
+                f"Failed to process element: {i} key: {key} of 'instances' list. "
+                f"Error: INVALID_ARGUMENT: JSON object: does not have named input: {key}"
+            )
+        if row.keys() != wanted:
+            raise InvalidInput(
+                f"Failed to process element: {i} of 'instances' list. JSON object: {jsontensor.shown(row)} "
+                f"keys must be equal to: {','.join(sorted(wanted))}"
+            )
+    return {name: [row[name] for row in rows] for name in dtypes}
+
+
+def _stack(values: list[Any], name: str | None, dtype: str, regular: bool) -> np.ndarray:
+    """One array of all elements' tensors. Only where that fails are they read one by one, to say which is at fault."""
+    if name is None and any(map(_is_object, values)):
+        raise InvalidInput("Expecting value/list but got object in 'instances'")
+    try:
+        return jsontensor.to_array(values, dtype, regular)
+    except InvalidInput as error:
+        whole = error
+    except Unsupported as error:
+        raise InvalidInput(f"{_where(0, name)} Error: UNIMPLEMENTED: {error}") from None
+    first = None
+    for i, value in enumerate(values):
+        try:
+            array = jsontensor.to_array(value, dtype)
+        except InvalidInput as error:
+            raise InvalidInput(f"{_where(i, name)} Error: INVALID_ARGUMENT: {error}") from None
+        first = array if first is None else first
+        if array.size != first.size:
+            reason = f"Expecting tensor size: {first.size} but got: {array.size}"
+        elif array.shape != first.shape:
+            reason = f"Expecting shape {list(first.shape)} but got: {list(array.shape)}"
+        else:
+            continue
+        raise InvalidInput(f"{_where(i, name)} Error: INVALID_ARGUMENT: {reason}")
+    raise whole
+
+
+def _where(i: int, name: str | None) -> str:
+    return f"Failed to process element: {i} {f'key: {name} ' if name is not None else ''}of 'instances' list."
+
+
+def _is_object(value: Any) -> bool:
+    return type(value) is dict and not jsontensor.is_base64(value)
+
+
+def write_predict(outputs: Mapping[str, np.ndarray], row: bool) -> bytes:
+    """The answer in the format that the request came in. Raises InvalidInput where the outputs do not fit rows."""
+    if row:
+        return jsontensor.dump({"predictions": _rows(outputs)})
+    values = {name: _value(name, array) for name, array in outputs.items()}
+    return jsontensor.dump({"outputs": values if len(values) > 1 else next(iter(values.values()), [])})
+
+
+def _rows(outputs: Mapping[str, np.ndarray]) -> Any:
+    for name, array in outputs.items():
+        if not array.ndim:
+            raise InvalidInput(
+                f"Tensor name: {name} has no shape information, so it cannot be given in rows; use 'inputs'"
+            )
+    counts = {name: len(array) for name, array in outputs.items()}
+    if len(set(counts.values())) > 1:
+        raise InvalidInput(f"Tensors have inconsistent batch size: {counts}; use 'inputs' instead of 'instances'")
+    values = {name: _value(name, array) for name, array in outputs.items()}
+    if len(values) == 1:
+        return next(iter(values.values()))
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+
+def _value(name: str, array: np.ndarray) -> Any:
+    # "Strings: raw, unless the output NAME ends in "_bytes" and dtype is string -> {"b64": ...}"
+    return jsontensor.from_array(array, as_bytes=name.endswith("_bytes"))
+
+
+def write_error(message: str) -> bytes:
+    return orjson.dumps({"error": message.encode("utf-8", "replace").decode()}, option=orjson.OPT_INDENT_2)
+
+
+# ---- predict, as a client writes it and reads the answer
+
+
+def write_predict_request(inputs: Mapping[str, np.ndarray], signature: str | None = None, row: bool = True) -> bytes:
+    """A predict body. In row format every input is [N, …] with the same N. Strings given as bytes travel as base64."""
+    values = {name: _client_value(array) for name, array in inputs.items()}
+    document: dict[str, Any] = {"signature_name": signature} if signature else {}
+    if not row:
+        document["inputs"] = values
+    elif len(values) == 1:
+        document["instances"] = next(iter(values.values()))
+    else:
+        if len({len(array) for array in inputs.values()}) > 1:
+            raise InvalidInput("row format needs inputs of equal length; use row=False")
+        document["instances"] = [dict(zip(values, r, strict=True)) for r in zip(*values.values(), strict=True)]
+    return jsontensor.dump(document)
+
+
+def _client_value(array: np.ndarray) -> Any:
+    binary = array.dtype.kind == "S" or any(isinstance(v, bytes) for v in array.reshape(-1)[:1])
+    return jsontensor.from_array(array, as_bytes=binary)
+
+
+def read_predict_answer(body: bytes) -> dict[str, np.ndarray]:
+    """Output arrays by name; "" is the name of a sole output. Integers int64, other numbers float64, text as bytes.
+
+    Raises InvalidInput for {"error": …} and for what is no predict answer.
+    """
+    document = jsontensor.parse(body)
+    if type(document) is dict and isinstance(document.get("error"), str):
+        raise InvalidInput(f"the server answered: {document['error']}")
+    if type(document) is dict and "predictions" in document:
+        rows = document["predictions"]
+        if isinstance(rows, list) and rows and _is_object(rows[0]):
+            if not all(_is_object(row) and row.keys() == rows[0].keys() for row in rows):
+                raise InvalidInput("the answer's rows do not have the same names")
+            return {name: _answered([row[name] for row in rows]) for name in rows[0]}
+        return {"": _answered(rows)}
+    if type(document) is dict and "outputs" in document:
+        outputs = document["outputs"]
+        if _is_object(outputs):
+            return {name: _answered(value) for name, value in outputs.items()}
+        return {"": _answered(outputs)}
+    raise InvalidInput(f"not a predict answer: {jsontensor.shown(document)}")
+
+
+def _answered(value: Any) -> np.ndarray:
+    first = value
+    while isinstance(first, list) and first:
+        first = first[0]
+    if isinstance(first, str) or jsontensor.is_base64(first):
+        return jsontensor.to_array(value, tensors.STRING)
+    if isinstance(first, bool):
+        return jsontensor.to_array(value, "bool")
+    array = jsontensor.to_array(value, "float64", regular=True)
+    if type(first) is int:
+        try:
+            return jsontensor.to_array(value, "int64", regular=True)
+        except InvalidInput:
+            pass
+    return array
+
+
+# ---- status and metadata
+
+
+def write_status(statuses: Sequence[VersionStatus]) -> bytes:
+    """Newest version first, as TensorFlow Serving lists them."""
+    rows = [
+        {
+            "version": str(status.version),
+            "state": status.state,
+            "status": {"error_code": "UNKNOWN" if status.error else "OK", "error_message": status.error},
+        }
+        for status in sorted(statuses, key=lambda s: -s.version)
+    ]
+    return orjson.dumps({"model_version_status": rows}, option=orjson.OPT_INDENT_2)
