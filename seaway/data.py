@@ -56,6 +56,11 @@ def load(folder: Path) -> Dataset:
     return Dataset(train_images, train_labels, test_images, test_labels, card.labels)
 
 
+def load_labels(folder: Path, part: str) -> np.ndarray:
+    """uint8 [N], memory-mapped: the labels of "train" or "test", without a card. Raises DataError."""
+    return _array(folder / f"{part}_labels.npy", 1)
+
+
 def model_input(images: np.ndarray) -> np.ndarray:
     """uint8 [N, H, W] → float32 [N, H, W, 1] in 0..1: the one place that turns pictures into model inputs."""
     return (images[..., np.newaxis] / np.float32(255)).astype(np.float32, copy=False)
@@ -139,7 +144,7 @@ def _write_header(opened: IO[bytes], shape: tuple[int, ...]) -> None:
 
 def _pair(folder: Path, part: str, classes: int) -> tuple[np.ndarray, np.ndarray]:
     images = _array(folder / f"{part}_images.npy", 3)
-    labels = _array(folder / f"{part}_labels.npy", 1)
+    labels = load_labels(folder, part)
     if len(images) != len(labels) or not len(labels):
         raise DataError(f"{folder}: {len(images)} {part} pictures with {len(labels)} labels; make the dataset again")
     if labels.max() >= classes:
