@@ -46,11 +46,12 @@ def _write(source: str, dataset: Path, cache: Path) -> Card:
     ):
         task = bar.add_task("reading", total=None)
         labels = data.read(source, folder, cache, lambda done, total: bar.update(task, completed=done, total=total))
+        counts = {part: float(len(data.load_labels(folder, part))) for part in data.PARTS}
         card = Card(
             kind="dataset",
             name=NAME,
             labels=labels,
-            metrics={part: len(data.load_labels(folder, part)) for part in data.PARTS} | {"classes": len(labels)},
+            metrics=counts,
             settings={"source": source, "fingerprint": fingerprint},
         )
         return cards.write(folder, card)

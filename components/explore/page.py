@@ -51,7 +51,7 @@ def _facts(train: np.ndarray, test: np.ndarray, dataset: Dataset) -> Markup:
             "test pictures": test.sum(),
             "classes": len(train),
             "pixels": f"{height} x {width}",
-            "most common to rarest class": f"{train.max() / train.min():.1f} : 1",
+            "most to least common": f"{train.max() / train.min():.1f} : 1",
         }
     )
 
