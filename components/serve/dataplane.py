@@ -1,0 +1,295 @@
+"""The data plane decides: which versions are loaded, which one answers a request, when an old one may go.
+
+The volume is polled. Of each model these versions are served: those that labels point at, and the latest. A version is
+loaded, warmed up and checked; then it is AVAILABLE and requests may go to it; only then what it replaces is drained
+and unloaded. One that will not load ends in END with its error and replaces nothing: a label goes on pointing where
+it pointed, and the latest is the latest that loads. A volume that cannot be read, or is suddenly empty, changes nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.serve import version as versions
+from components.serve.pool import Arrays, Pool, Predict
+from components.serve.workers import WorkerDied
+from seaway import store
+from seaway.card import Tensor
+from seaway.errors import InvalidInput, NotFound, SeawayError, Unavailable
+from seaway.protocols.tfserving import VersionStatus
+
+log = logging.getLogger("seaway.serve")
+
+LOAD_ATTEMPTS = 2  # a worker's death while loading may have had another cause, once
+STABLE = "stable"
+
+Scan = dict[str, tuple[list[int], dict[str, int]]]  # model → versions, labels
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Version:
+    """One version and what is known of it. `state` as TensorFlow Serving names it: START … END."""
+
+    model: str
+    number: int
+    path: Path
+    state: str = "START"
+    error: str = ""
+    contents: versions.Contents | None = None
+    signatures: dict[str, Signature] = field(default_factory=dict)
+    definitions: dict[str, Any] = field(default_factory=dict)  # SignatureDefs as protobuf's JSON
+    active: int = 0  # requests that it is answering
+
+    @property
+    def key(self) -> str:
+        return f"{self.model}/{self.number}"
+
+    @property
+    def identity(self) -> str:
+        """What every answer names: model/version@digest."""
+        return f"{self.key}@{self.contents.digest if self.contents else ''}"
+
+
+@dataclass(slots=True)
+class Model:
+    """`labels` are those in force: each points at a version that could be loaded."""
+
+    versions: dict[int, Version] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+    wanted_labels: dict[str, int] = field(default_factory=dict)
+
+    def available(self) -> list[int]:
+        return sorted(number for number, version in self.versions.items() if version.state == "AVAILABLE")
+
+
+class DataPlane:
+    def __init__(self, volume: Path, pool: Pool, default_version: str, timeout: float) -> None:
+        self.models: dict[str, Model] = {}
+        self.volume_error = ""
+        self._volume, self._pool, self._default, self._timeout = volume, pool, default_version, timeout
+        self._tasks: set[asyncio.Task[None]] = set()
+        pool.on_lost = self._lost
+
+    # ---- what endpoints ask
+
+    def find(self, model: str, number: int | None = None, label: str | None = None) -> Version:
+        """The version that answers. Raises NotFound, InvalidInput for an unknown label, Unavailable."""
+        found = self.models.get(model)
+        if found is None or not found.versions:
+            asked = f"Specific({model}, {number})" if number is not None else f"Latest({model})"
+            raise NotFound(f"Servable not found for request: {asked}")
+        if label is not None:
+            if label not in found.wanted_labels:
+                raise InvalidInput(f"Unrecognized servable version label: {label}")
+            return self._labelled(found, model, label)
+        if number is not None:
+            version = found.versions.get(number)
+            if version is None or version.state not in ("AVAILABLE", "UNLOADING"):
+                raise NotFound(f"Servable not found for request: Specific({model}, {number})")
+            return version
+        if self._default == STABLE and STABLE in found.wanted_labels:
+            return self._labelled(found, model, STABLE)
+        available = found.available()
+        if not available:
+            raise Unavailable(f"no version of {model} is available: {_why(found)}")
+        return found.versions[available[-1]]
+
+    async def predict(
+        self, version: Version, signature: str, inputs: Arrays, outputs: Sequence[str] | None = None
+    ) -> Arrays:
+        """Runs one signature of a version. Raises what the model says, and status 504 at the deadline."""
+        version.active += 1
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._pool.predict(version.key, signature, inputs, outputs)
+        except TimeoutError:
+            raise SeawayError(
+                f"no answer of {version.key} within {self._timeout:g} s: deadline exceeded", status=504
+            ) from None
+        finally:
+            version.active -= 1
+
+    def statuses(self, model: str, number: int | None = None) -> list[VersionStatus]:
+        """Raises NotFound."""
+        found = self.models.get(model)
+        if found is None or not found.versions:
+            raise NotFound(f"Could not find any versions of model {model}")
+        if number is not None and number not in found.versions:
+            raise NotFound(f"Could not find version {number} of model {model}")
+        chosen = found.versions.values() if number is None else [found.versions[number]]
+        return [VersionStatus(v.number, v.state, v.error) for v in chosen]
+
+    def why_not_ready(self) -> str:
+        """ "" where at least one version can answer."""
+        if not self._pool.alive:
+            return "no worker is alive; one is being started"
+        if any(model.available() for model in self.models.values()):
+            return ""
+        if self.volume_error:
+            return self.volume_error
+        if not self.models:
+            return f"there is no model in {self._volume} yet"
+        return "no version is available: " + "; ".join(f"{name}: {_why(m)}" for name, m in self.models.items())
+
+    # ---- following the volume
+
+    async def follow(self, seconds: float) -> None:
+        """Polls for ever."""
+        while True:
+            await self.poll()
+            await asyncio.sleep(seconds)
+
+    async def poll(self) -> None:
+        """One look at the volume; what it takes to follow it goes on by itself."""
+        try:
+            scan = await asyncio.to_thread(_scan, self._volume, self.models)
+        except SeawayError as error:
+            if str(error) != self.volume_error:
+                log.warning("%s; what is loaded goes on being served", error)
+            self.volume_error = str(error)
+            return
+        self.volume_error = ""
+        for name, (numbers, labels) in scan.items():
+            self._follow_model(name, self.models.setdefault(name, Model()), numbers, labels)
+        for name in self.models.keys() - scan.keys():
+            self._follow_model(name, self.models[name], [], {})
+            if not self.models[name].versions:
+                del self.models[name]
+
+    def _follow_model(self, name: str, model: Model, numbers: list[int], labels: dict[str, int]) -> None:
+        for number in [n for n, v in model.versions.items() if v.state == "END" and n not in numbers]:
+            del model.versions[number]
+        model.wanted_labels = labels
+        in_force = {label: number for label, number in model.labels.items() if label in labels}
+        available = model.available()
+        model.labels = in_force | {label: number for label, number in labels.items() if number in available}
+        wanted = _wanted(model, numbers)
+        for number in sorted(wanted - model.versions.keys(), reverse=True):
+            version = Version(name, number, store.path(self._volume, name, number))
+            model.versions[number] = version
+            self._spawn(self._load(version))
+        for number in available:
+            if number not in wanted:
+                model.versions[number].state = "UNLOADING"
+                self._spawn(self._unload(model.versions[number]))
+
+    async def _load(self, version: Version) -> None:
+        version.state = "LOADING"
+        began = asyncio.get_running_loop().time()
+        try:
+            version.contents = await asyncio.to_thread(versions.read, version.path, version.model)
+            described = await self._load_in_pool(version, version.contents)
+        except (SeawayError, OSError) as error:
+            await self._not_loaded(version, str(error))
+            return
+        version.signatures = {
+            name: Signature(_ordered(version, sides["inputs"]), _ordered(version, sides["outputs"]))
+            for name, sides in described["signatures"].items()
+        }
+        version.definitions = described["definitions"]
+        version.state = "AVAILABLE"
+        log.info("%s is available after %.1f s", version.identity, asyncio.get_running_loop().time() - began)
+        await self.poll()  # labels may wait for it, and what it replaces can go
+
+    async def _load_in_pool(self, version: Version, contents: versions.Contents) -> dict[str, Any]:
+        async def warm(described: dict[str, Any], predict: Predict) -> None:
+            await versions.check(contents, described, predict)
+
+        for attempt in range(1, LOAD_ATTEMPTS + 1):
+            try:
+                return await self._pool.load(version.key, version.path, warm)
+            except WorkerDied:
+                if attempt == LOAD_ATTEMPTS:
+                    raise SeawayError(f"{version.path}: it ended {attempt} workers while they loaded it") from None
+        raise AssertionError
+
+    async def _not_loaded(self, version: Version, error: str) -> None:
+        model = self.models[version.model]
+        there = await asyncio.to_thread((version.path / "saved_model.pb").exists)
+        if not there and await asyncio.to_thread(_vanished, self._volume):
+            log.warning("%s vanished while it was loaded: it is tried again", version.path)
+            del model.versions[version.number]
+            return
+        version.state, version.error = "END", error
+        log.error("%s cannot be served: %s", version.key, error)
+        await self.poll()
+
+    async def _unload(self, version: Version) -> None:
+        while version.active:
+            await asyncio.sleep(0.05)
+        await self._pool.unload(version.key)
+        self.models[version.model].versions.pop(version.number, None)
+        log.info("%s is unloaded", version.key)
+
+    def _lost(self, key: str, message: str) -> None:
+        name, _, number = key.rpartition("/")
+        version = self.models[name].versions[int(number)]
+        version.state, version.error = "END", message
+        log.error("%s is taken out: %s", key, message)
+
+    def _labelled(self, found: Model, model: str, label: str) -> Version:
+        number = found.labels.get(label)
+        version = found.versions.get(number) if number is not None else None
+        if version is None or version.state == "END":
+            wanted = found.wanted_labels[label]
+            error = found.versions[wanted].error if wanted in found.versions else "it is not in the volume"
+            raise Unavailable(
+                f"{model}: label {label!r} points at version {wanted}, which is not available: {error or 'loading'}"
+            )
+        return version
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _wanted(model: Model, numbers: list[int]) -> set[int]:
+    """What should be in memory: labelled versions, the latest that may load, and until then the latest that did."""
+    ended = {number for number, version in model.versions.items() if version.state == "END"}
+    wanted = {number for number in model.wanted_labels.values() if number in numbers} | ended
+    wanted |= {number for number in model.labels.values() if number in model.available()}
+    hopeful = [number for number in numbers if number not in ended]
+    if hopeful:
+        wanted.add(hopeful[-1])
+        if model.available() and hopeful[-1] not in model.available():
+            wanted.add(model.available()[-1])
+    return wanted | {number for number, version in model.versions.items() if version.state in ("START", "LOADING")}
+
+
+def _scan(volume: Path, known: dict[str, Model]) -> Scan:
+    names = store.models(volume)
+    if not names and any(model.available() for model in known.values()):
+        raise Unavailable(
+            f"{volume}: all models are gone at once, as when a mount is lost; stop the server to unload them"
+        )
+    return {name: (store.versions(volume, name), store.labels(volume, name)) for name in names}
+
+
+def _vanished(volume: Path) -> bool:
+    try:
+        return not store.models(volume)
+    except SeawayError:
+        return True
+
+
+def _why(model: Model) -> str:
+    newest = model.versions[max(model.versions)] if model.versions else None
+    return "" if newest is None else f"version {newest.number} is in {newest.state} {newest.error}".strip()
+
+
+def _ordered(version: Version, listed: list[tuple[str, str, list[int | None]]]) -> tuple[Tensor, ...]:
+    """A signature's tensors in the card's order where it names them."""
+    card = version.contents.card if version.contents else None
+    order = {t.name: i for i, t in enumerate((*card.inputs, *card.outputs))} if card else {}
+    tensors = [Tensor(name, dtype, tuple(shape)) for name, dtype, shape in listed]
+    return tuple(sorted(tensors, key=lambda t: (order.get(t.name, len(order)), t.name)))

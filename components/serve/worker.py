@@ -1,0 +1,101 @@
+"""A worker: one process that holds a backend and answers the supervisor's frames, started by `workers.py`.
+
+    python -m components.serve.worker FD THREADS
+
+Predictions are answered one by one in the order in which they came, so that the supervisor knows which one was
+running should the process die. Loading goes on beside them in a thread.
+"""
+
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.serve import wire
+from components.serve.savedmodel import SavedModel
+from seaway.errors import SeawayError
+
+log = logging.getLogger("seaway.worker")
+
+Arrays = dict[str, np.ndarray]
+Answer = tuple[dict[str, Any], Arrays]
+
+
+class Worker:
+    def __init__(self, channel: socket.socket, threads: int) -> None:
+        self._channel, self._threads = channel, threads
+        self._sending = threading.Lock()
+        self._models: dict[str, SavedModel] = {}
+        self._loads: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        """Answers until the supervisor closes the channel."""
+        threading.Thread(target=self._load_all, daemon=True).start()
+        self._send({"op": "hello"}, {})
+        frames = wire.Frames()
+        while data := self._channel.recv(1 << 20):
+            for header, arrays in frames.feed(data):
+                if header["op"] == "predict":
+                    self._answer(header, lambda h, a=arrays: self._predict(h, a))
+                else:
+                    self._loads.put(header)
+
+    def _load_all(self) -> None:
+        while True:
+            header = self._loads.get()
+            self._answer(header, self._load if header["op"] == "load" else self._unload)
+
+    def _answer(self, header: dict[str, Any], work: Callable[[dict[str, Any]], Answer]) -> None:
+        try:
+            fields, arrays = work(header)
+            self._send({"id": header["id"], **fields}, arrays)
+        except SeawayError as error:
+            self._send({"id": header["id"], "error": str(error), "status": error.status}, {})
+        except Exception as error:
+            log.exception("%s of %s failed", header["op"], header["key"])
+            self._send({"id": header["id"], "error": f"{type(error).__name__}: {error}", "status": 500}, {})
+
+    def _predict(self, header: dict[str, Any], arrays: Arrays) -> Answer:
+        return {}, self._models[header["key"]].predict(header["signature"], arrays, header["outputs"])
+
+    def _load(self, header: dict[str, Any]) -> Answer:
+        model = SavedModel(Path(header["path"]), self._threads)
+        self._models[header["key"]] = model
+        return model.describe(), {}
+
+    def _unload(self, header: dict[str, Any]) -> Answer:
+        model = self._models.pop(header["key"], None)
+        if model:
+            model.close()
+        return {}, {}
+
+    def _send(self, header: dict[str, Any], arrays: Arrays) -> None:
+        pieces = wire.pack(header, arrays)
+        with self._sending:
+            for piece in pieces:
+                self._channel.sendall(piece)
+
+
+def main() -> None:
+    # The supervisor alone decides when a worker ends: a signal to the whole group must not cut answers short.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    logging.basicConfig(format="%(asctime)s worker %(process)d: %(message)s")
+    descriptor, threads = map(int, sys.argv[1:])
+    try:
+        Worker(socket.socket(fileno=descriptor), threads).run()
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the supervisor is gone
+    os._exit(0)  # without waiting for a load that is under way
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""One worker as the supervisor sees it: a subprocess, its end of the socket pair, and what it was asked.
+
+A worker answers predictions in the order in which they were sent, so `running` lists them with the one that is being
+computed first. When the process dies, that one is lost; the others were never begun and can go to another worker.
+"""
+
+import asyncio
+import itertools
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.serve import wire
+from seaway.errors import SeawayError, Unavailable
+
+START_SECONDS = 180.0  # importing TensorFlow on a crowded machine
+END_SECONDS = 5.0
+
+_ids = itertools.count(1)
+_repository = Path(__file__).parents[2]
+
+
+class WorkerDied(SeawayError):
+    """The process that worked on it is gone: what it was asked is lost, the server goes on."""
+
+
+class Worker(asyncio.Protocol):
+    """`loaded` names the versions it holds; `running` are the predictions sent to it and not answered yet."""
+
+    def __init__(self) -> None:
+        self.process: asyncio.subprocess.Process
+        self.loaded: set[str] = set()
+        self.running: dict[int, Any] = {}
+        self.gone = asyncio.Event()
+        self._transport: asyncio.Transport
+        self._frames = wire.Frames()
+        self._calls: dict[int, asyncio.Future[wire.Message]] = {}
+        self._hello = asyncio.get_running_loop().create_future()
+        self.on_answer: Callable[[Worker, int, wire.Message], None]
+
+    @classmethod
+    async def start(cls, threads: int, on_answer: Callable[["Worker", int, wire.Message], None]) -> "Worker":
+        """A new process, ready to load. Raises Unavailable where it does not come up."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "components.serve.worker", str(theirs.fileno()), str(threads)]
+            path = os.pathsep.join(filter(None, [str(_repository), os.environ.get("PYTHONPATH")]))
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+        ours.setblocking(False)
+        _, worker = await asyncio.get_running_loop().create_unix_connection(cls, sock=ours)
+        worker.process, worker.on_answer = process, on_answer
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await worker._hello
+        except (TimeoutError, WorkerDied):
+            await worker.end()
+            raise Unavailable(
+                f"a worker did not start (exit status {process.returncode}): its own message is above; `seaway doctor` "
+                "tells what is missing"
+            ) from None
+        except BaseException:
+            process.kill()
+            raise
+        return worker
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    async def call(self, op: str, key: str, **fields: Any) -> dict[str, Any]:
+        """Loads or unloads. Raises what the worker answers, WorkerDied where it does not."""
+        number, future = next(_ids), asyncio.get_running_loop().create_future()
+        self._calls[number] = future
+        try:
+            self.send({"id": number, "op": op, "key": key, **fields}, {})
+            header, _ = await future
+        finally:
+            self._calls.pop(number, None)
+        raise_error(header)
+        return header
+
+    async def load(self, key: str, path: Path) -> dict[str, Any]:
+        """The version's description (savedmodel.describe)."""
+        described = await self.call("load", key, path=str(path.absolute()))
+        self.loaded.add(key)
+        return described
+
+    async def unload(self, key: str) -> None:
+        self.loaded.discard(key)
+        await self.call("unload", key)
+
+    def send(self, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Raises WorkerDied where there is nobody to send to."""
+        if self.gone.is_set():
+            raise WorkerDied("the worker ended before it was asked")
+        self._transport.writelines(wire.pack(header, arrays))
+
+    async def end(self) -> None:
+        """Closes the channel, at which a worker ends itself, and makes sure of it."""
+        self._transport.close()
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                await self.process.wait()
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 — for the type checker
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        for header, arrays in self._frames.feed(data):
+            number = header.get("id", 0)
+            if header.get("op") == "hello":
+                self._hello.set_result(None)
+            elif number in self._calls:
+                self._calls[number].set_result((header, arrays))
+            else:
+                self.on_answer(self, number, (header, arrays))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.gone.set()
+        for future in (self._hello, *self._calls.values()):
+            if not future.done():
+                future.set_exception(WorkerDied("the worker's process ended"))
+        if not self._hello.done() or self._hello.exception():
+            self._hello.exception()  # looked at, so that nobody is warned of it
+
+
+def raise_error(header: Mapping[str, Any]) -> None:
+    """A worker's error answer as the exception it was."""
+    if "error" in header:
+        raise SeawayError(header["error"], status=header["status"])
