@@ -1,0 +1,59 @@
+"""`python -m components.train`: see train.py."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from components.train.settings import Settings
+from components.train.train import train
+from seaway.errors import exit_with_message
+
+EPILOG = """\
+example:
+  python -m components.train --dataset dataset --checkpoint checkpoint --work work --report train.html
+
+A quick look with the small network:
+  python -m components.train --dataset dataset --checkpoint checkpoint --net mlp --epochs 3
+"""
+
+HELP = {
+    "net": "network from seaway/nets: cnn or mlp",
+    "epochs": "times that every training picture is seen",
+    "batch_size": "pictures a step",
+    "learning_rate": "highest learning rate; lower it where the loss diverges, e.g. 0.001",
+    "weight_decay": "AdamW's weight decay, on weights alone",
+    "label_smoothing": "share of certainty taken from the true class, e.g. 0.05; 0 for none",
+    "augment": "strength of random turns, slants, scales and shifts: 0 for none, 1 for what handwriting bears",
+    "warm_up": "share of all steps in which the learning rate rises",
+    "validation": "share of the training set that chooses the best epoch and is not trained on",
+    "seed": "what chance draws from: the same seed gives the same weights",
+    "threads": "CPU threads; 0 leaves it to PyTorch",
+    "device": "PyTorch's name of the device, e.g. cpu or cuda",
+    "save_seconds": "how often to save the state within an epoch, with --work",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        "python -m components.train",
+        description="Train a network on a dataset artifact.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--dataset", type=Path, required=True, help="dataset artifact, made by components.explore")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="folder to write, e.g. checkpoint")
+    parser.add_argument("--work", type=Path, help="folder for the state of an unfinished run, to resume from")
+    parser.add_argument("--report", type=Path, help="HTML report to write, e.g. train.html")
+    defaults = Settings()
+    for name, text in HELP.items():
+        default = getattr(defaults, name)
+        option = "--" + name.replace("_", "-")
+        parser.add_argument(option, type=type(default), default=default, help=f"{text} (default: {default})")
+    given = parser.parse_args(arguments)
+    with exit_with_message("python -m components.train"):
+        settings = Settings(**{name: getattr(given, name) for name in HELP})
+        train(given.dataset, given.checkpoint, settings, given.work, given.report)
+
+
+if __name__ == "__main__":
+    main()

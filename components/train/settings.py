@@ -1,0 +1,57 @@
+"""What a training run can be told, and what it refuses."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from seaway.errors import InvalidInput
+
+# These may differ when a run is resumed: they change how fast it goes, not where it goes.
+INCIDENTAL = ("threads", "device", "save_seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The defaults train the cnn; see `python -m components.train --help` for what each means."""
+
+    net: str = "cnn"
+    epochs: int = 20
+    batch_size: int = 256
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.05
+    augment: float = 1.0
+    warm_up: float = 0.2
+    validation: float = 0.02
+    seed: int = 0
+    threads: int = 0
+    device: str = "cpu"
+    save_seconds: float = 20.0
+
+    def check(self) -> None:
+        """Raises InvalidInput that names the first setting out of its range."""
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not math.isfinite(value) or not low <= value <= high:
+                option = name.replace("_", "-")
+                raise InvalidInput(f"--{option} is {value}: it must be between {low} and {high}")
+
+    def essential(self) -> dict[str, Any]:
+        """The settings that decide the result, as JSON values."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in INCIDENTAL}
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "epochs": (1, 100_000),
+    "batch_size": (2, 65_536),  # BatchNorm needs two
+    "learning_rate": (1e-9, 1e3),
+    "weight_decay": (0, 10),
+    "label_smoothing": (0, 0.9),
+    "augment": (0, 3),
+    "warm_up": (0, 0.9),
+    "validation": (0, 0.5),
+    "seed": (0, 2**31 - 1),
+    "threads": (0, 1024),
+    "save_seconds": (0, 86_400),
+}

@@ -1,0 +1,133 @@
+"""Trains a network on a dataset: dataset/ → checkpoint/ (weights.pt, history.json, card.json) and a report.
+
+    python -m components.train --dataset dataset --checkpoint checkpoint --work work --report train.html
+
+Killed and started again with the same settings and data, it goes on where it stood, under whatever output path; on a
+CPU with the same number of threads it ends with the very same bits.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from components.train import page, state
+from components.train.evaluate import Normalisation, Result, measure, predict
+from components.train.loop import Epoch, Loop
+from components.train.progress import Progress
+from components.train.settings import Settings
+from seaway import atomic, data
+from seaway import card as cards
+from seaway.card import Card
+from seaway.data import Dataset
+from seaway.errors import DataError, InvalidInput
+from seaway.nets.build import build
+
+__all__ = ["HISTORY", "WEIGHTS", "Settings", "train"]
+
+WEIGHTS = "weights.pt"
+HISTORY = "history.json"
+_SAMPLED = 20_000  # pictures for mean and deviation: both are exact to three digits long before
+
+
+def train(
+    dataset: Path,
+    checkpoint: Path,
+    settings: Settings = Settings(),  # noqa: B008  frozen
+    work: Path | None = None,
+    report: Path | None = None,
+) -> Card:
+    """Trains `settings.net` and writes the checkpoint artifact, and an HTML report where a path is given.
+
+    `work` is a folder that outlives the task: the run's state is saved in it and taken away when the run is finished.
+    Returns the checkpoint's card; metrics (accuracy, balanced_accuracy, loss) are of the test set, which is looked at
+    once, at the end. Raises InvalidInput, DataError, CardError, ModelError, Unavailable.
+    """
+    settings.check()
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    pictures = data.load(dataset)
+    parent = cards.check(dataset, "dataset")
+    normalise = _normalisation(pictures, dataset)
+    _configure(settings)
+    torch.manual_seed(settings.seed)
+    height, width = pictures.train_images.shape[1:]
+    net = build(settings.net, (height, width), len(pictures.labels))
+    loop = Loop(net, pictures, normalise, settings)
+    keeper = state.Keeper(work, state.key(settings.essential(), parent.sha256), settings.save_seconds)
+    _resume(loop, keeper, console)
+    with Progress(console, settings.epochs, loop.steps_an_epoch, loop.step) as progress:
+        loop.run(keeper, progress.step, progress.epoch)
+    net.load_state_dict(loop.best)
+    result = measure(predict(net, pictures.test_images, normalise, loop.device), pictures.test_labels)
+    console.print(f"test accuracy {result.accuracy:.4f}, balanced {result.balanced_accuracy:.4f}")
+    card = _write(checkpoint, loop, parent, result)
+    if report:
+        with atomic.file(report) as part:
+            part.write_text(page.render(card, loop.history, result), encoding="utf-8")
+    keeper.remove()
+    return card
+
+
+def _normalisation(pictures: Dataset, folder: Path) -> Normalisation:
+    """Raises DataError for pictures or labels that nothing can be learnt from."""
+    if len(np.unique(pictures.train_labels)) < 2:
+        raise DataError(f"{folder}: all training pictures are of one class; make a dataset with at least two")
+    every = -(-len(pictures.train_images) // _SAMPLED)
+    sample = data.model_input(pictures.train_images[::every])
+    normalise = Normalisation(float(sample.mean(dtype=np.float64)), float(sample.std(dtype=np.float64)))
+    if normalise.std < 1e-6:
+        raise DataError(f"{folder}: the training pictures are all of one value; look at them in the explore report")
+    return normalise
+
+
+def _configure(settings: Settings) -> None:
+    """Raises InvalidInput for a device that is not there."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    try:
+        torch.empty(0, device=settings.device)
+    except (RuntimeError, AssertionError) as error:  # torch's build without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise InvalidInput(f"--device {settings.device} cannot be used ({reason}); try --device cpu") from None
+
+
+def _resume(loop: Loop, keeper: state.Keeper, console: Console) -> None:
+    found, objection = keeper.find()
+    if objection:
+        console.print(objection)
+    if found:
+        loop.resume(found)
+        epoch, step = divmod(loop.step, loop.steps_an_epoch)
+        console.print(f"resumed from {keeper.folder}: {epoch} epochs and {step} steps are done")
+
+
+def _write(checkpoint: Path, loop: Loop, parent: Card, result: Result) -> Card:
+    settings, pictures = loop.settings, loop.dataset
+    card = Card(
+        kind="checkpoint",
+        name=parent.name,
+        labels=pictures.labels,
+        metrics={
+            "accuracy": result.accuracy,
+            "balanced_accuracy": result.balanced_accuracy,
+            "loss": result.loss,
+        },
+        settings={
+            **settings.essential(),
+            "image_size": list(pictures.train_images.shape[1:]),
+            "classes": len(pictures.labels),
+            "mean": loop.normalise.mean,
+            "std": loop.normalise.std,
+        },
+        parents={"dataset": parent},
+    )
+    with atomic.folder(checkpoint) as part:
+        state.save({name: value.contiguous() for name, value in loop.best.items()}, part / WEIGHTS)
+        (part / HISTORY).write_text(_rows(loop.history))
+        return cards.write(part, card)
+
+
+def _rows(history: list[Epoch]) -> str:
+    return json.dumps(history, indent=1) + "\n"

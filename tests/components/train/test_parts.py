@@ -1,0 +1,71 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from components.train.augment import affine
+from components.train.evaluate import measure
+from components.train.loop import learning_rate, split
+
+
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_almost_nothing():
+    rates = [learning_rate(step, 100, 0.01, 0.2) for step in range(100)]
+    assert rates[0] == pytest.approx(0.0005)
+    assert max(rates) == pytest.approx(0.01)
+    assert rates.index(max(rates)) in (19, 20)
+    assert rates[:20] == sorted(rates[:20])
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+    assert 0 < rates[-1] < 0.0001
+
+
+def test_the_split_is_the_seed_s_and_loses_no_picture():
+    rows, held = split(1000, 0.1, seed=3)
+    assert len(held) == 100
+    assert sorted([*rows, *held]) == list(range(1000))
+    assert np.array_equal(split(1000, 0.1, seed=3)[1], held)
+    assert not np.array_equal(split(1000, 0.1, seed=4)[1], held)
+
+
+def test_the_split_holds_back_at_most_ten_thousand():
+    assert len(split(800_000, 0.1, seed=0)[1]) == 10_000
+
+
+def dot(at=(14, 14)):
+    image = torch.zeros(1, 1, 28, 28)
+    image[0, 0, at[0] - 1 : at[0] + 1, at[1] - 1 : at[1] + 1] = 1
+    return image
+
+
+def test_no_augmentation_changes_nothing():
+    assert torch.equal(affine(dot(), 0), dot())
+
+
+def test_augmentation_moves_ink_within_its_reach_and_makes_none():
+    torch.manual_seed(0)
+    images = affine(dot().expand(500, 1, 28, 28), 1.0)
+    assert images.shape == (500, 1, 28, 28)
+    assert images.min() >= 0
+    assert images.max() <= 1
+    rows = (images.sum(dim=(1, 3)) * torch.arange(28)).sum(dim=1) / images.sum(dim=(1, 2, 3)) - 13.5
+    assert 1 < rows.abs().max() < 3.2  # 2.5 pixels over a scale of at least 0.88, and a little of the turn
+    assert abs(float(rows.mean())) < 0.3
+
+
+def test_each_picture_draws_its_own_change():
+    torch.manual_seed(0)
+    images = affine(dot((8, 20)).expand(8, 1, 28, 28), 1.0)
+    assert len({tuple(image.flatten().tolist()) for image in images}) == 8
+
+
+def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_occur():
+    taken = [0, 0, 0, 1, 0]
+    logits = torch.nn.functional.one_hot(torch.tensor(taken), 3).float()
+    result = measure(logits, np.array([0, 0, 0, 1, 1], np.uint8))
+    assert result.accuracy == pytest.approx(0.8)
+    assert result.balanced_accuracy == pytest.approx((1 + 0.5) / 2)
+    assert result.confusion.tolist() == [[3, 0, 0], [1, 1, 0], [0, 0, 0]]
+    assert result.recall[:2].tolist() == [1, 0.5]
+    assert math.isnan(result.recall[2])
+    certain, mistaken = -math.log(math.e / (math.e + 2)), -math.log(1 / (math.e + 2))
+    assert result.loss == pytest.approx((4 * certain + mistaken) / 5, abs=1e-6)

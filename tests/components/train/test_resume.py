@@ -1,0 +1,154 @@
+"""A real process is killed in the middle of an epoch, and another goes on where it stood."""
+
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from components.train.train import Settings, train
+from seaway import card as cards
+
+ROOT = Path(__file__).parents[3]
+SETTINGS = Settings(epochs=3, batch_size=8, validation=0.1, threads=1)
+OPTIONS = ["--epochs", "3", "--batch-size", "8", "--validation", "0.1", "--threads", "1"]  # the same
+AN_EPOCH = 45  # steps: 90 % of 400 pictures, 8 a step
+
+
+@pytest.fixture(scope="module")
+def bars(make, tmp_path_factory):
+    return make(tmp_path_factory.mktemp("bars") / "dataset", count=400)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(bars, tmp_path_factory):
+    checkpoint = tmp_path_factory.mktemp("whole") / "checkpoint"
+    train(bars, checkpoint, SETTINGS)
+    return checkpoint
+
+
+@pytest.fixture(scope="module")
+def killed(bars, tmp_path_factory):
+    """The work folder of a run that was killed -9 inside its second or third epoch."""
+    work = tmp_path_factory.mktemp("killed") / "work"
+    checkpoint = work.parent / "checkpoint"
+    process = subprocess.Popen(command(bars, checkpoint, work, "--save-seconds", "0"), cwd=ROOT)
+    deadline = time.monotonic() + 120
+    try:
+        while True:
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline
+            process.send_signal(signal.SIGSTOP)  # so that it stays where it is seen to be
+            if saved_step(work) > AN_EPOCH and saved_step(work) % AN_EPOCH:
+                break
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.002)
+    finally:
+        process.kill()
+        process.wait()
+    assert not checkpoint.exists()
+    return work
+
+
+@pytest.fixture
+def work(killed, tmp_path):
+    """A copy of the killed run's work folder, and the state file in it."""
+    shutil.copytree(killed, tmp_path / "work")
+    return tmp_path / "work"
+
+
+def command(dataset, checkpoint, work, *more):
+    options = ["--dataset", dataset, "--checkpoint", checkpoint, "--work", work, *OPTIONS, *more]
+    return [sys.executable, "-m", "components.train", *map(str, options)]
+
+
+def saved_step(work):
+    found = list(work.glob("train-*/state.pt"))
+    return torch.load(found[0], weights_only=True)["step"] if found else 0
+
+
+def assert_same_bits(checkpoint, whole):
+    got, expected = (torch.load(folder / "weights.pt", weights_only=True) for folder in (checkpoint, whole))
+    assert got.keys() == expected.keys()
+    assert [name for name, value in expected.items() if not torch.equal(got[name], value)] == []
+    assert cards.read(checkpoint).sha256 == cards.read(whole).sha256
+
+
+def test_a_new_process_goes_on_and_ends_with_the_same_bits(bars, work, uninterrupted, tmp_path):
+    ran = subprocess.run(command(bars, tmp_path / "second", work), cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert "resumed from" in ran.stderr
+    assert "epoch 1/3" not in ran.stderr
+    assert "epoch 3/3" in ran.stderr
+    assert_same_bits(tmp_path / "second", uninterrupted)
+    assert list(work.iterdir()) == []
+
+
+def spoil_by_truncation(path):
+    path.write_bytes(path.read_bytes()[:-2000])
+
+
+def spoil_by_rewriting(path):
+    path.write_text("this is no state")
+
+
+def spoil_by_schema(path):
+    torch.save(torch.load(path, weights_only=True) | {"schema_version": 99}, path)
+
+
+def spoil_by_key(path):
+    torch.save(torch.load(path, weights_only=True) | {"key": "0" * 32}, path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_by_truncation, "is broken"),
+        (spoil_by_rewriting, "is broken"),
+        (spoil_by_schema, "was written by another version of Seaway"),
+        (spoil_by_key, "belongs to other settings or data"),
+    ],
+)
+def test_a_state_that_cannot_be_used_is_told_and_passed_over(
+    bars, work, uninterrupted, tmp_path, capsys, spoil, message
+):
+    [state] = work.glob("train-*/state.pt")
+    spoil(state)
+    train(bars, tmp_path / "checkpoint", SETTINGS, work=work)
+    told = capsys.readouterr().err
+    assert f"{state} {message}" in told
+    assert "epoch 1/3" in told
+    assert_same_bits(tmp_path / "checkpoint", uninterrupted)
+
+
+def test_other_settings_do_not_find_the_state(bars, work, tmp_path, capsys):
+    other = Settings(epochs=1, batch_size=8, validation=0.1, threads=1)
+    train(bars, tmp_path / "checkpoint", other, work=work)
+    assert "resumed" not in capsys.readouterr().err
+    assert saved_step(work) > AN_EPOCH  # the other run's is still there
+
+
+def test_a_disk_that_takes_no_more_is_told_and_the_last_state_stays(bars, work, tmp_path):
+    before = saved_step(work)
+
+    def no_large_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    ran = subprocess.run(
+        command(bars, tmp_path / "second", work),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        preexec_fn=no_large_files,
+    )
+    assert ran.returncode == 1
+    assert "state.pt: the training state cannot be saved (" in ran.stderr
+    assert "run again to go on from the last state saved" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert saved_step(work) == before
+    assert not (tmp_path / "second").exists()
