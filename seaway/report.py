@@ -43,7 +43,7 @@ def facts(pairs: Mapping[str, object]) -> Markup:
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> Markup:
-    """Cells: Markup as it is; numbers and percentages right, ints with thousands, floats with four digits; the rest as text."""
+    """Cells: Markup as it is; numbers, percentages right, ints with thousands, floats in four digits; else text."""
     cells = [[(_text(cell), _is_number(cell)) for cell in row] for row in rows]
     numeric = [bool(cells) and all(row[i][1] for row in cells) for i in range(len(headers))]
     return _render(_TABLE, headers=list(zip(headers, numeric, strict=True)), rows=cells, caption=caption)
@@ -210,8 +210,8 @@ h2 { margin: 2.6rem 0 .8rem; padding-bottom: .35rem; font-size: 1.15rem; font-we
 p { max-width: 46rem; }
 .facts { display: flex; flex-wrap: wrap; gap: 1px; margin: 0; background: var(--line);
          border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
-.facts div { display: flex; flex-direction: column-reverse; justify-content: flex-end; flex: 1 1 8rem; padding: .8rem 1rem;
-             background: var(--panel); }
+.facts div { display: flex; flex: 1 1 8rem; flex-direction: column-reverse; justify-content: flex-end;
+             padding: .8rem 1rem; background: var(--panel); }
 .facts dt { color: var(--soft); font-size: .8rem; }
 .facts dd { margin: 0; font-size: 1.3rem; font-weight: 600; font-variant-numeric: tabular-nums;
             overflow-wrap: anywhere; }

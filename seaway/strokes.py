@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from seaway.errors import DataError
+from seaway.idx import PARTS
 
 LABELS = tuple(string.digits + string.ascii_uppercase + string.ascii_lowercase)
 SIDE, INK = 28, 24
@@ -68,15 +69,15 @@ class Strokes:
 
     def chunks(self, part: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Images uint8 [n, 28, 28] and labels uint8 [n]."""
-        stream = ("train", "test").index(part)
-        rng = np.random.default_rng([self.seed, stream])
+        stream = PARTS.index(part)
+        rng = np.random.default_rng([self.seed, stream, 0])
         labels = rng.permutation(np.repeat(np.arange(len(LABELS), dtype=np.uint8), class_counts(self.count(part))))
-        hands = _Hands.draw(rng, max(8, len(labels) // _PER_WRITER))
-        writers = rng.integers(len(hands.slant), size=len(labels))
+        writers = hands(self, part)
+        whose = rng.integers(len(writers.slant), size=len(labels))
         for number, start in enumerate(range(0, len(labels), _CHUNK)):
             some = slice(start, start + _CHUNK)
-            own = np.random.default_rng([self.seed, stream, number])
-            yield _draw(labels[some], hands.take(writers[some]), own), labels[some]
+            own = np.random.default_rng([self.seed, stream, 2, number])
+            yield _draw(labels[some], writers.take(whose[some]), own), labels[some]
 
     def fingerprint(self) -> str:
         """sha256 over N, the seed, this generator's source and the fonts' version."""
@@ -96,7 +97,7 @@ def class_counts(total: int) -> np.ndarray:
 
 
 @dataclass(frozen=True, slots=True)
-class _Hands:
+class Hands:
     """Writers' habits, one row each. Lengths are shares of a capital's height, `pen` is half a line in pixels."""
 
     faces: np.ndarray  # int64 [n, 3], for digits, upper and lower case
@@ -109,7 +110,7 @@ class _Hands:
     bend: np.ndarray  # [n, 3, 5]: waves through the plane that bend all this writer's characters alike
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, n: int) -> "_Hands":
+    def draw(cls, rng: np.random.Generator, n: int) -> "Hands":
         usage = np.array(list(_FACES.values()))
         return cls(
             faces=np.stack([rng.choice(len(usage), size=n, p=usage[:, group]) for group in range(3)], axis=1),
@@ -122,8 +123,14 @@ class _Hands:
             bend=_waves(rng, n, 3, 0.027),
         )
 
-    def take(self, rows: np.ndarray) -> "_Hands":
-        return _Hands(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+    def take(self, rows: np.ndarray) -> "Hands":
+        return Hands(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+def hands(source: Strokes, part: str) -> Hands:
+    """The part's writers."""
+    rng = np.random.default_rng([source.seed, PARTS.index(part), 1])
+    return Hands.draw(rng, max(8, source.count(part) // _PER_WRITER))
 
 
 def _waves(rng: np.random.Generator, n: int, k: int, size: float) -> np.ndarray:
@@ -133,7 +140,7 @@ def _waves(rng: np.random.Generator, n: int, k: int, size: float) -> np.ndarray:
     return np.stack([np.cos(angle) * speed, np.sin(angle) * speed, phase, *move], axis=-1).astype(np.float32)
 
 
-def _draw(labels: np.ndarray, hands: _Hands, rng: np.random.Generator) -> np.ndarray:
+def _draw(labels: np.ndarray, hands: Hands, rng: np.random.Generator) -> np.ndarray:
     """uint8 [n, 28, 28] for labels [n], each in its writer's hand."""
     n = len(labels)
     group = np.digitize(labels, (10, 36))
@@ -165,7 +172,7 @@ def _shake_strokes(points: np.ndarray, centre: np.ndarray, stroke: np.ndarray, r
     return np.asarray(centre + turned + shift)
 
 
-def _slants(hands: _Hands, rng: np.random.Generator) -> np.ndarray:
+def _slants(hands: Hands, rng: np.random.Generator) -> np.ndarray:
     """[n, 2, 2] for row vectors: width, then slant (y points down), then turn."""
     n = len(hands.slant)
     width = np.exp(hands.width + rng.normal(0, 0.07, n))
@@ -247,7 +254,9 @@ def _resample(strokes: list[list[tuple[float, float]]]) -> tuple[np.ndarray, ...
 
 
 def _round_off(even: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """A running mean along the stroke, narrower towards the ends, which stay; short strokes (dots) stay as they are."""
-    reach = np.minimum(0.07, np.minimum(at, at[-1] - at)) * min(1.0, at[-1] / 0.3)
+    """A running mean along the stroke, narrower towards the ends, which stay; dots stay as they are."""
+    if at[-1] < 0.4:
+        return even
+    reach = np.minimum(0.07, np.minimum(at, at[-1] - at))
     near = np.abs(at - at[:, np.newaxis]) <= reach[:, np.newaxis] + 1e-9
     return np.asarray(near @ even / near.sum(axis=1, keepdims=True))
