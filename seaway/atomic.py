@@ -70,9 +70,12 @@ def sync_entry(path: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds the folder's advisory lock; it ends with the process at the latest."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def locked(path: Path) -> Iterator[None]:
+    """Holds the advisory lock of a file (made where missing) or a folder; it ends with the process at the latest.
+
+    `file`, `folder` and `new_folder` take the lock of the folder they write into: do not hold that one around them.
+    """
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

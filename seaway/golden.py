@@ -33,10 +33,10 @@ def write(path: Path, golden: Golden) -> None:
 def read(path: Path) -> Golden:
     """Raises CardError where the file is missing or broken."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             inputs = {key.removeprefix("input:"): arrays[key] for key in arrays if key.startswith("input:")}
             outputs = {key.removeprefix("output:"): arrays[key] for key in arrays if key.startswith("output:")}
-    except (OSError, ValueError, BadZipFile) as error:
+    except (OSError, EOFError, ValueError, AttributeError, TypeError, BadZipFile) as error:
         raise CardError(f"{path}: golden examples cannot be read ({error}); export the model again") from None
     return Golden(inputs, outputs)
 
@@ -59,6 +59,8 @@ def compare(got: np.ndarray, expected: np.ndarray, tolerance: Tolerance) -> Comp
     rows = len(expected)
     if got.shape != expected.shape:
         return Comparison(float("inf"), float("inf"), rows, rows, rows)
+    if not expected.size:
+        return Comparison(0, 0, 0, 0, rows)
     got64, expected64 = got.astype(np.float64).reshape(rows, -1), expected.astype(np.float64).reshape(rows, -1)
     with np.errstate(invalid="ignore", divide="ignore"):
         distance = np.abs(got64 - expected64)

@@ -27,6 +27,7 @@ from seaway.errors import InvalidInput, NotFound, Refused, Unavailable
 EXTRA = "assets.extra"
 CARD = f"{EXTRA}/card.json"
 LABELS = "labels.json"
+LOCK = ".lock"  # held while labels change or versions go
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -95,7 +96,7 @@ def set_label(volume: Path, name: str, label: str, version: int) -> None:
     """Points `label` at a version, whole or not at all. Raises NotFound for a version that is not there."""
     if version not in versions(volume, name):
         raise NotFound(f"{name} has no version {version} in {volume}: it has {versions(volume, name) or 'none'}")
-    with atomic.locked(volume / name):
+    with atomic.locked(volume / name / LOCK):
         changed = labels(volume, name) | {label: version}
         with atomic.file(volume / name / LABELS) as part:
             part.write_text(json.dumps(changed, indent=1, sort_keys=True) + "\n")
@@ -128,7 +129,7 @@ def prune(volume: Path, name: str, keep: int) -> list[int]:
     """Removes all but the newest `keep` versions and the labelled ones. Returns what was removed."""
     if keep < 1:
         raise Refused(f"prune must keep at least 1 version of {name}, not {keep}")
-    with atomic.locked(volume / name):
+    with atomic.locked(volume / name / LOCK):
         kept = {*versions(volume, name)[-keep:], *labels(volume, name).values()}
         gone = [v for v in versions(volume, name) if v not in kept]
         for version in gone:

@@ -1,0 +1,37 @@
+"""What every test shares. Some test processes hold both torch and TensorFlow, which no product process does."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+ROOT = Path(__file__).resolve().parent.parent
+HANDWRITING = ROOT.parent / "shared" / "data" / "handwriting"
+
+
+@pytest.fixture(scope="session")
+def handwriting() -> Path:
+    """The folder of real handwriting in EMNIST's format, where there is one."""
+    if not HANDWRITING.is_dir():
+        pytest.skip(f"no real handwriting at {HANDWRITING.relative_to(ROOT.parent)}")
+    return HANDWRITING
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 1 MB, to be filled."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    if (
+        not mount
+        or subprocess.run([mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode
+    ):
+        pytest.skip("a small tmpfs cannot be mounted here")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
