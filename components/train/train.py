@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from components.train import page, state
+from components.train import state
 from components.train.evaluate import Normalisation, Result, measure, predict
 from components.train.loop import Epoch, Loop
 from components.train.progress import Progress
@@ -64,6 +64,8 @@ def train(
     console.print(f"test accuracy {result.accuracy:.4f}, balanced {result.balanced_accuracy:.4f}")
     card = _write(checkpoint, loop, parent, result)
     if report:
+        from components.train import page  # matplotlib takes seconds to load
+
         with atomic.file(report) as part:
             part.write_text(page.render(card, loop.history, result), encoding="utf-8")
     keeper.remove()
