@@ -1,0 +1,37 @@
+"""`python -m components.promote --volume DIR --name NAME --version N [--evidence DIR]`"""
+
+import argparse
+from pathlib import Path
+
+from components.promote.promote import LABEL, promote
+from seaway import errors
+
+PROGRAM = "python -m components.promote"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description=f"Makes a version {LABEL!r}: the one that answers whoever asks for none. Refuses without evidence.",
+        epilog=f"{PROGRAM} --volume models --name characters --version 3",
+    )
+    parser.add_argument("--volume", type=Path, required=True, metavar="DIR", help="the model volume")
+    parser.add_argument("--name", required=True, help="the model, e.g. characters")
+    parser.add_argument("--version", type=int, required=True, metavar="N", help="the version to promote, e.g. 3")
+    parser.add_argument("--evidence", type=Path, metavar="DIR", help="what load wrote (default: the newest there is)")
+    given = parser.parse_args()
+    with errors.exit_with_message(PROGRAM):
+        before = promote(given.volume, given.name, given.version, given.evidence)
+        print(f"{LABEL}: {given.name}/{given.version}, {_was(given, before)}")
+
+
+def _was(given: argparse.Namespace, before: int | None) -> str:
+    if before is None:
+        return "the first one"
+    if before == given.version:
+        return "as it was before"
+    return f"was {before}; to undo: {PROGRAM} --volume {given.volume} --name {given.name} --version {before}"
+
+
+if __name__ == "__main__":
+    main()

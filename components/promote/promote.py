@@ -1,0 +1,71 @@
+"""The gate: `stable` moves to a version only on evidence that this very version answered rightly under load."""
+
+from pathlib import Path
+
+from seaway import card as cards
+from seaway import store
+from seaway.card import Card
+from seaway.errors import CardError, NotFound, Refused
+
+LABEL = "stable"
+
+
+def promote(volume: Path, name: str, version: int, evidence: Path | None = None) -> int | None:
+    """Points `stable` at `version` if the evidence allows it. Returns the version that was stable before, if any.
+
+    Without `evidence` the newest that the volume holds for this version counts, so going back to a version that was
+    stable once is a promotion like any other. Raises NotFound for a missing version or evidence, CardError where either
+    was changed, and Refused with every reason.
+    """
+    if version not in store.versions(volume, name):
+        raise NotFound(f"{name} has no version {version} in {volume}: it has {store.versions(volume, name) or 'none'}")
+    card = cards.check(store.path(volume, name, version), "version", at=store.CARD)
+    measured = cards.check(evidence, "evidence") if evidence else _newest_evidence(volume, name, version, card)
+    reasons = objections(card, measured)
+    if reasons:
+        listed = "".join(f"\n  - {reason}" for reason in reasons)
+        raise Refused(f"{name}/{version} stays where it is, {LABEL} was not moved:{listed}")
+    before = store.labels(volume, name).get(LABEL)
+    store.set_label(volume, name, LABEL, version)
+    return before
+
+
+def objections(version: Card, evidence: Card) -> list[str]:
+    """Why this evidence does not allow this version to be promoted; empty when it does."""
+    measured = evidence.parents.get("version")
+    if measured is None or measured.sha256 != version.sha256:
+        of = f"{measured.name}@{measured.sha256[:12]}" if measured else "no version"
+        return [f"the evidence is of {of}, this version is {version.name}@{version.sha256[:12]}: load-test this one"]
+    found = evidence.metrics
+    reasons = [
+        f"{found[key]:.0f} {what}" if key in found else f"the evidence does not say how many there were of: {what}"
+        for key, what in _MUST_BE_ZERO.items()
+        if found.get(key) != 0
+    ]
+    if not found.get("requests", 0) > 0:
+        reasons.append("no request was answered at all: is the server up, and was the load test long enough?")
+    return reasons
+
+
+_MUST_BE_ZERO = {
+    "wrong": "answers differed from PyTorch's by more than the tolerance",
+    "failed": "requests failed",
+    "foreign": "answers came from another version, or did not say from which",
+}
+
+
+def _newest_evidence(volume: Path, name: str, version: int, card: Card) -> Card:
+    folder = store.evidence(volume, name, card.sha256)
+    found = [_checked(path.parent) for path in sorted(folder.glob(f"*/{cards.CARD}"))]
+    if not found:
+        raise NotFound(
+            f"{folder}: there is no evidence of {name}/{version} yet; run `python -m components.load` against it first"
+        )
+    return max(found, key=lambda c: str(c.settings.get("measured_at", "")))
+
+
+def _checked(folder: Path) -> Card:
+    try:
+        return cards.check(folder, "evidence")
+    except CardError as error:
+        raise CardError(f"{error}; or remove {folder} and load-test the version again") from None
