@@ -68,7 +68,7 @@ def figure(drawn: "Figure", alt: str, caption: str = "") -> Markup:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
     used = set(re.findall(r"#([\w-]+)", svg))
-    svg = re.sub(r' id="([\w-]+)"', lambda m: m[0] if m[1] in used else "", svg)  # figure_1 would be there twice
+    svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", svg)  # figure_1 would be there twice
     svg = svg.replace("#000000", "currentColor")
     return _render(_FIGURE, picture=Markup(svg), alt=alt, caption=caption)  # noqa: S704  matplotlib escapes its text
 
