@@ -3,7 +3,7 @@
 The volume is polled. Of each model these versions are served: those that labels point at, and the latest. A version is
 loaded, warmed up and checked; then it is AVAILABLE and requests may go to it; only then what it replaces is drained
 and unloaded. One that will not load ends in END with its error and replaces nothing: a label goes on pointing where
-it pointed, and the latest is the latest that loads. A volume that cannot be read, or is suddenly empty, changes nothing.
+it pointed, and the latest is the latest that loads. A volume that is unreadable, or suddenly empty, changes nothing.
 """
 
 import asyncio
@@ -74,6 +74,7 @@ class Model:
 class DataPlane:
     def __init__(self, volume: Path, pool: Pool, default_version: str, timeout: float) -> None:
         self.models: dict[str, Model] = {}
+        self.draining = False
         self.volume_error = ""
         self._volume, self._pool, self._default, self._timeout = volume, pool, default_version, timeout
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,7 +94,7 @@ class DataPlane:
             return self._labelled(found, model, label)
         if number is not None:
             version = found.versions.get(number)
-            if version is None or version.state not in ("AVAILABLE", "UNLOADING"):
+            if version is None or version.state != "AVAILABLE":
                 raise NotFound(f"Servable not found for request: Specific({model}, {number})")
             return version
         if self._default == STABLE and STABLE in found.wanted_labels:
@@ -128,8 +129,16 @@ class DataPlane:
         chosen = found.versions.values() if number is None else [found.versions[number]]
         return [VersionStatus(v.number, v.state, v.error) for v in chosen]
 
+    def workers(self) -> list[dict[str, Any]]:
+        return [
+            {"pid": w.pid, "alive": not w.gone.is_set(), "running": len(w.running), "loaded": sorted(w.loaded)}
+            for w in self._pool.workers
+        ]
+
     def why_not_ready(self) -> str:
         """ "" where at least one version can answer."""
+        if self.draining:
+            return "the server is going down"
         if not self._pool.alive:
             return "no worker is alive; one is being started"
         if any(model.available() for model in self.models.values()):

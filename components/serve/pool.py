@@ -53,7 +53,7 @@ class Pool:
     size: int
     threads: int
     max_waiting: int
-    on_lost: Callable[[str, str], None]
+    on_lost: Callable[[str, str], None] = lambda key, message: None
     workers: list[Worker] = field(default_factory=list)
     _held: dict[str, Held] = field(default_factory=dict)
     _waiting: deque[Job] = field(default_factory=deque)
@@ -85,7 +85,7 @@ class Pool:
         return await job.future
 
     async def load(self, key: str, path: Path, warm: Warm) -> dict[str, Any]:
-        """Loads and warms a version in every worker; from then on replaced workers load it too. Returns its description.
+        """Loads and warms a version in every worker; from then on new workers load it too. Returns its description.
 
         Where others are being served, a process of its own tries it first: a version that ends its process on loading
         takes nothing else with it. Raises what the backend or `warm` says, WorkerDied.
@@ -97,12 +97,17 @@ class Pool:
             finally:
                 await trial.end()
         held = Held(path, warm)
+        while not self.alive:
+            await asyncio.sleep(BACK_OFF[0])
         live = [worker for worker in self.workers if not worker.gone.is_set()]
-        if not live:
-            raise WorkerDied("no worker is alive")
-        described = await asyncio.gather(*(self._load_into(worker, key, held) for worker in live))
+        results = await asyncio.gather(*(self._load_into(w, key, held) for w in live), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                await self.unload(key)
+                raise result
+            described = result
         self._held[key] = held
-        return described[0]
+        return described
 
     async def unload(self, key: str) -> None:
         self._held.pop(key, None)
@@ -156,19 +161,21 @@ class Pool:
         except SeawayError as error:
             job.future.set_exception(error)
 
-    def _bury(self, worker: Worker) -> None:
+    def _gone(self, worker: Worker) -> None:
         """Fails the prediction that the worker died on; those behind it were not begun and go back to the front."""
         jobs = list(worker.running.values())
         worker.running.clear()
         if jobs and not jobs[0].future.done():
-            lost = f"the process that worked on this request ended ({_cause(worker)}); the server goes on without it"
-            jobs[0].future.set_exception(WorkerDied(lost))
+            jobs[0].future.set_exception(
+                WorkerDied("the process that worked on this request ended; the server goes on")
+            )
         self._waiting.extendleft(reversed(jobs[1:]))
+        self._pump()
 
     # ---- workers
 
     async def _new_worker(self) -> Worker:
-        return await Worker.start(self.threads, self._answered)
+        return await Worker.start(self.threads, self._answered, self._gone)
 
     async def _load_into(self, worker: Worker, key: str, held: Held) -> dict[str, Any]:
         described = await worker.load(key, held.path)
@@ -184,6 +191,7 @@ class Pool:
             if not worker.gone.is_set():
                 await worker.unload(key)
             raise
+        worker.loaded.add(key)
         return described
 
     async def _keep(self, worker: Worker) -> None:
@@ -195,8 +203,6 @@ class Pool:
             await self._hold_until_gone(worker)
             await worker.process.wait()
             log.warning("worker %d ended (%s); starting another", worker.pid, _cause(worker))
-            self._bury(worker)
-            self._pump()
             delay = BACK_OFF[0] if loop.time() - began > SETTLED else min(delay * 2, BACK_OFF[1])
             await asyncio.sleep(delay)
             try:
@@ -223,7 +229,8 @@ class Pool:
             self._pump()
         except WorkerDied:
             held.deaths += 1
-            if held.deaths >= MAX_DEATHS and self._held.pop(key, None):
+            if held.deaths >= MAX_DEATHS and key in self._held:
+                del self._held[key]
                 self.on_lost(key, f"it ended {held.deaths} workers while they loaded it")
         except SeawayError as error:
             log.warning("worker %d cannot load %s yet: %s", worker.pid, key, error)

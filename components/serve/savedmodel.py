@@ -18,7 +18,7 @@ from seaway.errors import InvalidInput, ModelError, NotFound, SeawayError
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # TensorFlow's own, of others' libraries
 import tensorflow as tf  # noqa: E402
-from google.protobuf.json_format import MessageToDict  # noqa: E402
+from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]  # noqa: E402
 from tensorflow.core.protobuf import config_pb2  # noqa: E402
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # the session API is called deprecated once a load
@@ -55,7 +55,7 @@ class SavedModel:
     def predict(
         self, signature: str, inputs: dict[str, np.ndarray], outputs: Sequence[str] | None = None
     ) -> dict[str, np.ndarray]:
-        """Runs a signature; `outputs` None gives all of them. Raises InvalidInput, NotFound, or what TensorFlow said."""
+        """Runs a signature; `outputs` None gives all. Raises InvalidInput, NotFound, or what TensorFlow said."""
         found = self._signatures.get(signature)
         if found is None:
             raise NotFound(f"no signature {signature!r}; there are {sorted(self._signatures)}")

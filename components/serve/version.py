@@ -1,4 +1,4 @@
-"""What lies in a version's folder beside the model: its card, golden examples, and the check that they make possible."""
+"""What lies in a version's folder beside the model: card, golden examples, and the check that they make possible."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,6 @@ def _compare(card: Card, signature: str, output: str, got: np.ndarray, expected:
     found = goldens.compare(got, expected, card.tolerances[output])
     if found.wrong:
         raise ModelError(
-            f"signature {signature!r} answers {found.wrong} of {found.rows} golden examples wrongly: output {output!r} is "
-            f"up to {found.max_abs:.3g} from PyTorch's; convert and validate the model again"
+            f"signature {signature!r} answers {found.wrong} of {found.rows} golden examples wrongly: output {output!r} "
+            f"is up to {found.max_abs:.3g} from PyTorch's; convert and validate the model again"
         )

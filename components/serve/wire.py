@@ -2,7 +2,7 @@
 
     u32 header size | u64 payload size | header | payload
 
-The header's "tensors" lists [name, dtype, shape, bytes] in the payload's order. Strings are u32 lengths, then the bytes.
+The header's "tensors" lists [name, dtype, shape, bytes] in the payload's order; strings are u32 lengths, then bytes.
 No pickle: a worker that a model has taken over can send wrong numbers, but no code.
 """
 
@@ -22,7 +22,7 @@ Message = tuple[dict[str, Any], dict[str, np.ndarray]]
 
 
 def pack(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list[bytes | memoryview]:
-    """One frame in pieces, so that large tensors are not copied together. Raises SeawayError for dtypes it cannot carry."""
+    """One frame in pieces, so that large tensors are not copied. Raises SeawayError for a dtype it cannot carry."""
     blocks = [_bytes_of(name, array) for name, array in arrays.items()]
     listed = [
         (name, tensors.dtype_name(array), array.shape, len(block))

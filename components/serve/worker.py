@@ -6,6 +6,7 @@ Predictions are answered one by one in the order in which they came, so that the
 running should the process die. Loading goes on beside them in a thread.
 """
 
+import contextlib
 import logging
 import os
 import queue
@@ -13,7 +14,6 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,46 +39,47 @@ class Worker:
     def run(self) -> None:
         """Answers until the supervisor closes the channel."""
         threading.Thread(target=self._load_all, daemon=True).start()
-        self._send({"op": "hello"}, {})
+        self._send(wire.pack({"op": "hello"}, {}))
         frames = wire.Frames()
         while data := self._channel.recv(1 << 20):
             for header, arrays in frames.feed(data):
                 if header["op"] == "predict":
-                    self._answer(header, lambda h, a=arrays: self._predict(h, a))
+                    self._answer(header, arrays)
                 else:
                     self._loads.put(header)
 
     def _load_all(self) -> None:
         while True:
-            header = self._loads.get()
-            self._answer(header, self._load if header["op"] == "load" else self._unload)
+            self._answer(self._loads.get(), {})
 
-    def _answer(self, header: dict[str, Any], work: Callable[[dict[str, Any]], Answer]) -> None:
+    def _answer(self, header: dict[str, Any], arrays: Arrays) -> None:
+        work = {"predict": self._predict, "load": self._load, "unload": self._unload}[header["op"]]
         try:
-            fields, arrays = work(header)
-            self._send({"id": header["id"], **fields}, arrays)
+            fields, results = work(header, arrays)
+            pieces = wire.pack({"id": header["id"], **fields}, results)
         except SeawayError as error:
-            self._send({"id": header["id"], "error": str(error), "status": error.status}, {})
+            pieces = wire.pack({"id": header["id"], "error": str(error), "status": error.status}, {})
         except Exception as error:
             log.exception("%s of %s failed", header["op"], header["key"])
-            self._send({"id": header["id"], "error": f"{type(error).__name__}: {error}", "status": 500}, {})
+            text = f"{type(error).__name__}: {error}"
+            pieces = wire.pack({"id": header["id"], "error": text, "status": 500}, {})
+        self._send(pieces)
 
     def _predict(self, header: dict[str, Any], arrays: Arrays) -> Answer:
         return {}, self._models[header["key"]].predict(header["signature"], arrays, header["outputs"])
 
-    def _load(self, header: dict[str, Any]) -> Answer:
+    def _load(self, header: dict[str, Any], _: Arrays) -> Answer:
         model = SavedModel(Path(header["path"]), self._threads)
         self._models[header["key"]] = model
         return model.describe(), {}
 
-    def _unload(self, header: dict[str, Any]) -> Answer:
+    def _unload(self, header: dict[str, Any], _: Arrays) -> Answer:
         model = self._models.pop(header["key"], None)
         if model:
             model.close()
         return {}, {}
 
-    def _send(self, header: dict[str, Any], arrays: Arrays) -> None:
-        pieces = wire.pack(header, arrays)
+    def _send(self, pieces: list[bytes | memoryview]) -> None:
         with self._sending:
             for piece in pieces:
                 self._channel.sendall(piece)
@@ -90,10 +91,8 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     logging.basicConfig(format="%(asctime)s worker %(process)d: %(message)s")
     descriptor, threads = map(int, sys.argv[1:])
-    try:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the supervisor is gone
         Worker(socket.socket(fileno=descriptor), threads).run()
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # the supervisor is gone
     os._exit(0)  # without waiting for a load that is under way
 
 

@@ -41,10 +41,16 @@ class Worker(asyncio.Protocol):
         self._frames = wire.Frames()
         self._calls: dict[int, asyncio.Future[wire.Message]] = {}
         self._hello = asyncio.get_running_loop().create_future()
-        self.on_answer: Callable[[Worker, int, wire.Message], None]
+        self._on_answer: Callable[[Worker, int, wire.Message], None]
+        self._on_gone: Callable[[Worker], None]
 
     @classmethod
-    async def start(cls, threads: int, on_answer: Callable[["Worker", int, wire.Message], None]) -> "Worker":
+    async def start(
+        cls,
+        threads: int,
+        on_answer: Callable[["Worker", int, wire.Message], None],
+        on_gone: Callable[["Worker"], None],
+    ) -> "Worker":
         """A new process, ready to load. Raises Unavailable where it does not come up."""
         ours, theirs = socket.socketpair()
         with theirs:
@@ -58,7 +64,7 @@ class Worker(asyncio.Protocol):
             )
         ours.setblocking(False)
         _, worker = await asyncio.get_running_loop().create_unix_connection(cls, sock=ours)
-        worker.process, worker.on_answer = process, on_answer
+        worker.process, worker._on_answer, worker._on_gone = process, on_answer, on_gone
         try:
             async with asyncio.timeout(START_SECONDS):
                 await worker._hello
@@ -83,17 +89,15 @@ class Worker(asyncio.Protocol):
         self._calls[number] = future
         try:
             self.send({"id": number, "op": op, "key": key, **fields}, {})
-            header, _ = await future
+            answer: dict[str, Any] = (await future)[0]
         finally:
             self._calls.pop(number, None)
-        raise_error(header)
-        return header
+        raise_error(answer)
+        return answer
 
     async def load(self, key: str, path: Path) -> dict[str, Any]:
-        """The version's description (savedmodel.describe)."""
-        described = await self.call("load", key, path=str(path.absolute()))
-        self.loaded.add(key)
-        return described
+        """The version's description (SavedModel.describe); the caller adds it to `loaded` once it may be used."""
+        return await self.call("load", key, path=str(path.absolute()))
 
     async def unload(self, key: str) -> None:
         self.loaded.discard(key)
@@ -118,7 +122,7 @@ class Worker(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 — for the type checker
+        assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
@@ -129,15 +133,15 @@ class Worker(asyncio.Protocol):
             elif number in self._calls:
                 self._calls[number].set_result((header, arrays))
             else:
-                self.on_answer(self, number, (header, arrays))
+                self._on_answer(self, number, (header, arrays))
 
     def connection_lost(self, error: Exception | None) -> None:
         self.gone.set()
         for future in (self._hello, *self._calls.values()):
             if not future.done():
                 future.set_exception(WorkerDied("the worker's process ended"))
-        if not self._hello.done() or self._hello.exception():
-            self._hello.exception()  # looked at, so that nobody is warned of it
+        self._hello.exception()  # looked at, so that nobody is warned of it
+        self._on_gone(self)
 
 
 def raise_error(header: Mapping[str, Any]) -> None:

@@ -294,3 +294,21 @@ def write_status(statuses: Sequence[VersionStatus]) -> bytes:
         for status in sorted(statuses, key=lambda s: -s.version)
     ]
     return orjson.dumps({"model_version_status": rows}, option=orjson.OPT_INDENT_2)
+
+
+def read_status(body: bytes) -> list[VersionStatus]:
+    """Raises InvalidInput for what is no status answer."""
+    try:
+        rows = orjson.loads(body)["model_version_status"]
+        return [VersionStatus(int(r["version"]), r["state"], r["status"]["error_message"]) for r in rows]
+    except (ValueError, KeyError, TypeError):
+        raise InvalidInput(f"not a status answer of TensorFlow Serving: {body[:120]!r}") from None
+
+
+def write_metadata(model: str, version: int, signature_defs: Mapping[str, Any]) -> bytes:
+    """`signature_defs`: name → SignatureDef as protobuf's JSON."""
+    document = {
+        "model_spec": {"name": model, "signature_name": "", "version": str(version)},
+        "metadata": {"signature_def": {"signature_def": dict(signature_defs)}},
+    }
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2)
