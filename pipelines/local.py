@@ -63,10 +63,10 @@ def _worth_showing(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def server(volume: Path, port: int, options: list[str]) -> Iterator[str]:
+def server(volume: Path, port: int) -> Iterator[str]:
     """The model server on 127.0.0.1:`port` over `volume`, as a process that ends with the caller. Yields its URL."""
     volume.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "components.serve", "--volume", str(volume), "--port", str(port), *options]
+    command = [sys.executable, "-m", "components.serve", "--volume", str(volume), "--port", str(port)]
     process = subprocess.Popen(command, preexec_fn=_end_with_parent)
     url = f"http://127.0.0.1:{port}"
     try:

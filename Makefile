@@ -1,0 +1,58 @@
+# Seaway's commands; `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+DATA ?= strokes
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test check fix golden compile lock bench clean
+
+help:  ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## An environment of its own in .venv, from the locked requirements
+
+$(READY): requirements/dev.txt requirements/uv.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	    { echo "Seaway needs Python 3.11, and $(PYTHON) is not: install it, then make setup PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup  ## The whole way on this machine: make demo [DATA=idx:DIR] [ARGS="--net mlp"]
+	$(BIN)/seaway run --data "$(DATA)" $(ARGS)
+
+test: setup  ## All tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+check: setup  ## Lint, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: setup  ## Mend what lint and format can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+golden: setup  ## Write the golden IR of the pipelines anew, after a wanted change
+	for name in characters ship; do $(BIN)/python -m pipelines.compile $$name tests/golden/$$name.yaml || exit 1; done
+
+compile: setup  ## The pipeline as KFP IR: characters.yaml
+	$(BIN)/python -m pipelines.compile characters characters.yaml
+
+bench: setup  ## The measured bars of training: make bench ARGS="--data idx:DIR"
+	$(BIN)/python -m benchmarks.train_bars $(ARGS)
+
+lock: setup  ## Lock requirements/dev.in anew, with hashes and without addresses
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 --override requirements/overrides.txt \
+	    requirements/dev.in -o requirements/dev.txt
+	awk '/^uv==/ { own = 1 } /^[a-z]/ && !/^uv==/ { own = 0 } own && !/#/' requirements/dev.txt > requirements/uv.txt
+
+clean:  ## Remove what runs left behind, but not the environment
+	rm -rf .seaway .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,31 @@
+"""The `seaway` command: one file a verb, each importing what it needs when it runs."""
+
+import typer
+
+from cli import doctor, evaluate, lineage, load, predict, run, serve, ship, versions
+from seaway.errors import exit_with_message
+
+app = typer.Typer(
+    name="seaway",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Carries a PyTorch model across ONNX into a TensorFlow SavedModel, proves every hop, serves and load-tests it.",
+    epilog="First steps: [bold]seaway doctor[/bold], then [bold]seaway run[/bold], then [bold]seaway predict digit.png[/bold].",
+)
+for verb in (run.run, serve.serve, load.load, predict.predict, evaluate.evaluate):
+    app.command()(verb)
+for verb in (versions.versions, lineage.lineage, ship.ship, doctor.doctor):
+    app.command()(verb)
+
+
+def main() -> None:
+    with exit_with_message("seaway"):
+        try:
+            app(standalone_mode=True)
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Options that several verbs share, so that they are named and explained once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_ROOT = Path(".seaway")
+DEFAULT_NAME = "characters"
+DEFAULT_PORT = 8501
+DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
+
+Root = Annotated[Path, typer.Option(help="Folder for everything that runs leave behind: volume, cache, reports.")]
+Volume = Annotated[Path, typer.Option(help="The model volume: a folder of <name>/<version>/.")]
+Name = Annotated[str, typer.Option(help="The model's name.")]
+Port = Annotated[int, typer.Option(help="Port of the model server on 127.0.0.1.", min=1, max=65535)]
+Url = Annotated[str, typer.Option(help="Address of a running server.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        help="Where pictures come from: 'strokes[:N]' (made here, offline), 'idx:DIR' (a folder of EMNIST's own files), "
+        "'emnist[:byclass|bymerge|balanced|letters|digits|mnist]' (downloads)."
+    ),
+]
+
+
+def default_volume() -> Path:
+    return DEFAULT_ROOT / "models"

@@ -1,0 +1,85 @@
+"""`seaway run`: the whole way on this machine, ending with one table."""
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import options
+
+
+def run(
+    data: options.Data = "strokes",
+    net: Annotated[str, typer.Option(help="The network: 'cnn' or 'mlp'.")] = "cnn",
+    epochs: Annotated[int, typer.Option(help="Passes over the training data; 0 for the net's own default.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Makes training repeatable.")] = 0,
+    name: options.Name = options.DEFAULT_NAME,
+    root: options.Root = options.DEFAULT_ROOT,
+    port: options.Port = options.DEFAULT_PORT,
+    load_seconds: Annotated[int, typer.Option(help="Seconds of Locust on each protocol.", min=1, max=3600)] = 10,
+    load_users: Annotated[int, typer.Option(help="Users that Locust plays at the same time.", min=1, max=1000)] = 8,
+    keep: Annotated[
+        bool | None, typer.Option("--keep/--no-keep", help="Go on serving afterwards (default: on a terminal).")
+    ] = None,
+) -> None:
+    """Trains, exports, converts, validates, publishes, serves and load-tests a model of handwritten characters.
+
+    Interrupted or failed? Run the same command again: finished stages are picked up, training resumes.
+
+    [bold]Examples[/bold]
+
+      seaway run                                  [dim]# pictures made offline, about three minutes[/dim]
+
+      seaway run --data idx:path/to/emnist        [dim]# EMNIST's own files[/dim]
+
+      seaway run --net mlp --epochs 5
+    """
+    from cli.table import print_hops
+    from pipelines import local
+    from pipelines.characters import characters
+    from seaway.data import fingerprint
+
+    started = time.monotonic()
+    root = root.absolute()
+    source = absolute_source(data)
+    (root / "data").mkdir(parents=True, exist_ok=True)
+    arguments = {
+        "source": source,
+        "fingerprint": fingerprint(source, root / "data"),
+        "cache": str(root / "data"),
+        "work": str(root / "work"),
+        "volume": str(root / local.VOLUME),
+        "url": f"http://127.0.0.1:{port}",
+        "name": name,
+        "net": net,
+        "epochs": epochs,
+        "seed": seed,
+        "load_seconds": load_seconds,
+        "load_users": load_users,
+    }
+    with local.server(root / local.VOLUME, port) as url:
+        outputs = local.run(characters, arguments, root)
+        reports = local.collect_reports(outputs, root)
+        print_hops(root / local.VOLUME, name, int(outputs["version"]))
+        typer.echo(f"\nThe whole way took {time.monotonic() - started:.0f} s.")
+        typer.echo(f"Server   {url}/v1/models/{name}")
+        for report in reports:
+            typer.echo(f"Report   {report.as_uri()}")
+        if sys.stdout.isatty() if keep is None else keep:
+            typer.echo("\nThe server goes on until Ctrl-C. Try: seaway predict picture.png")
+            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        else:
+            typer.echo(f"The server has ended with the run; again: seaway serve --volume {_short(root / local.VOLUME)}")
+
+
+def absolute_source(source: str) -> str:
+    """`idx:DIR` with DIR made absolute, since stages run in other folders; other sources as they are."""
+    kind, _, rest = source.partition(":")
+    return f"idx:{Path(rest).absolute()}" if kind == "idx" and rest else source
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
