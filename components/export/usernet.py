@@ -5,6 +5,7 @@ import inspect
 import pickle
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,8 +117,10 @@ def _find(model: str) -> Callable[[], Any]:
 def _read(weights: Path, option: str) -> dict[str, torch.Tensor]:
     remedy = "save it with torch.save(net.state_dict(), ...)"
     try:
-        # weights_only: a pickle can run any code, a state_dict needs none
-        state = torch.load(weights, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # the error below says more
+            # weights_only: a pickle can run any code, a state_dict needs none
+            state = torch.load(weights, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"{option} {weights}: there is no such file") from None
     except pickle.UnpicklingError as error:
