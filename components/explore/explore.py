@@ -5,7 +5,6 @@ from pathlib import Path
 from rich import progress
 from rich.console import Console
 
-from components.explore import page
 from seaway import atomic, data
 from seaway import card as cards
 from seaway.card import Card
@@ -21,6 +20,8 @@ def explore(source: str, dataset: Path, report: Path | None = None, cache: Path 
     try:
         card = _write(source, dataset, cache)
         if report:
+            from components.explore import page  # matplotlib takes a second, which --help and errors need not wait for
+
             with atomic.file(report) as part:
                 part.write_text(page.render(data.load(dataset), card), encoding="utf-8")
     except OSError as error:  # a full disk does not say where

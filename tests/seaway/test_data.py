@@ -1,3 +1,5 @@
+import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,3 +139,21 @@ def test_a_broken_dataset_is_told(dataset: Path, tmp_path: Path) -> None:
     cards.write(dataset, Card(kind="onnx", name="characters"))
     with pytest.raises(DataError, match=r"expected a dataset, but its card says 'onnx'"):
         data.load(dataset)
+
+
+def test_pictures_never_lie_in_memory_as_a_whole(tmp_path: Path) -> None:
+    """60,000 of them are 47 MB; reading them may take the few chunks that are under way."""
+    folder = tmp_path / "idx"
+    folder.mkdir()
+    for part, count in (("train", 60_000), ("test", 10)):
+        images = struct.pack(">4I", 0x0803, count, 28, 28) + bytes(784 * count)
+        (folder / f"emnist-digits-{part}-images-idx3-ubyte").write_bytes(images)
+        labels = struct.pack(">2I", 0x0801, count) + bytes(n % 10 for n in range(count))
+        (folder / f"emnist-digits-{part}-labels-idx1-ubyte").write_bytes(labels)
+    del images
+    tracemalloc.start()
+    data.read(f"idx:{folder}", tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert data.load_labels(tmp_path, "train").shape == (60_000,)
+    assert 1e6 < peak < 30e6
