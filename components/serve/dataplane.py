@@ -23,8 +23,9 @@ from seaway.protocols.tfserving import VersionStatus
 
 log = logging.getLogger("seaway.serve")
 
-LOAD_ATTEMPTS = 2  # a worker's death while loading may have had another cause, once
+LOAD_ATTEMPTS = 2  # a worker's death while loading may have had another cause, once; then a process of its own tells
 STABLE = "stable"
+UNDER_WAY = ("START", "LOADING")
 
 Scan = dict[str, tuple[list[int], dict[str, int]]]  # model → versions, labels
 
@@ -75,6 +76,7 @@ class DataPlane:
     def __init__(self, volume: Path, pool: Pool, default_version: str, timeout: float) -> None:
         self.models: dict[str, Model] = {}
         self.draining = False
+        self._looked = self._settled = False
         self.volume_error = ""
         self._volume, self._pool, self._default, self._timeout = volume, pool, default_version, timeout
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,6 +87,8 @@ class DataPlane:
     def find(self, model: str, number: int | None = None, label: str | None = None) -> Version:
         """The version that answers. Raises NotFound, InvalidInput for an unknown label, Unavailable."""
         found = self.models.get(model)
+        if not self._looked:
+            raise Unavailable("the server is starting: it has not seen its models yet")
         if found is None or not found.versions:
             asked = f"Specific({model}, {number})" if number is not None else f"Latest({model})"
             raise NotFound(f"Servable not found for request: {asked}")
@@ -122,6 +126,8 @@ class DataPlane:
     def statuses(self, model: str, number: int | None = None) -> list[VersionStatus]:
         """Raises NotFound."""
         found = self.models.get(model)
+        if not self._looked:
+            raise Unavailable("the server is starting: it has not seen its models yet")
         if found is None or not found.versions:
             raise NotFound(f"Could not find any versions of model {model}")
         if number is not None and number not in found.versions:
@@ -141,7 +147,10 @@ class DataPlane:
             return "the server is going down"
         if not self._pool.alive:
             return "no worker is alive; one is being started"
+        if not self._settled and any(v.state in UNDER_WAY for m in self.models.values() for v in m.versions.values()):
+            return "the first versions are being loaded"
         if any(model.available() for model in self.models.values()):
+            self._settled = True  # from now on, what is loading stands in nobody's way
             return ""
         if self.volume_error:
             return self.volume_error
@@ -166,7 +175,7 @@ class DataPlane:
                 log.warning("%s; what is loaded goes on being served", error)
             self.volume_error = str(error)
             return
-        self.volume_error = ""
+        self.volume_error, self._looked = "", True
         for name, (numbers, labels) in scan.items():
             self._follow_model(name, self.models.setdefault(name, Model()), numbers, labels)
         for name in self.models.keys() - scan.keys():
@@ -215,7 +224,7 @@ class DataPlane:
 
         for attempt in range(1, LOAD_ATTEMPTS + 1):
             try:
-                return await self._pool.load(version.key, version.path, warm)
+                return await self._pool.load(version.key, version.path, warm, trial=attempt > 1)
             except WorkerDied:
                 if attempt == LOAD_ATTEMPTS:
                     raise SeawayError(f"{version.path}: it ended {attempt} workers while they loaded it") from None
@@ -272,7 +281,7 @@ def _wanted(model: Model, numbers: list[int]) -> set[int]:
         wanted.add(hopeful[-1])
         if model.available() and hopeful[-1] not in model.available():
             wanted.add(model.available()[-1])
-    return wanted | {number for number, version in model.versions.items() if version.state in ("START", "LOADING")}
+    return wanted | {number for number, version in model.versions.items() if version.state in UNDER_WAY}
 
 
 def _scan(volume: Path, known: dict[str, Model]) -> Scan:

@@ -58,6 +58,7 @@ class Pool:
     _held: dict[str, Held] = field(default_factory=dict)
     _waiting: deque[Job] = field(default_factory=deque)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _trials: asyncio.Lock = field(default_factory=asyncio.Lock)  # one more process at a time: each has its memory
     _numbers: int = 0
 
     async def start(self) -> None:
@@ -84,18 +85,19 @@ class Pool:
         self._pump()
         return await job.future
 
-    async def load(self, key: str, path: Path, warm: Warm) -> dict[str, Any]:
+    async def load(self, key: str, path: Path, warm: Warm, trial: bool) -> dict[str, Any]:
         """Loads and warms a version in every worker; from then on new workers load it too. Returns its description.
 
-        Where others are being served, a process of its own tries it first: a version that ends its process on loading
-        takes nothing else with it. Raises what the backend or `warm` says, WorkerDied.
+        With `trial`, or where others are being served, a process of its own tries it first: a version that ends its
+        process on loading takes nothing else with it. Raises what the backend or `warm` says, WorkerDied.
         """
-        if self._held:
-            trial = await self._new_worker()
-            try:
-                await self._load_into(trial, key, Held(path, warm))
-            finally:
-                await trial.end()
+        if trial or self._held:
+            async with self._trials:
+                tried = await self._new_worker()
+                try:
+                    await self._load_into(tried, key, Held(path, warm))
+                finally:
+                    await tried.end()
         held = Held(path, warm)
         while not self.alive:
             await asyncio.sleep(BACK_OFF[0])

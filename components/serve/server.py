@@ -68,8 +68,10 @@ async def _serve(settings: Settings, data: socket.socket, admin: socket.socket |
 
 
 async def _work(pool: Pool, plane: DataPlane, poll_seconds: float) -> None:
-    await pool.start()
-    await plane.follow(poll_seconds)
+    """Runs until it is cancelled, or until the workers cannot be started."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(plane.follow(poll_seconds))  # loading waits for the workers
+        await pool.start()
 
 
 class _Server(uvicorn.Server):

@@ -78,6 +78,7 @@ class Frames:
             end = _PREFIX.size + head + payload
             if len(self._pending) < end:
                 return
-            frame = bytes(self._pending[_PREFIX.size : end])
+            with memoryview(self._pending) as view:
+                header, raw = bytes(view[_PREFIX.size : end - payload]), bytes(view[end - payload : end])
             del self._pending[:end]
-            yield unpack(frame[:head], frame[head:])
+            yield unpack(header, raw)
