@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def lineage(
     version: Annotated[int, typer.Argument(help="The version's number, as `seaway versions` lists it.")],
     name: options.Name = options.DEFAULT_NAME,
-    volume: options.Volume = options.default_volume(),
+    volume: options.Volume = options.DEFAULT_VOLUME,
 ) -> None:
     """Walks from a version back to the data, with every stage's digest, settings and metrics.
 

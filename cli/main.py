@@ -1,5 +1,7 @@
 """The `seaway` command: one file a verb, each importing what it needs when it runs."""
 
+from collections.abc import Callable
+
 import typer
 
 from cli import doctor, evaluate, lineage, load, predict, run, serve, ship, versions
@@ -10,12 +12,14 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    help="Carries a PyTorch model across ONNX into a TensorFlow SavedModel, proves every hop, serves and load-tests it.",
-    epilog="First steps: [bold]seaway doctor[/bold], then [bold]seaway run[/bold], then [bold]seaway predict digit.png[/bold].",
+    help="Carries a PyTorch model across ONNX into a SavedModel, proves every hop, serves and load-tests it.",
+    epilog="Begin with [bold]seaway doctor[/bold] and [bold]seaway run[/bold]; `seaway VERB --help` shows examples.",
 )
-for verb in (run.run, serve.serve, load.load, predict.predict, evaluate.evaluate):
-    app.command()(verb)
-for verb in (versions.versions, lineage.lineage, ship.ship, doctor.doctor):
+VERBS: tuple[Callable[..., None], ...] = (
+    run.run, serve.serve, load.load, predict.predict, evaluate.evaluate, versions.versions, lineage.lineage, ship.ship,
+    doctor.doctor,
+)  # fmt: skip
+for verb in VERBS:
     app.command()(verb)
 
 

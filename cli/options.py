@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 DEFAULT_ROOT = Path(".seaway")
+DEFAULT_VOLUME = DEFAULT_ROOT / "models"
 DEFAULT_NAME = "characters"
 DEFAULT_PORT = 8501
 DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
@@ -18,11 +19,7 @@ Url = Annotated[str, typer.Option(help="Address of a running server.")]
 Data = Annotated[
     str,
     typer.Option(
-        help="Where pictures come from: 'strokes[:N]' (made here, offline), 'idx:DIR' (a folder of EMNIST's own files), "
-        "'emnist[:byclass|bymerge|balanced|letters|digits|mnist]' (downloads)."
+        help="Where pictures come from: 'strokes[:N]' (made here, offline), 'idx:DIR' (a folder of EMNIST's own "
+        "files), 'emnist[:byclass|bymerge|balanced|letters|digits|mnist]' (downloads)."
     ),
 ]
-
-
-def default_volume() -> Path:
-    return DEFAULT_ROOT / "models"

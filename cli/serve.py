@@ -10,7 +10,7 @@ from cli import options
 
 
 def serve(
-    volume: options.Volume = options.default_volume(),
+    volume: options.Volume = options.DEFAULT_VOLUME,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: options.Port = options.DEFAULT_PORT,
     workers: Annotated[int, typer.Option(help="Processes that hold the models; 0 chooses from the cores.", min=0)] = 0,

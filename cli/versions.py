@@ -6,7 +6,7 @@ from pathlib import Path
 from cli import options
 
 
-def versions(volume: options.Volume = options.default_volume()) -> None:
+def versions(volume: options.Volume = options.DEFAULT_VOLUME) -> None:
     """Lists the models and versions of a volume, with their labels, accuracy and age.
 
     [bold]Example[/bold]

@@ -1,0 +1,60 @@
+"""`seaway predict`: pictures to a running server, labels and probabilities back."""
+
+import io
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import options
+
+
+def predict(
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files: PNG, JPEG or whatever Pillow reads.")],
+    url: options.Url = options.DEFAULT_URL,
+    name: options.Name = options.DEFAULT_NAME,
+) -> None:
+    """Asks a running server what is in pictures: label and probability, and what else it might be.
+
+    The server decodes and prepares pictures itself (signature from_png): dark ink on light paper is inverted, cropped
+    and centred.
+
+    [bold]Example[/bold]
+
+      seaway predict seven.png letter.jpg
+    """
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table
+
+    from loadtest.client import Client
+    from seaway.protocols import tensors
+
+    pngs = [_as_png(path) for path in pictures]
+    table = Table("picture", "label", "probability", "or else")
+    with Client(url) as client:
+        for path, png in zip(pictures, pngs, strict=True):
+            inputs = {"png": tensors.strings([png], [1])}
+            outputs = client.predict_rest(name, inputs, signature="from_png").outputs
+            labels = [str(label) for label in np.asarray(outputs["top_labels"])[0]]
+            scores = np.asarray(outputs["top_scores"])[0]
+            others = ", ".join(f"{label} {score:.1%}" for label, score in zip(labels[1:], scores[1:], strict=True))
+            table.add_row(str(path), labels[0], f"{scores[0]:.1%}", others)
+    Console().print(table)
+
+
+def _as_png(path: Path) -> bytes:
+    """The file's bytes if it is a PNG, else its picture as PNG. Raises InvalidInput."""
+    from PIL import Image, UnidentifiedImageError
+
+    from seaway.errors import InvalidInput
+
+    content = path.read_bytes()
+    if content.startswith(b"\x89PNG"):
+        return content
+    try:
+        with Image.open(io.BytesIO(content)) as opened, io.BytesIO() as png:
+            opened.convert("RGB").save(png, "PNG")
+            return png.getvalue()
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise InvalidInput(f"{path}: not a picture that can be read ({error})") from None

@@ -1,0 +1,185 @@
+"""`seaway run` as a user runs it: small, but every stage, server and load test for real. Order matters in this file."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from seaway import card as cards
+from seaway import store
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ["--net", "mlp", "--epochs", "2", "--load-seconds", "2", "--load-users", "2", "--no-keep"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "cli.main", *arguments]
+
+
+def seaway(folder: Path, *arguments: str, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "160", "NO_COLOR": "1"}
+    return subprocess.run(
+        command(*arguments), cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run")
+
+
+def executed(output: str) -> list[str]:
+    return re.findall(r"Executing task '([a-z-]+)'", re.sub(r"\x1b\[\d+m", "", output))
+
+
+@pytest.fixture(scope="module")
+def first(place: Path) -> subprocess.CompletedProcess[str]:
+    """The first run, of a small data set."""
+    return seaway(place, "run", "--data", "strokes:1500", "--port", str(free_port()), *SMALL)
+
+
+def test_the_whole_way(place: Path, first: subprocess.CompletedProcess[str]) -> None:
+    assert first.returncode == 0, first.stdout[-4000:] + first.stderr[-2000:]
+    stages = ["explore", "train", "export", "convert", "validate", "publish", "deploy", "load", "promote"]
+    assert executed(first.stdout) == stages
+    volume = place / ".seaway" / "models"
+    assert store.versions(volume, "characters") == [1]
+    assert store.labels(volume, "characters")["stable"] == 1
+    cards.check(store.path(volume, "characters", 1), "version", at=store.CARD)
+
+
+def test_the_table_has_every_hop_with_the_same_accuracy(first: subprocess.CompletedProcess[str]) -> None:
+    rows = {
+        hop: re.search(rf"{hop}\s+│\s+([\d.]+)%\s+│\s+(\S+)\s+│(.*)│", first.stdout)
+        for hop in ("PyTorch", "ONNX Runtime", "SavedModel", "served, REST", "served, GraphPipe")
+    }
+    assert all(rows.values()), first.stdout[-3000:]
+    assert len({row[1] for row in rows.values() if row}) == 1, "accuracies differ between hops"
+    for hop in ("served, REST", "served, GraphPipe"):
+        row = rows[hop]
+        assert row
+        assert float(row[2]) < 1e-4
+        rate, _, _, wrong, failed = (cell.strip() for cell in row[3].split("│"))
+        assert float(rate) > 0
+        assert (wrong, failed) == ("0", "0")
+
+
+def test_the_reports_are_whole_pages(place: Path, first: subprocess.CompletedProcess[str]) -> None:
+    for stage in ("explore", "train", "validate", "load"):
+        page = place / ".seaway" / "reports" / f"{stage}.html"
+        assert page.as_uri() in first.stdout
+        text = page.read_text()
+        assert "</html>" in text
+        assert not re.search(r'(src|href)="https?:', text), "a report must be self-contained"
+
+
+def test_again_picks_up_all_pure_stages_and_publishes_nothing_twice(
+    place: Path, first: subprocess.CompletedProcess[str]
+) -> None:
+    again = seaway(place, "run", "--data", "strokes:1500", "--port", str(free_port()), *SMALL)
+    assert again.returncode == 0, again.stdout[-4000:] + again.stderr[-2000:]
+    assert executed(again.stdout) == ["publish", "deploy", "load", "promote"]
+    assert store.versions(place / ".seaway" / "models", "characters") == [1]
+
+
+def test_lineage_leads_back_to_the_data(place: Path, first: subprocess.CompletedProcess[str]) -> None:
+    found = seaway(place, "lineage", "1")
+    assert found.returncode == 0, found.stderr
+    positions = [found.stdout.index(role) for role in ("version @", "parity @", "onnx @", "checkpoint @", "dataset @")]
+    assert positions == sorted(positions)
+    assert "source=strokes:1500" in found.stdout
+
+
+def test_lineage_notices_a_changed_byte(place: Path, first: subprocess.CompletedProcess[str]) -> None:
+    labels = store.path(place / ".seaway" / "models", "characters", 1) / store.EXTRA / "labels.txt"
+    before = labels.read_bytes()
+    labels.write_bytes(before.replace(b"A", b"@"))
+    found = seaway(place, "lineage", "1")
+    labels.write_bytes(before)
+    assert found.returncode == 1
+    assert "was changed after its card was written" in found.stderr
+
+
+def test_versions_lists_what_is_there(place: Path, first: subprocess.CompletedProcess[str]) -> None:
+    found = seaway(place, "versions")
+    assert re.search(r"characters\s+│\s+1\s+│\s+canary, stable", found.stdout)
+    empty = seaway(place, "versions", "--volume", "nowhere")
+    assert empty.returncode == 1
+    assert "nowhere: the volume cannot be read" in empty.stderr
+
+
+def test_a_port_in_use_is_told_before_any_work(place: Path, first: subprocess.CompletedProcess[str]) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        found = seaway(place, "run", "--data", "strokes:1500", "--port", str(port), "--root", "other", *SMALL)
+    assert found.returncode == 1
+    assert str(port) in found.stderr
+    assert executed(found.stdout) == []
+
+
+def test_kill_9_then_again_resumes_training(place: Path, first: subprocess.CompletedProcess[str]) -> None:
+    arguments = ["run", "--data", "strokes:1500", "--root", "killed", "--port", str(free_port()), *SMALL]
+    arguments[arguments.index("--epochs") + 1] = "400"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command(*arguments), cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as run:
+        assert run.stdout
+        for line in run.stdout:
+            if "epoch 3/400" in line:
+                break
+        states = place / "killed" / "work"
+        deadline = time.monotonic() + 60
+        while not any(p.is_file() for p in states.rglob("*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        run.send_signal(signal.SIGKILL)
+    with subprocess.Popen(
+        command(*arguments), cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as run:
+        assert run.stdout
+        seen = []
+        for line in run.stdout:
+            seen.append(line)
+            if "resumed from" in line or "epoch" in line:
+                break
+        run.send_signal(signal.SIGINT)
+        run.stdout.read()
+    assert "resumed from" in seen[-1], "".join(seen)
+    assert executed("".join(seen)) == ["train"], "explore was finished and must not run again"
+
+
+def test_a_changed_file_of_an_idx_folder_runs_again(place: Path, tmp_path: Path) -> None:
+    from seaway import data
+
+    folder = tmp_path / "idx"
+    folder.mkdir()
+    (folder / "emnist-digits-train-images-idx3-ubyte").write_bytes(b"1" * 100)
+    for name in ("train-labels-idx1", "test-images-idx3", "test-labels-idx1"):
+        (folder / f"emnist-digits-{name}-ubyte").write_bytes(b"2" * 100)
+    (folder / "emnist-digits-mapping.txt").write_text("0 48\n")
+    first = data.fingerprint(f"idx:{folder}", tmp_path)
+    (folder / "emnist-digits-test-labels-idx1-ubyte").write_bytes(b"2" * 99 + b"3")
+    assert data.fingerprint(f"idx:{folder}", tmp_path) != first
+
+
+def test_evidence_is_bound_to_the_version(place: Path, first: subprocess.CompletedProcess[str]) -> None:
+    volume = place / ".seaway" / "models"
+    digest = store.read_card(volume, "characters", 1).sha256
+    loads = list(store.evidence(volume, "characters", digest).rglob("load.json"))
+    assert loads
+    assert {row["hop"] for row in json.loads(loads[0].read_text())["rows"]} == {"served, REST", "served, GraphPipe"}
