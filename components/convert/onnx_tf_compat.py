@@ -1,4 +1,4 @@
-"""onnx-tf 1.10.0 (2022) made to run on today's TensorFlow and onnx, and its known silent errors mended or refused.
+"""onnx-tf 1.10.0 (2022) made to run on today's TensorFlow and onnx, and its known errors mended or refused.
 
 It was archived with pins on packages that are gone. What it needs of them is little: onnx's old type tables, and one
 call each of tensorflow-addons and tensorflow-probability. Stand-ins for those exist only while onnx_tf is imported;
@@ -118,7 +118,7 @@ def _handled(handler: Any) -> bool:
 
 @functools.cache
 def _load() -> None:
-    """Imports onnx_tf behind stand-ins for what is gone, and mends the handlers that are silently wrong."""
+    """Imports onnx_tf behind stand-ins for what is gone, and mends the handlers that are wrong."""
     mapping = _old_mapping()
     onnx.mapping = onnx.helper.mapping = mapping
     stand_ins = {
@@ -128,9 +128,10 @@ def _load() -> None:
     }
     with _modules(stand_ins):
         import onnx_tf.backend  # noqa: F401
-        from onnx_tf.handlers.backend import dropout, reduce_sum
+        from onnx_tf.handlers.backend import dropout, reduce_sum, trilu
     reduce_sum.ReduceSum.version_13 = classmethod(_reduce_sum_13)
     dropout.Dropout.version_12 = dropout.Dropout.version_13 = classmethod(_dropout_12)
+    trilu.Trilu.version_14 = classmethod(_trilu_14)
 
 
 def _old_mapping() -> Any:
@@ -183,3 +184,12 @@ def _dropout_12(cls: Any, /, node: Any, **kwargs: Any) -> list[Any]:
         if training is None or training:
             raise ModelError(f"{node.name}: a Dropout in training mode; export the network after calling eval()")
     return [x, tf.ones_like(x, tf.bool)]
+
+
+def _trilu_14(cls: Any, /, node: Any, **kwargs: Any) -> list[Any]:
+    """onnx-tf asks a symbolic tensor for its truth, which only works outside a graph."""
+    x = kwargs["tensor_dict"][node.inputs[0]]
+    k = tf.cast(kwargs["tensor_dict"][node.inputs[1]], tf.int32) if len(node.inputs) > 1 and node.inputs[1] else 0
+    rows, columns = tf.range(tf.shape(x)[-2])[:, tf.newaxis], tf.range(tf.shape(x)[-1])
+    kept = columns - rows >= k if node.attrs.get("upper", 1) else columns - rows <= k
+    return [tf.where(kept, x, tf.zeros_like(x))]

@@ -143,6 +143,18 @@ def test_dropout_in_training_is_refused(make: Make, tmp_path: Path) -> None:
     assert not (tmp_path / "saved_model").exists()
 
 
+@pytest.mark.parametrize("upper", [0, 1])
+@pytest.mark.parametrize("k", [None, 0, -1, 2, 9, -9])
+def test_triangles_are_cut(tf: Any, make: Make, tmp_path: Path, k: int | None, upper: int) -> None:
+    node = helper.make_node("Trilu", ["x"] + ["k"] * (k is not None), ["y"], upper=upper)
+    weights = {} if k is None else {"k": np.int64(k)}
+    path = saved(make([node], {"x": ["n", 3, 4]}, {"y": ["n", 3, 4]}, weights, opset=14), tmp_path)
+    convert(path, tmp_path / "saved_model")
+    x = np.arange(1, 25, dtype=np.float32).reshape(2, 3, 4)
+    got = answers(tf, tmp_path / "saved_model", "serving_default", {"x": x})["y"]
+    assert np.array_equal(got, (np.triu if upper else np.tril)(x, k or 0))
+
+
 def test_every_unsupported_node_is_named_at_once(make: Make, tmp_path: Path) -> None:
     nodes = [
         helper.make_node("ReduceMean", ["x", "axes"], ["a"], "mean/of"),

@@ -1,0 +1,71 @@
+"""The two runtimes that stand behind a model after export, each as `run({input: array}) -> {output: array}`."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seaway.errors import ModelError
+
+Runner = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+def onnx_runtime(path: Path) -> Runner:
+    """ONNX Runtime on the CPU, giving every output. Raises ModelError, as do its runs."""
+    import onnxruntime
+
+    session = _guarded(
+        "ONNX Runtime cannot load the model", onnxruntime.InferenceSession, str(path), _quiet(onnxruntime)
+    )
+    names = [output.name for output in session.get_outputs()]
+
+    def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        got = _guarded("ONNX Runtime failed", session.run, names, inputs)
+        return dict(zip(names, got, strict=True))
+
+    return run
+
+
+def tensorflow(folder: Path) -> Callable[[Sequence[str]], Runner]:
+    """The SavedModel as servers load it: `tensorflow(folder)(signatures)` gives the outputs of those signatures."""
+    import tensorflow as tf
+
+    loaded = _guarded("TensorFlow cannot load the SavedModel", tf.saved_model.load, str(folder))
+
+    def runner(signatures: Sequence[str]) -> Runner:
+        functions = [loaded.signatures[name] for name in signatures]
+
+        def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            outputs: dict[str, np.ndarray] = {}
+            for function in functions:
+                got = _guarded(
+                    "TensorFlow failed", lambda f: f(**{n: tf.constant(a) for n, a in inputs.items()}), function
+                )
+                outputs |= {name: value.numpy() for name, value in got.items()}
+            return outputs
+
+        return run
+
+    return runner
+
+
+def png(picture: np.ndarray) -> bytes:
+    """uint8 [height, width, channels] → PNG."""
+    import tensorflow as tf
+
+    return bytes(tf.io.encode_png(picture).numpy())
+
+
+def _quiet(onnxruntime: Any) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return options
+
+
+def _guarded(what: str, call: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return call(*arguments)
+    except Exception as error:  # both runtimes raise classes of their own for a model or input they cannot use
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise ModelError(f"{what}: {type(error).__name__}: {first}") from error
