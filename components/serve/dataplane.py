@@ -23,7 +23,6 @@ from seaway.protocols.tfserving import VersionStatus
 
 log = logging.getLogger("seaway.serve")
 
-LOAD_ATTEMPTS = 2  # a worker's death while loading may have had another cause, once; then a process of its own tells
 STABLE = "stable"
 UNDER_WAY = ("START", "LOADING")
 
@@ -222,13 +221,16 @@ class DataPlane:
         async def warm(described: dict[str, Any], predict: Predict) -> None:
             await versions.check(contents, described, predict)
 
-        for attempt in range(1, LOAD_ATTEMPTS + 1):
-            try:
-                return await self._pool.load(version.key, version.path, warm, trial=attempt > 1)
-            except WorkerDied:
-                if attempt == LOAD_ATTEMPTS:
-                    raise SeawayError(f"{version.path}: it ended {attempt} workers while they loaded it") from None
-        raise AssertionError
+        try:
+            return await self._pool.load(version.key, version.path, warm)
+        except WorkerDied:
+            log.warning(
+                "a worker ended while it loaded %s: it is tried once more, in a process of its own", version.key
+            )
+        try:
+            return await self._pool.load(version.key, version.path, warm, trial=True)
+        except WorkerDied:
+            raise SeawayError(f"{version.path}: loading it, or its golden inputs, ends the process") from None
 
     async def _not_loaded(self, version: Version, error: str) -> None:
         model = self.models[version.model]

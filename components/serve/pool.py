@@ -85,7 +85,7 @@ class Pool:
         self._pump()
         return await job.future
 
-    async def load(self, key: str, path: Path, warm: Warm, trial: bool) -> dict[str, Any]:
+    async def load(self, key: str, path: Path, warm: Warm, trial: bool = False) -> dict[str, Any]:
         """Loads and warms a version in every worker; from then on new workers load it too. Returns its description.
 
         With `trial`, or where others are being served, a process of its own tries it first: a version that ends its

@@ -50,7 +50,10 @@ def _parse_general(body: bytes) -> Any:
 
 
 def _first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return dict(reversed(pairs))
+    first: dict[str, Any] = {}
+    for key, value in pairs:
+        first.setdefault(key, value)
+    return first
 
 
 def is_base64(value: Any) -> bool:

@@ -1,0 +1,187 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seaway.errors import InvalidInput, SeawayError, Unsupported
+from seaway.protocols import jsontensor
+from seaway.protocols.tensors import strings
+
+INF, NAN = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(
+    "body, value",
+    [
+        (b'{"a": [1, 2.5]}', {"a": [1, 2.5]}),
+        (b' \n{"a": 1} and more', {"a": 1}),  # trailing bytes are ignored
+        ('\ufeff{"a": 1}'.encode(), {"a": 1}),
+        (b"[NaN, Infinity, -Infinity]", [NAN, INF, -INF]),
+        (b'{"a": 1, "a": 2}', {"a": 1}),  # the first counts
+        (b'{"a": "x", "b": "a"}', {"a": "x", "b": "a"}),
+        (b'["\xff"]', ["\udcff"]),  # bytes that are no UTF-8 pass through
+        (b"18446744073709551615", 2**64 - 1),
+    ],
+)
+def test_parse(body, value):
+    assert str(jsontensor.parse(body)) == str(value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b" \n ", b"hello", b"{'a': 1}", b'{"a": [1', b"[1,]", b"[" * 100_000, b"9" * 5000, b'{"a" 1}', b"\xff"],
+)
+def test_what_is_no_json(body):
+    with pytest.raises(InvalidInput, match="JSON Parse error"):
+        jsontensor.parse(body)
+
+
+@pytest.mark.parametrize(
+    "value, dtype, expected",
+    [
+        ([[1, 2], [3, 4.5]], "float32", np.float32([[1, 2], [3, 4.5]])),
+        (7, "float64", np.float64(7)),
+        ([0.1], "float64", np.float64([0.1])),
+        ([1e300, -1e300], "float32", np.float32([INF, -INF])),
+        ([1e-60], "float32", np.float32([0])),
+        ([NAN, INF], "float32", np.float32([NAN, INF])),
+        ([], "float32", np.zeros(0, np.float32)),
+        ([[], []], "int64", np.zeros((2, 0), np.int64)),
+        ([2**63 - 1, -(2**63)], "int64", np.int64([2**63 - 1, -(2**63)])),
+        ([2**64 - 1], "uint64", np.uint64([2**64 - 1])),
+        ([2**32 - 1], "uint32", np.uint32([2**32 - 1])),
+        ([-128, 127], "int8", np.int8([-128, 127])),
+        ([True, False], "bool", np.array([True, False])),
+    ],
+)
+@pytest.mark.parametrize("regular", [False, True])
+def test_numbers(value, dtype, expected, regular):
+    array = jsontensor.to_array(value, dtype, regular=regular and dtype != "bool")
+    assert array.dtype == expected.dtype
+    np.testing.assert_array_equal(array, expected)
+
+
+def test_strings_are_bytes():
+    array = jsontensor.to_array([["ü", {"b64": "AP/+"}], ["", "\udcff"]], "str")
+    assert array.tolist() == [["ü".encode(), b"\0\xff\xfe"], [b"", b"\xff"]]
+
+
+@pytest.mark.parametrize(
+    "value, dtype, said",
+    [
+        (["1"], "float32", "String is not of expected type: float"),
+        ([None], "float32", "Null"),
+        ([True, 1.5], "float32", "Bool"),
+        ([[1, True]], "int64", "Bool"),
+        ([1], "bool", "Number is not of expected type: bool"),
+        ([1], "str", "Number is not of expected type: string"),
+        ([1.0], "int32", "1.0 Type: Number is not of expected type: int32"),
+        ([2**31], "int32", "int32"),
+        ([256], "uint8", "uint8"),
+        ([-1], "uint8", "uint8"),
+        ([2**63], "int64", "int64"),
+        ([10**400], "float64", "too big"),
+        ([[1, 2], [3]], "float32", "unexpected size: 1 at level: 1 expected size: 2"),
+        ([[1], 2], "float32", "found at incorrect level"),
+        ([1, [2]], "float32", "unexpected level"),
+        ([[], [1]], "float32", "unexpected size"),
+        ([{"a": 1}], "float32", "Object"),
+        ({"b64": "AAAA"}, "float32", "Object"),
+        ({"b64": "###"}, "str", "Unable to base64 decode"),
+        (["\ud800"], "str", "surrogate"),
+    ],
+)
+def test_what_cannot_be_read(value, dtype, said):
+    with pytest.raises(InvalidInput, match=said):
+        jsontensor.to_array(value, dtype, regular=not jsontensor.may_hold_bools(json.dumps(value).encode()))
+
+
+def test_a_list_nested_too_deep():
+    value = 1
+    for _ in range(40):
+        value = [value]
+    with pytest.raises(InvalidInput, match="40 lists deep"):
+        jsontensor.to_array(value, "float32", regular=True)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "uint16", "complex64", "bfloat16"])
+def test_types_that_json_does_not_carry(dtype):
+    with pytest.raises(Unsupported):
+        jsontensor.to_array([1.0], dtype)
+
+
+def test_an_error_never_quotes_a_whole_value():
+    with pytest.raises(InvalidInput) as raised:
+        jsontensor.to_array([["x" * 10_000]], "float32")
+    assert len(str(raised.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "array, text",
+    [
+        (np.float32([0.1, 3]), "[0.1,3.0]"),
+        (np.float32(0.1), "0.1"),
+        (np.float64(0.1), "0.1"),
+        (np.int64(7), "7"),
+        (np.zeros((2, 0), np.float32), "[[],[]]"),
+        (np.int64([2**63 - 1]), "[9223372036854775807]"),
+        (np.array([True]), "[true]"),
+        (strings([b"a", b'"\n'], (2,)), '["a","\\"\\n"]'),
+        (np.float32([[1, 2], [3, 4]]).T, "[[1.0,3.0],[2.0,4.0]]"),
+    ],
+)
+def test_dump(array, text):
+    assert jsontensor.dump(jsontensor.from_array(np.asarray(array))).decode() == text
+
+
+def test_not_finite_numbers_are_bare_tokens_and_the_others_keep_their_digits():
+    body = jsontensor.dump(jsontensor.from_array(np.float32([[NAN, INF], [-INF, 0.99999994]])))
+    assert body == b"[[NaN, Infinity], [-Infinity, 0.99999994]]"
+
+
+def test_a_scalar_that_is_not_finite():
+    assert jsontensor.dump({"y": jsontensor.from_array(np.asarray(np.float32(NAN)))}) == b'{"y": NaN}'
+
+
+def test_text_that_is_no_utf8_is_written_as_it_came():
+    assert jsontensor.dump(jsontensor.from_array(strings([b"\xff", b"\0"], (2,)))) == b'["\xff", "\\u0000"]'
+
+
+def test_a_dtype_that_json_cannot_carry():
+    with pytest.raises(InvalidInput, match="half"):
+        jsontensor.from_array(np.float16([1]))
+
+
+@settings(deadline=None)
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=12))
+def test_the_short_way_and_the_general_one_agree(value):
+    body = json.dumps(value).encode()
+    for dtype in ("float32", "int64", "uint8"):
+        outcomes = []
+        for regular in (not jsontensor.may_hold_bools(body), False):
+            try:
+                array = jsontensor.to_array(value, dtype, regular=regular)
+                outcomes.append((array.shape, array.dtype, [v if v == v else None for v in array.ravel().tolist()]))
+            except SeawayError as error:
+                outcomes.append(str(error))
+        assert outcomes[0] == outcomes[1]
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=100))
+def test_garbage_is_refused_or_read(body):
+    try:
+        jsontensor.parse(body)
+    except InvalidInput:
+        return
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(width=32), max_size=20))
+def test_floats_round_trip(values):
+    array = np.float32(values)
+    again = jsontensor.to_array(jsontensor.parse(jsontensor.dump(jsontensor.from_array(array))), "float32")
+    assert all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in zip(array.tolist(), again.tolist(), strict=True))
