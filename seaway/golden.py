@@ -67,7 +67,7 @@ def compare(got: np.ndarray, expected: np.ndarray, tolerance: Tolerance) -> Comp
         distance[(got64 == expected64) | (np.isnan(got64) & np.isnan(expected64))] = 0
         distance[np.isnan(distance)] = np.inf
         allowed = tolerance.allowed(expected64)
-        bad = (distance > allowed).any(axis=1)
+        bad = ((distance > allowed) | np.isinf(distance)).any(axis=1)  # inf too where PyTorch's NaN or ∞ was not met
         relative = np.where(distance > 0, distance / np.abs(expected64), 0)
     flipped = np.zeros(rows, bool)
     if expected64.shape[1] > 1:

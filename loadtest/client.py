@@ -1,0 +1,140 @@
+"""A small synchronous client for one model server: TensorFlow Serving's REST and GraphPipe over one kept connection."""
+
+import http.client
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from loadtest import wire
+from seaway.errors import InvalidInput, NotFound, SeawayError, Unavailable
+from seaway.protocols import graphpipe, tfserving
+
+_ERRORS: dict[int, type[SeawayError]] = {400: InvalidInput, 404: NotFound, 413: InvalidInput}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Output arrays by name (REST's sole output: ""), and the answer's Seaway-Model header ("" where there is none)."""
+
+    outputs: dict[str, np.ndarray]
+    served_by: str
+
+
+class Client:
+    """Talks to the server at `url` ("http://127.0.0.1:8501"); `timeout` in seconds. Not for several threads at once.
+
+    Every method raises Unavailable where nobody answers in time, NotFound for an unknown model or version, InvalidInput
+    for what the server calls the caller's fault, and Unavailable for what the server calls its own.
+    """
+
+    def __init__(self, url: str, timeout: float = 30) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidInput(f"{url!r} is not a server's address; give one like http://127.0.0.1:8501")
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._connection = kind(parts.hostname, parts.port, timeout=timeout)
+        self._base = parts.path.rstrip("/")
+        self.url = url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def predict_rest(
+        self,
+        model: str,
+        inputs: Mapping[str, np.ndarray],
+        version: int | None = None,
+        signature: str | None = None,
+        row: bool = True,
+    ) -> Answer:
+        """One TensorFlow Serving predict call, `inputs` each [N, …]."""
+        body = tfserving.write_predict_request(inputs, signature, row)
+        answer, served_by = self._send("POST", wire.rest_path(model, version), body, "application/json")
+        return Answer(tfserving.read_predict_answer(answer), served_by)
+
+    def predict_graphpipe(
+        self, model: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str], version: int | None = None
+    ) -> Answer:
+        """One GraphPipe inference for the outputs named."""
+        body = graphpipe.write_infer_request(dict(inputs), list(outputs))
+        path = wire.graphpipe_path(model, version)
+        answer, served_by = self._send("POST", path, body, "application/octet-stream")
+        return Answer(dict(zip(outputs, graphpipe.read_infer_response(answer), strict=True)), served_by)
+
+    def predict(
+        self,
+        protocol: wire.Protocol,
+        model: str,
+        inputs: Mapping[str, np.ndarray],
+        output: str,
+        version: int | None = None,
+    ) -> tuple[np.ndarray, str]:
+        """The model's first output, named `output`, over either protocol, and the answer's Seaway-Model header."""
+        body = protocol.write(inputs, output)
+        answer, served_by = self._send("POST", protocol.path(model, version), body, protocol.content_type)
+        return protocol.read(answer), served_by
+
+    def status(self, model: str, version: int | None = None) -> list[tfserving.VersionStatus]:
+        """State of all loaded versions, or of one."""
+        path = f"/v1/models/{model}" if version is None else f"/v1/models/{model}/versions/{version}"
+        return tfserving.read_status(self._send("GET", path)[0])
+
+    def metadata(self, model: str, version: int | None = None) -> dict[str, Any]:
+        """TensorFlow Serving's metadata JSON: model_spec and signature_def."""
+        path = f"/v1/models/{model}" if version is None else f"/v1/models/{model}/versions/{version}"
+        raw = json.loads(self._send("GET", f"{path}/metadata")[0])
+        if not isinstance(raw, dict):
+            raise Unavailable(f"{self.url}: what answers there is no model server")
+        return raw
+
+    def _send(self, method: str, path: str, body: bytes | None = None, content_type: str = "") -> tuple[bytes, str]:
+        """(body, Seaway-Model) of a 2xx answer."""
+        headers = {"Content-Type": content_type} if content_type else {}
+        try:
+            response, answer = self._exchange(method, self._base + path, body, headers)
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            reason = str(error) or type(error).__name__
+            raise Unavailable(f"{self.url}: no answer ({reason}); is the server running there?") from None
+        if not 200 <= response.status < 300:
+            kind = _ERRORS.get(response.status, Unavailable)
+            raise kind(f"{self.url}{path}: {response.status} {response.reason}: {message_of(answer)}")
+        return answer, response.getheader(wire.SERVED_BY) or ""
+
+    def _exchange(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        kept = self._connection.sock is not None
+        try:
+            self._connection.request(method, path, body, headers)
+            response = self._connection.getresponse()
+        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+            if not kept:
+                raise
+            self._connection.close()  # the server had closed the idle connection; a new one decides
+            self._connection.request(method, path, body, headers)
+            response = self._connection.getresponse()
+        return response, response.read()
+
+
+def message_of(body: bytes) -> str:
+    """The message of an error answer, JSON's "error" or plain text, at most 300 characters."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        found = None
+    text = found.get("error") if isinstance(found, dict) else None
+    return str(text or body.decode("utf-8", "replace")).strip()[:300]
