@@ -1,0 +1,198 @@
+"""What must not end the server: garbage, an input that aborts TensorFlow, a killed worker; and how it does end."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from http.client import HTTPConnection
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seaway import card as cards
+from seaway import golden as goldens
+from seaway import store
+from seaway.card import Card, Tolerance
+from seaway.protocols import graphpipe
+
+ROOT = Path(__file__).parents[3]
+
+
+def mutations(body: bytes, count: int):
+    chance = random.Random(0)
+    for _ in range(count):
+        broken = bytearray(body)
+        for _ in range(chance.randint(1, 6)):
+            broken[chance.randrange(len(broken))] = chance.randrange(256)
+        yield bytes(broken[: chance.randint(0, len(broken))])
+
+
+@pytest.mark.parametrize("path, body", [
+    ("/graphpipe/half", graphpipe.write_infer_request({"x": np.float32([1, 2])}, ["y"])),
+    ("/v1/models/half:predict", b'{"signature_name": "serving_default", "instances": [1.0, 2.5e3]}'),
+])  # fmt: skip
+def test_garbage_is_answered_and_harms_nobody(server, path, body):
+    worker = server.worker()
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
+    statuses = set()
+    for broken in mutations(body, 400):
+        connection.request("POST", path, broken)
+        reply = connection.getresponse()
+        reply.read()
+        statuses.add(reply.status)
+    connection.close()
+    assert statuses <= {200, 400, 404}
+    assert 400 in statuses
+    assert server.worker() == worker
+
+
+@pytest.mark.parametrize("sent", [b"\0\1\2\3\r\n\r\n", b"GET\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n"])
+def test_what_is_not_http(server, sent):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as raw:
+        raw.sendall(sent)
+        assert raw.recv(4096).startswith(b"HTTP/1.1 400")
+    assert server.get("/healthz").status == 200
+
+
+def test_a_client_that_leaves_midway(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as raw:
+        raw.sendall(b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+    assert server.predict("half", {"instances": [1]}).status == 200
+
+
+def test_an_input_that_aborts_tensorflow_fails_alone(server):
+    worker = server.worker()
+    reply = server.predict("hard", {"signature_name": "conv", "inputs": [1.0]})
+    assert reply.status == 500
+    assert "process that worked on this request ended" in reply.json()["error"]
+    assert server.get("/healthz").status == 200
+    assert server.predict("half", {"instances": [1]}).json() == {"predictions": [3.5]}  # waits for the next worker
+    assert server.worker() != worker
+
+
+def test_a_killed_worker_fails_only_what_it_was_computing(server):
+    """One long request is being computed, three short ones wait behind it: only the long one is lost."""
+    server.wait(lambda: server.predict("hard", {"signature_name": "slow", "inputs": [1]}).status == 200)
+    replies: dict[int, int] = {}
+
+    def ask(number, steps):
+        replies[number] = server.predict("hard", {"signature_name": "slow", "inputs": [steps]}).status
+
+    long = threading.Thread(target=ask, args=(0, 100_000_000))
+    long.start()
+    server.wait(lambda: server.status()["workers"][0]["running"] == 1)
+    short = [threading.Thread(target=ask, args=(number, number)) for number in (1, 2, 3)]
+    for thread in short:
+        thread.start()
+    server.wait(lambda: server.status()["workers"][0]["running"] == 2)
+    os.kill(server.worker(), signal.SIGKILL)
+    for thread in (long, *short):
+        thread.join(120)
+    assert replies == {0: 500, 1: 200, 2: 200, 3: 200}
+
+
+def test_a_version_whose_golden_inputs_end_the_process_is_taken_out(following):
+    def fill(folder):
+        shutil.copytree(following.models / "hard" / "1", folder, dirs_exist_ok=True)
+        (folder / store.EXTRA).mkdir()
+        x = np.ones(3, np.float32)  # the convolution aborts on this rank
+        goldens.write(folder / store.EXTRA / goldens.GOLDEN, goldens.Golden({"x": x}, {"y": x}))
+        cards.write(folder, Card("version", "aborting", tolerances={"y": Tolerance(1e-6, 1e-6)}), at=store.CARD)
+
+    version = store.publish(following.volume, "aborting", fill)
+    assert "ends the process" in following.wait_end("aborting", version)
+    assert following.server.predict("first", {"instances": [0]}).json() == {"predictions": [2.0]}
+
+
+def test_health_and_admin(server):
+    assert server.get("/healthz").body == b"ok\n"
+    assert server.get("/readyz").body == b"ready\n"
+    assert server.get("/status").status == 404  # the admin port's alone
+    status = server.status()
+    assert status["ready"] == "ready"
+    assert status["models"]["half"]["labels"] == {"stable": 1, "canary": 2}
+
+
+def test_the_access_log_is_json(server):
+    server.predict("half/labels/stable", {"instances": [1]})
+    path = "/v1/models/half/labels/stable:predict"
+
+    def logged():
+        lines = [json.loads(line) for line in server.log if line.startswith("{")]
+        return [line for line in lines if line["path"] == path and line["status"] == 200]
+
+    server.wait(logged)
+    assert logged()[-1]["model"].startswith("half/1@")
+
+
+def test_nothing_is_ready_without_a_model(start, tmp_path):
+    server = start(tmp_path)
+    assert server.get("/healthz").status == 200
+    server.wait(lambda: b"no model" in server.get("/readyz").body)
+    assert server.get("/readyz").status == 503
+    assert server.get("/").status == 503
+
+
+def test_sigterm_answers_what_was_begun(start, models, tmp_path):
+    shutil.copytree(models / "hard", tmp_path / "hard")
+    server = start(tmp_path, "--drain-seconds", "0.5")
+    server.wait_ready()
+    replies = []
+    request = {"signature_name": "slow", "inputs": [200_000]}  # seconds
+    begun = [threading.Thread(target=lambda: replies.append(server.predict("hard", request))) for _ in range(3)]
+    for thread in begun:
+        thread.start()
+    server.wait(lambda: server.status()["models"]["hard"]["versions"][0]["active"] == 3)
+    worker = server.worker()
+    status = server.stop()
+    for thread in begun:
+        thread.join(60)
+    assert status == 0
+    assert [reply.status for reply in replies] == [200] * 3
+    assert not Path(f"/proc/{worker}").exists()
+
+
+def run(*options, **environment):
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("SEAWAY_")} | environment
+    return subprocess.run(
+        [sys.executable, "-m", "components.serve", *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env=variables,
+    )
+
+
+def test_a_port_in_use(server, tmp_path):
+    done = run("--volume", str(tmp_path), "--port", str(server.port))
+    assert done.returncode == 1
+    assert f"127.0.0.1:{server.port}: the port is in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "options, environment, said",
+    [
+        ([], {}, "--volume"),
+        (["--volume", "x", "--poll-seconds", "0"], {}, "poll_seconds"),
+        ([], {"SEAWAY_VOLUME": "x", "SEAWAY_PORT": "http"}, "SEAWAY_PORT='http'"),
+        ([], {"SEAWAY_VOLUME": "x", "SEAWAY_DEFAULT_VERSION": "newest"}, "newest"),
+    ],
+)
+def test_settings_that_cannot_be_used(options, environment, said):
+    done = run(*options, **environment)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_supervisor_never_imports_tensorflow():
+    program = "import sys, components.serve.__main__; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60).returncode == 0

@@ -1,0 +1,199 @@
+"""TensorFlow Serving REST at a running server, compared with its own recorded answers where they are at hand."""
+
+import base64
+import gzip
+import http.client
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+CONFORMANCE = Path(__file__).resolve().parents[4] / "shared" / "conformance" / "tfserving"
+NOT_OFFERED = {"classify", "regress"}
+WRAPS = {"uint8-overflow", "int8-overflow", "uint8-negative"}  # silently wrapped there; 400 is the right answer
+SIGNATURES = {  # the recorded cases' names of signatures → make_models.py's
+    "bools": "bool", "int64s": "int64", "uint8s": "uint8", "int8s": "int8", "uint32s": "uint32", "doubles": "float64",
+    "floats": "float32", "halves": "float16", "scalar": "total", "special": "log",
+}  # fmt: skip
+
+
+def conformance_cases():
+    if not CONFORMANCE.is_dir():
+        return [pytest.param(None, None, marks=pytest.mark.skip(reason=f"no recorded answers at {CONFORMANCE}"))]
+    answers = {row["id"]: row for row in json.loads((CONFORMANCE / "answers.json").read_text())}
+    cases = json.loads((CONFORMANCE / "cases.json").read_text())
+    offered = [case for case in cases if not case["id"].startswith(tuple(NOT_OFFERED))]
+    return [pytest.param(case, answers[case["id"]], id=case["id"]) for case in offered]
+
+
+def same(a, b):
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, float) or isinstance(b, float):
+        return (math.isnan(a) and math.isnan(b)) or a == b or math.isclose(a, b, rel_tol=1e-6)
+    return type(a) is type(b) and a == b
+
+
+def as_json(text):
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+@pytest.mark.parametrize("case, expected", conformance_cases())
+def test_it_answers_as_tensorflow_serving(server, case, expected):
+    body = base64.b64decode(case["body_b64"]) if "body_b64" in case else case.get("body", "").encode()
+    for theirs, ours in SIGNATURES.items():
+        body = body.replace(f'"signature_name": "{theirs}"'.encode(), f'"signature_name": "{ours}"'.encode())
+    body = body.replace(b'"inputs": {"s"', b'"inputs": {"x"')
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection.putrequest(case["method"], case["path"], skip_accept_encoding=True)
+    for name, value in case.get("headers", {"Content-Type": "application/json"}).items():
+        connection.putheader(name, value)
+    if case["method"] != "GET" or body:
+        connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body or None)
+    reply = connection.getresponse()
+    text = reply.read().decode("utf-8", "backslashreplace")
+    connection.close()
+    if case["id"] in WRAPS:
+        assert reply.status == 400
+        return
+    assert reply.status == expected["status"], text
+    document = as_json(expected["body"])
+    if case["path"].endswith("/metadata") and reply.status == 200:
+        assert json.loads(text)["model_spec"] == document["model_spec"]  # test_metadata has the rest: our own models
+    elif reply.status == 200 and document is not None:
+        assert same(document, json.loads(text)), text
+    elif isinstance(document, dict):
+        assert json.loads(text)["error"]
+
+
+def test_rows_and_columns(server):
+    reply = server.predict("half", {"instances": [1, 2.0]})
+    assert (reply.status, reply.json()) == (200, {"predictions": [3.5, 4.0]})
+    assert reply.headers["Content-Type"] == "application/json"
+    assert server.predict("half", {"inputs": {"x": [1, 2.0]}}).json() == {"outputs": [3.5, 4.0]}
+
+
+def test_version_label_and_default(server):
+    for target, y in (
+        ("half/versions/1", 2.5),
+        ("half/labels/stable", 2.5),
+        ("half/labels/canary", 3.5),
+        ("half", 3.5),
+    ):
+        assert server.predict(target, {"instances": [1]}).json() == {"predictions": [y]}
+
+
+def test_every_answer_names_the_version_and_its_digest(server):
+    identity = server.predict("half/labels/stable", {"instances": [1]}).headers["Seaway-Model"]
+    model, _, digest = identity.partition("@")
+    assert model == "half/1"
+    assert len(bytes.fromhex(digest)) == 32
+
+
+def test_several_inputs_and_outputs(server):
+    reply = server.predict("multi", {"instances": [{"a": [1, 2], "b": 3}, {"a": [4.5, 0.25], "b": -1}]})
+    assert reply.json() == {
+        "predictions": [
+            {"sum": 6.0, "label": "3", "pair": [6.0, -6.0]},
+            {"sum": 3.75, "label": "-1", "pair": [3.75, -3.75]},
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    "signature, inputs, outputs",
+    [
+        ("int64", [2**63 - 1, -5], [2**63 - 1, -5]),
+        ("uint32", [2**32 - 1], [2**32 - 1]),
+        ("float64", [0.1, 1e300], [0.1, 1e300]),
+        ("bool", [True, False], [False, True]),
+        ("total", [[1, 2], [3, 4]], 10.0),
+        ("log", [0.0, 1.0], [-math.inf, 0.0]),
+        ("strings", ["ü", {"b64": "eA=="}], {"out": ["ü", "x"], "out_bytes": [{"b64": "w7w="}, {"b64": "eA=="}]}),
+    ],
+)
+def test_types(server, signature, inputs, outputs):
+    reply = server.predict("types", {"signature_name": signature, "inputs": inputs})
+    assert (reply.status, json.loads(reply.body)) == (200, {"outputs": outputs})
+
+
+@pytest.mark.parametrize(
+    "target, body, status, said",
+    [
+        ("half", b"hello", 400, "JSON Parse error"),
+        ("nope", b'{"instances": [1]}', 404, "Servable not found for request: Latest(nope)"),
+        ("half/versions/99", b'{"instances": [1]}', 404, "Specific(half, 99)"),
+        ("half/labels/nope", b'{"instances": [1]}', 400, "Unrecognized servable version label: nope"),
+        ("half", b'{"signature_name": "nope", "instances": [1]}', 400, "not found in signature def"),
+        ("types", b'{"signature_name": "shaped", "inputs": [1]}', 400, "Invalid reduction dimension"),
+        ("types", b'{"signature_name": "uint16", "inputs": [1]}', 501, "uint16"),
+    ],
+)
+def test_errors_are_json_with_their_status(server, target, body, status, said):
+    reply = server.request("POST", f"/v1/models/{target}:predict", body)
+    assert reply.status == status
+    assert said in reply.json()["error"]
+
+
+@pytest.mark.parametrize("verb", sorted(NOT_OFFERED))
+def test_what_is_not_offered_says_so(server, verb):
+    reply = server.request("POST", f"/v1/models/half:{verb}", b'{"examples": [{"x": 1.0}]}')
+    assert reply.status == 501
+    assert ":predict" in reply.json()["error"]
+
+
+def test_status(server):
+    rows = server.get("/v1/models/half").json()["model_version_status"]
+    ok = {"error_code": "OK", "error_message": ""}
+    assert rows == [{"version": v, "state": "AVAILABLE", "status": ok} for v in ("2", "1")]
+    assert [row["version"] for row in server.get("/v1/models/half/versions/1").json()["model_version_status"]] == ["1"]
+    assert server.get("/v1/models/half/versions/9").status == 404
+
+
+def test_metadata(server):
+    document = server.get("/v1/models/half/labels/canary/metadata").json()
+    assert document["model_spec"] == {"name": "half", "signature_name": "", "version": "2"}
+    definition = document["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    assert definition["method_name"] == "tensorflow/serving/predict"
+    assert definition["inputs"]["x"] == {
+        "dtype": "DT_FLOAT",
+        "tensor_shape": {"dim": [{"size": "-1", "name": ""}], "unknown_rank": False},
+        "name": "serving_default_x:0",
+    }
+
+
+def test_a_gzip_body(server):
+    body = gzip.compress(b'{"instances": [1]}')
+    reply = server.request("POST", "/v1/models/half:predict", body, {"Content-Encoding": "gzip"})
+    assert reply.json() == {"predictions": [3.5]}
+
+
+@pytest.mark.parametrize("encode", [bytes, gzip.compress])
+def test_a_body_that_is_too_large(server, encode):
+    body = encode(b" " * 1_000_001 + b"{}")
+    headers = {"Content-Encoding": "gzip"} if encode is gzip.compress else {}
+    try:
+        reply = server.request("POST", "/v1/models/half:predict", body, headers)
+    except (BrokenPipeError, ConnectionResetError):
+        return  # the server answered and closed before all of the body was sent
+    assert reply.status == 413
+    assert "--max-body-bytes" in reply.json()["error"]
+
+
+def test_a_chunked_body_is_counted_too(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    try:
+        connection.request("POST", "/v1/models/half:predict", iter([b" " * 100_000] * 11), encode_chunked=True,
+                           headers={"Transfer-Encoding": "chunked"})  # fmt: skip
+        assert connection.getresponse().status == 413
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    finally:
+        connection.close()
