@@ -1,9 +1,6 @@
 """From a wrapped net to an ONNX graph that keeps every weight whole, under the name it has in the net's state_dict."""
 
 import io
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import onnx
@@ -11,7 +8,7 @@ import onnxruntime
 import torch
 from onnx import numpy_helper
 
-from components.export import control_flow, wrap
+from components.export import control_flow, quiet, wrap
 from components.export.inputs import OUTPUTS
 from components.export.usernet import summary
 from components.export.wrap import Wrapped
@@ -79,8 +76,12 @@ def compare(
 ) -> None:
     """Proves in ONNX Runtime that the graph answers as PyTorch, at other batches than traced. Raises ModelError."""
     count = len(next(iter(examples.values())))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised below, with what to do
     try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # onnxruntime's errors share no base class
         raise ModelError(f"ONNX Runtime does not load the exported graph: {summary(error)}") from error
     for batch in dict.fromkeys((1, 3, count)):
@@ -109,7 +110,7 @@ def _trace(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...]) -> onnx.ModelProt
     for opset in OPSETS:
         buffer = io.BytesIO()
         try:
-            with torch.no_grad(), _without_graph_dump():
+            with torch.no_grad(), quiet.stderr():
                 torch.onnx.export(
                     wrapped,
                     inputs,
@@ -161,19 +162,3 @@ def _rename_inputs(graph: onnx.GraphProto, names: dict[str, str]) -> None:
         for attribute in node.attribute:  # the branches of If and the bodies of Loop see the outer names
             for inner in (attribute.g, *attribute.graphs):
                 _rename_inputs(inner, names)
-
-
-@contextmanager
-def _without_graph_dump() -> Iterator[None]:
-    """Where an operator is unsupported, PyTorch's C++ side prints the whole graph, which no option turns off."""
-    torch._C._jit_set_onnx_log_output_stream("stderr")  # unbuffered, so that nothing shows up later
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-        torch._C._jit_set_onnx_log_output_stream("stdout")

@@ -78,7 +78,7 @@ def test_another_dataset_is_refused(checkpoint: Path, dataset: Path, tmp_path: P
     with pytest.raises(CardError, match="changed after its card"):
         export_checkpoint(checkpoint, dataset, tmp_path / "onnx")
     recard(dataset)
-    with pytest.raises(InvalidInput, match="--dataset .* was trained on another one"):
+    with pytest.raises(InvalidInput, match=r"--dataset .* was trained on another one"):
         export_checkpoint(checkpoint, dataset, tmp_path / "onnx")
     assert not (tmp_path / "onnx").exists()
 
@@ -103,7 +103,7 @@ def test_a_broken_checkpoint(checkpoint: Path, dataset: Path, tmp_path: Path) ->
     with pytest.raises(CardError, match="does not say 'mean'"):
         export_checkpoint(checkpoint, dataset, tmp_path / "onnx")
     recard(checkpoint, settings={**settings, "classes": 9})
-    with pytest.raises(ModelError, match="--checkpoint .*weights.pt: they do not fit the net"):
+    with pytest.raises(ModelError, match=r"--checkpoint .*weights\.pt: they do not fit the net"):
         export_checkpoint(checkpoint, dataset, tmp_path / "onnx")
     (checkpoint / "weights.pt").write_bytes((checkpoint / "weights.pt").read_bytes()[:-99])
     with pytest.raises(CardError, match="changed after its card"):

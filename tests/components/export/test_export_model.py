@@ -1,7 +1,11 @@
 """Any user's net: what its artifact holds, and what is refused."""
 
+import inspect
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +19,10 @@ from components.export.export import export_model
 from seaway import card as cards
 from seaway import golden
 from seaway.card import Card, Tensor, Tolerance
-from seaway.errors import InvalidInput, ModelError
+from seaway.errors import InvalidInput, ModelError, explain
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "fixtures"))
+import shipped_nets
 
 Ship = Callable[..., tuple[Card, Path]]
 CHURN = ("numeric:6", "category:3:int64")
@@ -218,18 +225,46 @@ def test_tolerance_where_float64_is_impossible(ship: Ship) -> None:
         ("HalfPrecision", r"returns float16; end it with .float\(\)"),
         ("NotFinite", "not finite.*--golden"),
         ("AlwaysDropsOut", r"different outputs for the same inputs.*F.dropout needs training=self.training"),
-        ("Branches", r"shipped_nets.py:\d+: Converting a tensor to a Python boolean .*torch.where"),
-        ("TakesANumber", r"shipped_nets.py:\d+: Converting a tensor to a Python number "),
-        ("FreezesTheBatch", r"batch"),
         ("FixedBatch", r"forward\(\) fails on x float32 \[1, 4\].*shipped_nets.py:\d+"),
         ("MergesTheBatch", "returns 1 rows for a batch of 2"),
         ("NoSuchOperator", "special_bessel_j0"),
     ],
 )
-def test_nets_that_cannot_be_carried_across(ship: Ship, tmp_path: Path, net: str, says: str) -> None:
+def test_nets_that_cannot_be_carried_across(
+    ship: Ship, tmp_path: Path, capfd: pytest.CaptureFixture[str], net: str, says: str
+) -> None:
     with pytest.raises(ModelError, match=says):
         ship(net)
     assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("net", "says"),
+    [
+        ("Branches", "Converting a tensor to a Python boolean"),
+        ("ComparesWithEqual", "equal makes a Python value"),
+        ("PicksFromAList", "__index__ makes a Python value"),
+        ("TakesANumber", "Converting a tensor to a Python number"),
+        ("FreezesTheBatch", "Converting a tensor to a Python integer"),
+    ],
+)
+def test_data_dependent_control_flow_is_refused_with_its_line(ship: Ship, tmp_path: Path, net: str, says: str) -> None:
+    with pytest.raises(ModelError, match=r"torch\.where in place of if") as refused:
+        ship(net)
+    found = re.search(rf"{re.escape(shipped_nets.__file__)}:(\d+): {says}", str(refused.value))
+    assert found
+    lines, start = inspect.getsourcelines(getattr(shipped_nets, net).forward)
+    assert start < int(found[1]) < start + len(lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_net_may_read_the_size_of_the_batch(ship: Ship) -> None:
+    _, folder = ship("DividesByTheBatch")
+    weight, bias = (initializers(folder)[name] for name in ("linear.weight", "linear.bias"))
+    for batch in (1, 5):
+        x = np.ones((batch, 4), np.float32)
+        assert np.allclose(onnx_outputs(folder, {"x": x})["logits"], (x @ weight.T + bias) / batch, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +282,7 @@ def test_inputs_that_do_not_fit(ship: Ship, inputs: list[str], says: str) -> Non
 
 def test_an_index_outside_the_embedding(ship: Ship, tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", numeric=np.ones((2, 6)), category=np.full((2, 3), 99))
-    with pytest.raises(ModelError, match="IndexError: index out of range.*"):
+    with pytest.raises(ModelError, match="IndexError: index out of range"):
         ship("churn", *CHURN, golden=tmp_path / "mine.npz")
 
 
@@ -262,3 +297,13 @@ def test_an_artifact_that_is_there_stays_when_the_next_export_fails(ship: Ship) 
     with pytest.raises(ModelError):
         ship("MergesTheBatch")
     assert cards.check(folder) == card
+
+
+def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"weights": None, "inputs": ["600"]}
+    with pytest.raises(OSError) as full:
+        export_model("python:shipped_nets:wide", small_disk / "onnx", **arguments)
+    assert f"{small_disk / 'onnx'}: the disk is full" in explain(full.value)
+    assert list(small_disk.iterdir()) == []
+    export_model("python:shipped_nets:wide", tmp_path / "onnx", **arguments)
+    assert (tmp_path / "onnx" / "model.onnx").stat().st_size > 1 << 20

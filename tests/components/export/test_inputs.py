@@ -127,10 +127,10 @@ def test_own_examples_from_no_npz(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no such file"):
         read_examples(tmp_path / "none.npz", TENSORS)
     (tmp_path / "text.npz").write_text("numeric, ids\n")
-    with pytest.raises(InvalidInput, match="not an .npz"):
+    with pytest.raises(InvalidInput, match=r"not an \.npz"):
         read_examples(tmp_path / "text.npz", TENSORS)
     np.save(tmp_path / "one.npy", np.ones(3))
-    with pytest.raises(InvalidInput, match="not an .npz"):
+    with pytest.raises(InvalidInput, match=r"not an \.npz"):
         read_examples(tmp_path / "one.npy", TENSORS)
 
 

@@ -103,5 +103,5 @@ def test_weights_that_cannot_be_read(tmp_path: Path, weights: Path) -> None:
     broken = tmp_path / "broken.pt"
     for content in (b"", b"PK\x03\x04", b"not weights", weights.read_bytes()[:-200], pickle.dumps(Code())):
         broken.write_bytes(content)
-        with pytest.raises(ModelError, match="--weights .*broken.pt"):
+        with pytest.raises(ModelError, match=r"--weights .*broken\.pt"):
             load("python:shipped_nets:Small", broken)
