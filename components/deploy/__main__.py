@@ -1,0 +1,32 @@
+"""`python -m components.deploy --url URL --volume DIR --name NAME --version N [--timeout S]`"""
+
+import argparse
+from pathlib import Path
+
+from components.deploy.deploy import LABEL, deploy
+from seaway import errors
+
+PROGRAM = "python -m components.deploy"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description=f"Makes a published version {LABEL!r}, waits until the running server serves it, and checks its "
+        "answers to the golden examples over REST and GraphPipe against PyTorch's.",
+        epilog=f"{PROGRAM} --url http://127.0.0.1:8501 --volume models --name characters --version 3",
+    )
+    parser.add_argument("--url", required=True, help="the server that serves this volume: http://127.0.0.1:8501")
+    parser.add_argument("--volume", type=Path, required=True, metavar="DIR", help="the model volume")
+    parser.add_argument("--name", required=True, help="the model, e.g. characters")
+    parser.add_argument("--version", type=int, required=True, metavar="N", help="what publish printed, e.g. 3")
+    parser.add_argument("--timeout", type=float, default=60, metavar="S", help="seconds to wait for it (default: 60)")
+    given = parser.parse_args()
+    with errors.exit_with_message(PROGRAM):
+        worst = deploy(given.url, given.volume, given.name, given.version, given.timeout)
+        for protocol, distance in worst.items():
+            print(f"{given.name}/{given.version} over {protocol}: as PyTorch, max |Δ| {distance:.2g}")
+
+
+if __name__ == "__main__":
+    main()

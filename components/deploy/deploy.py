@@ -1,0 +1,174 @@
+"""Puts a published version in front of a running server as `canary`, waits until it is AVAILABLE, and smokes it.
+
+The smoke test sends the version's golden examples over REST and GraphPipe and compares every answer with PyTorch's.
+"""
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from seaway import card as cards
+from seaway import golden, store
+from seaway.card import Card
+from seaway.errors import InvalidInput, NotFound, Refused, Unavailable
+from seaway.golden import Golden
+from seaway.protocols import graphpipe, tfserving
+
+LABEL = "canary"
+POLL_SECONDS = 0.2
+SERVED_BY = "Seaway-Model"
+_SHOWN = 200  # characters of a stranger's answer
+
+
+def deploy(url: str, volume: Path, name: str, version: int, timeout: float = 60) -> dict[str, float]:
+    """Returns protocol → largest |Δ| from PyTorch over the golden examples.
+
+    Raises NotFound for a version that the volume does not hold, Unavailable where the server does not come to serve it
+    within `timeout` seconds or something else listens there, Refused where it will not load or does not answer as
+    PyTorch did.
+    """
+    if version not in store.versions(volume, name):
+        raise NotFound(f"{name} has no version {version} in {volume}: it has {store.versions(volume, name) or 'none'}")
+    folder = store.path(volume, name, version)
+    card = cards.check(folder, "version", at=store.CARD)
+    examples = golden.read(folder / store.EXTRA / golden.GOLDEN)
+    store.set_label(volume, name, LABEL, version)
+    url = url.rstrip("/")
+    wait(url, name, version, timeout)
+    return {protocol: _smoke(url, protocol, card, version, examples, timeout) for protocol in _SMOKES}
+
+
+# ---- waiting
+
+
+def wait(url: str, name: str, version: int, timeout: float) -> None:
+    """Returns once the server says that the version is AVAILABLE; see `deploy` for what it raises."""
+    deadline = time.monotonic() + timeout
+    while True:
+        seen = _state(url, name, version, max(1.0, deadline - time.monotonic()))
+        if seen == "AVAILABLE":
+            return
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                f"{url} does not serve {name}/{version} after {timeout:g} s: {seen}; "
+                "does it serve this volume? if loading takes longer, raise --timeout"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _state(url: str, name: str, version: int, timeout: float) -> str:
+    """AVAILABLE, or in words why not yet. Raises where waiting cannot help."""
+    address = f"{url}/v1/models/{name}/versions/{version}"
+    try:
+        status, answer, _ = _send(address, None, "", timeout)
+    except Unavailable as error:
+        return str(error)
+    if status >= 500:
+        return f"it answers {status} {_shown(answer)}"
+    try:
+        found = tfserving.read_status(answer)
+    except InvalidInput:
+        if status == 404 and isinstance(_json(answer), dict):
+            return _shown(answer)  # a model server that has not seen the version yet
+        raise Unavailable(
+            f"{address} answers {status} {_shown(answer)!r}: something else than a model server listens there; "
+            "end it or choose another port"
+        ) from None
+    for one in found:
+        if one.version == version:
+            if one.state == "END" and one.error:
+                raise Refused(f"the server could not load {name}/{version}: {one.error}")
+            return one.state
+    return "not listed yet"
+
+
+# ---- the smoke test
+
+
+def _smoke(url: str, protocol: str, card: Card, version: int, examples: Golden, timeout: float) -> float:
+    path, write, read = _SMOKES[protocol]
+    address = url + path.format(name=card.name, version=version)
+    output = card.outputs[0].name
+    body = write({tensor.name: examples.inputs[tensor.name] for tensor in card.inputs}, output)
+    status, answer, served_by = _send(address, body, "application/json", timeout)
+    if status != 200:
+        raise Refused(f"{address}: golden examples got {status} {_shown(answer)!r} over {protocol}")
+    if served_by != f"{card.name}/{version}@{card.sha256}":
+        raise Refused(
+            f"{address}: {served_by or 'an unnamed model'} answered over {protocol} instead of "
+            f"{card.name}/{version}@{card.sha256}; does the server serve another volume?"
+        )
+    try:
+        got = read(answer)
+    except InvalidInput as error:
+        raise Refused(f"{address}: golden examples got no {protocol} answer: {error}") from None
+    compared = golden.compare(got, examples.outputs[output], card.tolerances[output])
+    if compared.wrong:
+        raise Refused(
+            f"{address}: {compared.wrong} of {compared.rows} golden examples are answered over {protocol} otherwise "
+            f"than by PyTorch (max |Δ| {compared.max_abs:.3g}); {card.name}/{version} must not be promoted"
+        )
+    return compared.max_abs
+
+
+def _write_rest(inputs: Mapping[str, np.ndarray], output: str) -> bytes:
+    del output  # serving_default answers the first output alone
+    return tfserving.write_predict_request(inputs)
+
+
+def _read_rest(body: bytes) -> np.ndarray:
+    return next(iter(tfserving.read_predict_answer(body).values()))
+
+
+def _write_graphpipe(inputs: Mapping[str, np.ndarray], output: str) -> bytes:
+    return graphpipe.write_infer_request(dict(inputs), [output])
+
+
+def _read_graphpipe(body: bytes) -> np.ndarray:
+    outputs = graphpipe.read_infer_response(body)
+    if not outputs:
+        raise InvalidInput("the answer holds no output")
+    return outputs[0]
+
+
+_Write = Callable[[Mapping[str, np.ndarray], str], bytes]
+_SMOKES: dict[str, tuple[str, _Write, Callable[[bytes], np.ndarray]]] = {
+    "REST": ("/v1/models/{name}/versions/{version}:predict", _write_rest, _read_rest),
+    "GraphPipe": ("/graphpipe/{name}/versions/{version}", _write_graphpipe, _read_graphpipe),
+}
+
+
+def _send(address: str, body: bytes | None, content_type: str, timeout: float) -> tuple[int, bytes, str]:
+    """(status, body, Seaway-Model) of a GET, or of a POST where there is a body. Raises Unavailable, InvalidInput."""
+    try:
+        request = urllib.request.Request(address, body, {"Content-Type": content_type} if content_type else {})
+    except ValueError:
+        raise InvalidInput(f"{address}: not an address; give the server's like http://127.0.0.1:8501") from None
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            return response.status, response.read(), response.headers.get(SERVED_BY) or ""
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(), ""
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error or type(error).__name__
+        raise Unavailable(f"nobody answers at {address} ({reason})") from None
+
+
+def _json(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+def _shown(body: bytes) -> str:
+    found = _json(body)
+    message = found.get("error") if isinstance(found, dict) else None
+    return str(message or body.decode("utf-8", "replace")).strip()[:_SHOWN]
