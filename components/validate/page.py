@@ -57,13 +57,13 @@ def _plots(card: Card, hops: list[Hop]) -> list[Markup]:
 
 def _plot(card: Card, hops: list[Hop], output: str) -> Markup:
     """One histogram a hop over the examples' largest |Δ|, on a logarithmic axis, with the absolute tolerance."""
-    figure = Figure(figsize=(8, 2.6), layout="constrained")
+    figure = Figure(figsize=(8, 2.8), layout="constrained")
     axes = figure.subplots()
     distances = {hop.name: np.concatenate(hop.distances[output]) for hop in hops if hop.distances.get(output)}
     finite = {name: np.clip(d[np.isfinite(d)], _SMALLEST, None) for name, d in distances.items()}
     tolerance = card.tolerances[output].abs if output in card.tolerances else _SMALLEST
     largest = max([tolerance * 3, *(float(d.max(initial=0)) for d in finite.values())])
-    bins = np.geomspace(_SMALLEST, largest * 1.1, 60)
+    bins = np.geomspace(_SMALLEST, largest * 1.1, 40)
     for (name, found), colour in zip(finite.items(), report.COLOURS[1:], strict=False):
         axes.hist(found, bins=bins.tolist(), histtype="step", label=name, color=colour, linewidth=1.5)
     axes.axvline(tolerance, color=report.COLOURS[0], linestyle="--", label="tolerance (absolute part)")
@@ -72,7 +72,7 @@ def _plot(card: Card, hops: list[Hop], output: str) -> Markup:
     axes.set_xlabel(f"largest |Δ| of an example, {output}")
     axes.set_ylabel("examples")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     return report.figure(figure, f"Distribution of the distance from PyTorch, {output}")
 
 

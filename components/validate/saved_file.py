@@ -39,16 +39,19 @@ def weights(saved: Any, folder: Path) -> Iterator[np.ndarray]:
     """Every floating-point constant and variable of two elements or more."""
     import tensorflow as tf
 
-    candidates = [
-        tf.make_ndarray(constant) for constant in _constants(saved) if tf.as_dtype(constant.dtype).is_floating
-    ]
+    for constant in _constants(saved):
+        if tf.as_dtype(constant.dtype).is_floating and (array := tf.make_ndarray(constant)).size >= 2:
+            yield array
     variables = folder / "variables" / "variables"
-    if variables.with_name("variables.index").exists():
+    if not variables.with_name("variables.index").exists():
+        return
+    try:
         reader = tf.train.load_checkpoint(str(variables))
         for name, dtype in reader.get_variable_to_dtype_map().items():
-            if dtype.is_floating:
-                candidates.append(reader.get_tensor(name))
-    yield from (array for array in candidates if array.size >= 2)
+            if dtype.is_floating and (array := reader.get_tensor(name)).size >= 2:
+                yield array
+    except tf.errors.OpError as error:
+        raise ModelError(f"{variables.parent}: cannot be read ({error.message}); convert the model again") from None
 
 
 def string_constants(saved: Any) -> list[tuple[str, ...]]:
