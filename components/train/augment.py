@@ -1,4 +1,4 @@
-"""Random affine changes to a batch of pictures: what another hand, or a less careful one, might have drawn."""
+"""Random changes to a batch of pictures: what another hand, or a less careful one, might have drawn."""
 
 import math
 
@@ -11,18 +11,32 @@ TURN = math.radians(12)
 SHEAR = 0.25
 SCALE = 0.12
 SHIFT = 0.18  # of half a side: 2.5 of 28 pixels
+BEND = 0.055  # of half a side, one standard deviation: 0.8 of 28 pixels
+KNOTS = 5  # a side, between which a bend runs smoothly: about one to a stroke
 
 
-def affine(images: Tensor, strength: float) -> Tensor:
-    """float32 [N, 1, H, W] → the same, turned, slanted, scaled and shifted; what comes in from outside is 0 (black)."""
-    if strength == 0:
+def distort(images: Tensor, affine: float, elastic: float) -> Tensor:
+    """float32 [N, 1, H, W] → the same, differently drawn; what comes in from outside the picture is 0 (black).
+
+    `affine` is the strength of turns, slants, scales and shifts, `elastic` that of smooth local bends; 0 for none.
+    """
+    if not affine and not elastic:
         return images
-    draws = (torch.rand(6, len(images), device=images.device) * 2 - 1) * strength
+    grid = F.affine_grid(_matrices(len(images), affine, images.device), list(images.shape), align_corners=False)
+    if elastic:
+        knots = torch.randn(len(images), 2, KNOTS, KNOTS, device=images.device) * (elastic * BEND)
+        bends = F.interpolate(knots, size=images.shape[2:], mode="bicubic", align_corners=True)
+        grid = grid + bends.permute(0, 2, 3, 1)
+    return F.grid_sample(images, grid, align_corners=False)
+
+
+def _matrices(count: int, strength: float, device: torch.device) -> Tensor:
+    """float32 [count, 2, 3]: from places in the new picture to places in the old one, both from -1 to 1."""
+    draws = (torch.rand(6, count, device=device) * 2 - 1) * strength
     turn, shear = draws[0] * TURN, draws[1] * SHEAR
     wide, high = 1 + draws[2] * SCALE, 1 + draws[3] * SCALE
     right, down = draws[4] * SHIFT, draws[5] * SHIFT
     cos, sin = turn.cos(), turn.sin()
     across = torch.stack([cos * wide, (cos * shear - sin) * wide, right], dim=1)
     along = torch.stack([sin * high, (sin * shear + cos) * high, down], dim=1)
-    grid = F.affine_grid(torch.stack([across, along], dim=1), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)
+    return torch.stack([across, along], dim=1)

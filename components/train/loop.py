@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.train.augment import affine
+from components.train.augment import distort
 from components.train.evaluate import Normalisation, measure, predict, to_batch
 from components.train.settings import Settings
 from components.train.state import Keeper
@@ -100,7 +100,7 @@ class Loop:
             group["lr"] = rate
         images = to_batch(self.dataset.train_images[rows]).to(self.device)
         labels = torch.from_numpy(self.dataset.train_labels[rows].astype(np.int64)).to(self.device)
-        logits = self.net(self.normalise(affine(images, settings.augment)))
+        logits = self.net(self.normalise(distort(images, settings.affine, settings.elastic)))
         loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
         value = loss.item()
         if not math.isfinite(value):

@@ -24,7 +24,8 @@ def render(card: Card, history: list[Epoch], result: Result) -> str:
         Section("What is taken for what", (_confusions(result, card.labels),)),
         Section("Settings", (report.table(["setting", "value"], [[k, str(v)] for k, v in settings.items()]),)),
     ]
-    lead = f"{settings['net']}, {len(history)} epochs on {card.parents['dataset'].name}."
+    source = card.parents["dataset"].settings.get("source", "a dataset of unknown source")
+    lead = f"{settings['net']}, {len(history)} epochs on {source}."
     return report.page(f"Training of {card.name}", sections, lead=lead)
 
 
@@ -74,6 +75,7 @@ def _recall(result: Result, labels: tuple[str, ...]) -> Markup:
     axes.axhline(result.balanced_accuracy, color=COLOURS[1], linewidth=1)
     axes.set_xticks(places, [label.replace("$", r"\$") for label in labels], fontsize=8)
     axes.set_ylim(0, 1)
+    axes.margins(x=0.01)
     axes.set_ylabel("recall")
     axes.spines[["top", "right"]].set_visible(False)
     return report.figure(drawn, alt="Recall of each class", caption="The line is their mean, the balanced accuracy.")

@@ -16,12 +16,13 @@ class Settings:
     """The defaults train the cnn; see `python -m components.train --help` for what each means."""
 
     net: str = "cnn"
-    epochs: int = 20
-    batch_size: int = 256
+    epochs: int = 10
+    batch_size: int = 128
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
     label_smoothing: float = 0.05
-    augment: float = 1.0
+    affine: float = 1.0
+    elastic: float = 1.0
     warm_up: float = 0.2
     validation: float = 0.02
     seed: int = 0
@@ -48,7 +49,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "learning_rate": (1e-9, 1e3),
     "weight_decay": (0, 10),
     "label_smoothing": (0, 0.9),
-    "augment": (0, 3),
+    "affine": (0, 3),
+    "elastic": (0, 3),
     "warm_up": (0, 0.9),
     "validation": (0, 0.5),
     "seed": (0, 2**31 - 1),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.train.augment import affine
+from components.train.augment import distort
 from components.train.evaluate import measure
 from components.train.loop import learning_rate, split
 
@@ -38,12 +38,12 @@ def dot(at=(14, 14)):
 
 
 def test_no_augmentation_changes_nothing():
-    assert torch.equal(affine(dot(), 0), dot())
+    assert torch.equal(distort(dot(), 0, 0), dot())
 
 
 def test_augmentation_moves_ink_within_its_reach_and_makes_none():
     torch.manual_seed(0)
-    images = affine(dot().expand(500, 1, 28, 28), 1.0)
+    images = distort(dot().expand(500, 1, 28, 28), 1, 0)
     assert images.shape == (500, 1, 28, 28)
     assert images.min() >= 0
     assert images.max() <= 1
@@ -52,9 +52,18 @@ def test_augmentation_moves_ink_within_its_reach_and_makes_none():
     assert abs(float(rows.mean())) < 0.3
 
 
+def test_bends_move_ink_a_little_and_bend_nothing_away():
+    torch.manual_seed(0)
+    images = distort(dot().expand(500, 1, 28, 28), 0, 1)
+    rows = (images.sum(dim=(1, 3)) * torch.arange(28)).sum(dim=1) / images.sum(dim=(1, 2, 3)) - 13.5
+    assert 0.3 < float(rows.std()) < 1.2  # 0.8 pixels at the knots
+    assert abs(float(rows.mean())) < 0.2
+    assert images.amax(dim=(1, 2, 3)).min() > 0.2
+
+
 def test_each_picture_draws_its_own_change():
     torch.manual_seed(0)
-    images = affine(dot((8, 20)).expand(8, 1, 28, 28), 1.0)
+    images = distort(dot((8, 20)).expand(8, 1, 28, 28), 1, 0)
     assert len({tuple(image.flatten().tolist()) for image in images}) == 8
 
 

@@ -9,7 +9,7 @@ from seaway import card as cards
 from seaway.errors import CardError, DataError, InvalidInput, ModelError
 from seaway.nets.build import build
 
-QUICK = Settings(epochs=4, batch_size=16, augment=0.3, validation=0.1, threads=1)
+QUICK = Settings(epochs=4, batch_size=16, affine=0.3, elastic=0, validation=0.1, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +69,16 @@ def test_a_finished_run_leaves_no_state(trained):
 
 def test_the_same_seed_gives_the_same_checkpoint_and_another_another(trained, dataset, tmp_path):
     assert train(dataset, tmp_path / "same", QUICK).sha256 == trained[1].sha256
-    other = Settings(epochs=4, batch_size=16, augment=0.3, validation=0.1, threads=1, seed=1)
+    other = Settings(epochs=4, batch_size=16, affine=0.3, elastic=0, validation=0.1, threads=1, seed=1)
     assert train(dataset, tmp_path / "other", other).sha256 != trained[1].sha256
 
 
 def test_the_mlp_learns_without_validation_pictures_and_replaces_an_old_checkpoint(dataset, tmp_path):
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "old").touch()
-    settings = Settings(net="mlp", epochs=6, batch_size=16, validation=0, augment=0, learning_rate=1e-3, threads=1)
+    settings = Settings(
+        net="mlp", epochs=6, batch_size=16, validation=0, affine=0, elastic=0, learning_rate=1e-3, threads=1
+    )
     assert train(dataset, tmp_path / "checkpoint", settings).metrics["accuracy"] > 0.9
     assert sorted(p.name for p in (tmp_path / "checkpoint").iterdir()) == ["card.json", "history.json", "weights.pt"]
 
