@@ -28,7 +28,7 @@ HELP = {
     "warm_up": "share of all steps in which the learning rate rises",
     "validation": "share of the training set that chooses the best epoch and is not trained on",
     "seed": "what chance draws from: the same seed gives the same weights",
-    "threads": "CPU threads; 0 leaves it to PyTorch",
+    "threads": "CPU threads; 0 for one a core, as far as the container's CPU limit allows",
     "device": "PyTorch's name of the device, e.g. cpu or cuda",
     "save_seconds": "how often to save the state within an epoch, with --work",
 }

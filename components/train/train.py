@@ -7,13 +7,15 @@ CPU with the same number of threads it ends with the very same bits.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from rich.console import Console
 
-from components.train import state
+from components.train import cpus, state
 from components.train.evaluate import Normalisation, Result, measure, predict
 from components.train.loop import Epoch, Loop
 from components.train.progress import Progress
@@ -62,14 +64,25 @@ def train(
     net.load_state_dict(loop.best)
     result = measure(predict(net, pictures.test_images, normalise, loop.device), pictures.test_labels)
     console.print(f"test accuracy {result.accuracy:.4f}, balanced {result.balanced_accuracy:.4f}")
-    card = _write(checkpoint, loop, parent, result)
+    with _named(checkpoint):
+        card = _write(checkpoint, loop, parent, result)
     if report:
         from components.train import page  # matplotlib takes seconds to load
 
-        with atomic.file(report) as part:
+        with _named(report), atomic.file(report) as part:
             part.write_text(page.render(card, loop.history, result), encoding="utf-8")
-    keeper.remove()
+    keeper.remove()  # the last, so that a full disk above costs no training
     return card
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A full disk does not say where it is: this does."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def _normalisation(pictures: Dataset, folder: Path) -> Normalisation:
@@ -86,8 +99,7 @@ def _normalisation(pictures: Dataset, folder: Path) -> Normalisation:
 
 def _configure(settings: Settings) -> None:
     """Raises InvalidInput for a device that is not there."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    torch.set_num_threads(settings.threads or cpus.limit(torch.get_num_threads()))
     try:
         torch.empty(0, device=settings.device)
     except (RuntimeError, AssertionError) as error:  # torch's build without CUDA asserts

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from components.train import cpus
 from components.train.augment import distort
 from components.train.evaluate import measure
 from components.train.loop import learning_rate, split
@@ -78,3 +79,22 @@ def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_occur():
     assert math.isnan(result.recall[2])
     certain, mistaken = -math.log(math.e / (math.e + 2)), -math.log(1 / (math.e + 2))
     assert result.loss == pytest.approx((4 * certain + mistaken) / 5, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("quota", "threads"),
+    [
+        ("200000 100000", 2),
+        ("150000 100000", 2),
+        ("10000 100000", 1),
+        ("6400000 100000", 8),
+        ("max 100000", 8),
+        ("", 8),
+        (None, 8),
+    ],
+)
+def test_a_container_s_cpu_limit_bounds_the_threads(tmp_path, quota, threads):
+    path = tmp_path / "cpu.max"
+    if quota is not None:
+        path.write_text(quota + "\n")
+    assert cpus.limit(8, path) == threads
