@@ -1,5 +1,6 @@
 """Served parity: a whole test set through a running server, each answer compared with PyTorch's for that example."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,12 +19,13 @@ Take = Callable[[slice], Inputs]  # the inputs of some examples, so that no test
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One row of the hop table. `wrong`: examples out of tolerance; `served_by`: Seaway-Model header → answers."""
+    """One row of the hop table. `max_abs`: None is beyond measure; `wrong`: examples out of tolerance; `served_by`:
+    Seaway-Model header → answers."""
 
     hop: str
     examples: int
     accuracy: float | None
-    max_abs: float
+    max_abs: float | None
     wrong: int
     flipped: int
     served_by: dict[str, int]
@@ -72,7 +74,8 @@ def served_parity(
             if labels_true is not None and got.shape == expected[part].shape:
                 right += int((got.argmax(axis=1) == labels_true[part]).sum())
     accuracy = None if labels_true is None else right / len(expected)
-    return Served(f"served, {spoken.title}", len(expected), accuracy, worst, wrong, flipped, dict(served_by))
+    max_abs = worst if math.isfinite(worst) else None
+    return Served(f"served, {spoken.title}", len(expected), accuracy, max_abs, wrong, flipped, dict(served_by))
 
 
 def _slices(inputs: Inputs, count: int) -> Take:

@@ -98,7 +98,7 @@ def test_served_parity_counts_every_wrong_answer(served, protocol, fault):
     next(served[0].counter)  # the first inference is always right
     row = parity(served, protocol)
     assert row.wrong >= 14  # a constant or mirrored answer may happen to be right
-    assert row.max_abs > 5e-4
+    assert row.max_abs is None if fault in ("nan", "shape") else row.max_abs > 5e-4
 
 
 @BOTH

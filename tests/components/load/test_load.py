@@ -1,0 +1,109 @@
+import itertools
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import toy
+from responder import serving
+
+from components.load.load import load
+from components.promote.promote import promote
+from seaway import card as cards
+from seaway import golden, store
+from seaway.errors import CardError, DataError, InvalidInput, NotFound, Refused
+
+
+@pytest.fixture
+def made(tmp_path):
+    return toy.make(tmp_path / "made")
+
+
+@pytest.fixture
+def volume(made, tmp_path):
+    made.publish(tmp_path / "volume")
+    return tmp_path / "volume"
+
+
+@pytest.fixture
+def server(volume):
+    with serving(volume) as started:
+        yield started
+
+
+class Text(HTMLParser):
+    def __init__(self, page):
+        super().__init__()
+        self.words = ""
+        self.feed(page)
+
+    def handle_data(self, data):
+        self.words += " " + data.strip()
+
+
+def test_the_stage_writes_evidence_on_which_the_version_is_promoted(server, volume, made, tmp_path):
+    out = tmp_path / "evidence"
+    of = ["--url", server.url, "--volume", volume, "--name", "toy", "--version", "1", "--evidence", out]
+    of += ["--dataset", made.dataset, "--onnx", made.onnx, "--seconds", "1", "--users", "2"]
+    command = [sys.executable, "-m", "components.load", *of, "--report", tmp_path / "copy.html"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert " 0 wrong, 0 failed, 0 foreign" in done.stdout
+
+    card = cards.check(out, "evidence")
+    version = store.read_card(volume, "toy", 1)
+    assert card.parents["version"].sha256 == version.sha256
+    truth = np.load(made.dataset / "test_labels.npy")
+    recorded = np.load(made.onnx / golden.TEST_OUTPUTS)["scores"]
+    accuracy = (recorded.argmax(axis=1) == truth).mean()
+    assert card.metrics["rest_accuracy"] == card.metrics["graphpipe_accuracy"] == accuracy
+
+    found = json.loads((out / "load.json").read_text())
+    assert [row["hop"] for row in found["served"]] == ["served, REST", "served, GraphPipe"]
+    assert all(row["examples"] == 40 and row["wrong"] == 0 for row in found["served"])
+    assert [run["protocol"] for run in found["runs"]] == ["rest", "graphpipe"]
+    assert sum(run["requests"] for run in found["runs"]) == card.metrics["requests"] > 0
+
+    words = Text((out / "report.html").read_text()).words
+    assert "none wrong, none failed" in words
+    assert f"{accuracy:.2%}" in words
+    assert (tmp_path / "copy.html").read_bytes() == (out / "report.html").read_bytes()
+    (kept,) = store.evidence(volume, "toy", version.sha256).iterdir()
+    assert cards.check(kept, "evidence").sha256 == card.sha256
+    assert promote(volume, "toy", 1) is None
+
+
+def test_wrong_and_failed_answers_are_evidence_too_and_promote_refuses(server, volume, tmp_path):
+    server.fault, server.every = "nan", 2
+    card = load(server.url, volume, "toy", 1, tmp_path / "evidence", seconds=1, users=2, protocols=["rest"])
+    assert card.metrics["wrong"] > 0
+    assert card.metrics["failed"] == 0
+    words = Text((tmp_path / "evidence" / "report.html").read_text()).words
+    assert "wrong answers" in words
+    assert "beyond measure" in words
+    assert "WrongAnswer: differs from PyTorch's" in words
+    with pytest.raises(Refused, match="answers differed from PyTorch's"):
+        promote(volume, "toy", 1, tmp_path / "evidence")
+    server.fault, server.every, server.counter = "error", 3, itertools.count()
+    card = load(server.url, volume, "toy", 1, tmp_path / "again", seconds=1, users=2, protocols=["graphpipe"])
+    assert card.metrics["failed"] > 0
+    with pytest.raises(Refused, match="requests failed"):
+        promote(volume, "toy", 1, tmp_path / "again")
+
+
+def test_what_the_version_was_not_made_from_is_refused(server, volume, made, tmp_path):
+    other = toy.make(tmp_path / "other", seed=1)
+    with pytest.raises(DataError, match="not the onnx that toy"):
+        load(server.url, volume, "toy", 1, tmp_path / "e", other.dataset, other.onnx)
+    with pytest.raises(DataError, match="not the dataset that toy"):
+        load(server.url, volume, "toy", 1, tmp_path / "e", other.dataset, made.onnx)
+    with pytest.raises(InvalidInput, match="--onnx is missing"):
+        load(server.url, volume, "toy", 1, tmp_path / "e", made.dataset)
+    with pytest.raises(NotFound, match="no version 2"):
+        load(server.url, volume, "toy", 2, tmp_path / "e")
+    (made.onnx / golden.TEST_OUTPUTS).unlink()
+    with pytest.raises(CardError, match="export again"):
+        load(server.url, volume, "toy", 1, tmp_path / "e", made.dataset, made.onnx)
+    assert not (tmp_path / "e").exists()
