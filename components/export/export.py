@@ -109,7 +109,7 @@ def _export(
         tolerances = tolerance.derive(wrapped, examples, outputs)
         model = graph.export(wrapped, examples, classes)
         graph.compare(model, wrapped, examples, tolerances)
-    weights, unused = graph.weights(model, wrapped)
+        weights, unused = graph.weights(model, wrapped, examples)
     (part / MODEL).write_bytes(model.SerializeToString(deterministic=True))
     goldens.write(part / goldens.GOLDEN, Golden(examples, outputs))
     if labels:

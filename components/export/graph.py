@@ -7,6 +7,7 @@ import onnx
 import onnxruntime
 import torch
 from onnx import numpy_helper
+from torch.func import functional_call
 
 from components.export import control_flow, quiet, wrap
 from components.export.inputs import OUTPUTS
@@ -50,24 +51,27 @@ def export(wrapped: Wrapped, examples: dict[str, np.ndarray], classes: int) -> o
     return model
 
 
-def weights(model: onnx.ModelProto, wrapped: Wrapped) -> tuple[dict[str, str], list[str]]:
-    """Checksums of the net's float weights (two elements or more) in the graph, and the names of those not in it.
+def weights(
+    model: onnx.ModelProto, wrapped: Wrapped, examples: dict[str, np.ndarray]
+) -> tuple[dict[str, str], list[str]]:
+    """Checksums of the net's float weights (two elements or more) in the graph, and the names of those unused.
 
-    Raises ModelError where the graph's values are not the net's.
+    Of weights that share their storage, the graph holds the first alone.
+    Raises ModelError where the graph's values are not the net's, or one is missing that the outputs depend on.
     """
     graph = {tensor.name: tensor for tensor in model.graph.initializer}
-    found, absent = {}, []
-    for name, value in wrapped.net.state_dict().items():
-        if not value.is_floating_point() or value.numel() < 2:
+    state = {k: v for k, v in wrapped.net.state_dict().items() if v.is_floating_point() and v.numel() > 1}
+    kept = {name: graph.get(name) or graph.get(f"net.{name}") for name in state}
+    shared = {state[name].data_ptr() for name, tensor in kept.items() if tensor is not None}
+    absent = [name for name, tensor in kept.items() if tensor is None and state[name].data_ptr() not in shared]
+    found = {}
+    for name, tensor in kept.items():
+        if tensor is None:
             continue
-        kept = graph.get(name) or graph.get(f"net.{name}")
-        if kept is None:
-            absent.append(name)
-            continue
-        checksum = cards.checksum(numpy_helper.to_array(kept))
-        if checksum != cards.checksum(value.detach().numpy()):
+        found[tensor.name] = cards.checksum(numpy_helper.to_array(tensor))
+        if found[tensor.name] != cards.checksum(state[name].numpy()):
             raise ModelError(f"the exported graph holds other values than the net for {name}; report this with the net")
-        found[kept.name] = checksum
+    _check_unused(wrapped, examples, absent)
     return found, absent
 
 
@@ -102,6 +106,18 @@ def compare(
                     f"differ, by up to {result.max_abs:.3g} (allowed {tolerances[name].abs:.3g}): the graph does "
                     "not do what forward() does; look for numbers or sizes that forward() takes out of tensors"
                 )
+
+
+def _check_unused(wrapped: Wrapped, examples: dict[str, np.ndarray], absent: list[str]) -> None:
+    """Without those weights, that is with NaN in their place, the outputs must be as they are."""
+    lost = {f"net.{name}": torch.full_like(wrapped.net.state_dict()[name], torch.nan) for name in absent}
+    with torch.no_grad():
+        logits = functional_call(wrapped, lost, wrap.tensors(wrap.batch_of(examples, 1)))[1] if lost else torch.zeros(1)
+    if not bool(torch.isfinite(logits).all()):
+        raise ModelError(
+            f"of {', '.join(absent)}, at least one is used by forward() but not in the exported graph as it is; "
+            "use it in forward() directly, not through Python numbers or code that runs only once"
+        )
 
 
 def _trace(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...]) -> onnx.ModelProto:

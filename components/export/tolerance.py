@@ -16,12 +16,12 @@ from components.export.wrap import Wrapped
 from seaway.card import Tolerance
 
 ROOM = 10.0
-FLOOR = 1e-5  # a net whose golden rounding happens to vanish still rounds elsewhere
+FLOOR = 1e-5  # of the largest logit under 1: a net whose golden rounding happens to vanish still rounds elsewhere
 FALLBACK = 1e-4  # where the net cannot run in float64
 CEILING = 1e-3  # of the largest logit: beyond that the gate would no longer see a weight scaled by one per cent
 REL = 1e-5  # rounding grows with the number: about 80 float32 steps
 # By how much a score can move for each unit that all logits may move: the activation's steepest slope.
-SLOPE = {"softmax": 0.5, "sigmoid": 0.25, "none": 1.0}
+SLOPE = {"softmax": 0.5, "sigmoid": 0.25}
 
 
 def derive(wrapped: Wrapped, examples: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> dict[str, Tolerance]:
@@ -29,10 +29,11 @@ def derive(wrapped: Wrapped, examples: dict[str, np.ndarray], outputs: dict[str,
     logits = outputs["logits"].astype(np.float64)
     exact = _in_float64(wrapped, examples)
     error = FALLBACK / ROOM if exact is None else float(np.abs(logits - exact).max())
-    widest = max(FLOOR, CEILING * float(np.abs(logits).max()))
-    allowed = float(np.clip(ROOM * error, FLOOR, widest))
+    largest = float(np.abs(logits).max())
+    floor = FLOOR * min(1.0, largest) or FLOOR
+    allowed = float(np.clip(ROOM * error, floor, max(floor, CEILING * largest)))
     # Through the slope and not by measuring scores: golden scores near 0 and 1 hide what happens in between.
-    scores = max(FLOOR, SLOPE[wrapped.activation] * allowed)
+    scores = allowed if wrapped.activation == "none" else max(FLOOR, SLOPE[wrapped.activation] * allowed)
     return {"scores": Tolerance(_round_up(scores), REL), "logits": Tolerance(_round_up(allowed), REL)}
 
 

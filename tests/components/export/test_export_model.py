@@ -129,6 +129,12 @@ def test_equal_weights_keep_both_names_and_unused_ones_are_told(ship: Ship) -> N
     assert "Identity" not in {node.op_type for node in onnx.load(folder / "model.onnx").graph.node}
 
 
+def test_shared_weights_are_one_weight(ship: Ship) -> None:
+    card, _ = ship("TiedWeights", "5:int64")
+    assert set(card.weights) == {"embedding.weight", "first.weight", "first.bias", "out.bias"}
+    assert card.settings["unused_weights"] == []
+
+
 def test_a_weight_named_like_an_input_is_kept_apart(ship: Ship) -> None:
     card, folder = ship("NamedLikeAnInput")
     assert {"linear.weight", "linear.bias", "net.x"} == set(card.weights)
@@ -200,9 +206,10 @@ def test_one_real_example_is_enough(ship: Ship, tmp_path: Path) -> None:
 
 def test_tolerances_come_from_float64_and_stay_under_a_changed_weight(ship: Ship) -> None:
     card, folder = ship("churn", *CHURN)
-    assert 1e-5 <= card.tolerances["logits"].abs <= 1e-4
-    assert 1e-5 <= card.tolerances["scores"].abs <= card.tolerances["logits"].abs
     examples = golden.read(folder / golden.GOLDEN)
+    largest = min(1, np.abs(examples.outputs["logits"]).max())
+    assert 1e-5 * largest <= card.tolerances["logits"].abs <= 1e-4
+    assert 1e-5 <= card.tolerances["scores"].abs <= 1e-4
     model = onnx.load(folder / "model.onnx")
     (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == "hidden.weight")
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
@@ -214,6 +221,13 @@ def test_tolerances_come_from_float64_and_stay_under_a_changed_weight(ship: Ship
 def test_tolerance_where_float64_is_impossible(ship: Ship) -> None:
     card, _ = ship("HalfWay")
     assert card.tolerances == {"scores": Tolerance(5e-5, 1e-5), "logits": Tolerance(1e-4, 1e-5)}
+
+
+def test_tolerance_of_tiny_logits_is_tinier(ship: Ship) -> None:
+    card, folder = ship("Faint", activation="none")
+    largest = np.abs(golden.read(folder / golden.GOLDEN).outputs["logits"]).max()
+    assert card.tolerances["logits"].abs < largest / 1000
+    assert card.tolerances["scores"] == card.tolerances["logits"]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_the_graph_is_pytorchs(wrapped: Shipped) -> None:
     tolerances = tolerance.derive(wrapped, examples, wrap.run(wrapped, examples))
     model = graph.export(wrapped, examples, 5)
     graph.compare(model, wrapped, examples, tolerances)
-    found, unused = graph.weights(model, wrapped)
+    found, unused = graph.weights(model, wrapped, examples)
     assert len(found) == 8
     assert unused == []
     assert {"Conv", "BatchNormalization"} <= {node.op_type for node in model.graph.node}
@@ -43,7 +43,7 @@ def test_a_changed_weight_is_found_by_value_and_by_outputs(wrapped: Shipped) -> 
     changed = weight(model, "0.weight")
     changed.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(changed) * np.float32(1.01), "0.weight"))
     with pytest.raises(ModelError, match=r"other values than the net for 0\.weight"):
-        graph.weights(model, wrapped)
+        graph.weights(model, wrapped, examples)
     with pytest.raises(ModelError, match="other scores than PyTorch at batch 1"):
         graph.compare(model, wrapped, examples, tolerances)
 
@@ -62,3 +62,13 @@ def test_a_net_over_two_gibibytes_is_refused_before_tracing(wrapped: Shipped) ->
         wrapped.net.append(nn.Linear(30_000, 30_000))
     with pytest.raises(ModelError, match=r"3\.4 GiB"):
         graph.export(wrapped, random_examples(wrapped.inputs), 5)
+
+
+def test_a_weight_lost_from_the_graph_is_told_from_an_unused_one(wrapped: Shipped) -> None:
+    examples = random_examples(wrapped.inputs)
+    model = graph.export(wrapped, examples, 5)
+    wrapped.net.register_buffer("auxiliary", torch.ones(3))
+    assert graph.weights(model, wrapped, examples)[1] == ["auxiliary"]
+    model.graph.initializer.remove(weight(model, "1.running_var"))
+    with pytest.raises(ModelError, match=r"1\.running_var.* not in the exported graph"):
+        graph.weights(model, wrapped, examples)
