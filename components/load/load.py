@@ -116,11 +116,10 @@ def _ancestors(card: Card) -> Iterator[Card]:
 
 
 def _test_outputs(path: Path, output: str) -> np.ndarray:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return np.asarray(arrays[output])
-    except (OSError, ValueError, KeyError) as error:
-        raise CardError(f"{path}: PyTorch's outputs for the test set cannot be read ({error}); export again") from None
+    recorded = golden.read(path).outputs
+    if output not in recorded:
+        raise CardError(f"{path}: no {output!r} among PyTorch's outputs for the test set; export again")
+    return recorded[output]
 
 
 # ---- what was found
@@ -131,6 +130,7 @@ def _write(evidence: Path, model: str, card: Card, served: Sequence[Served], run
     found: dict[str, Any] = {
         "model": model,
         "measured_at": measured_at,
+        "rows": [_hop(row, run) for row, run in zip(served, runs, strict=True)],
         "served": [dataclasses.asdict(row) for row in served],
         "runs": [dataclasses.asdict(run) for run in runs],
     }
@@ -148,6 +148,21 @@ def _write(evidence: Path, model: str, card: Card, served: Sequence[Served], run
                 parents={"version": card},
             ),
         )
+
+
+def _hop(row: Served, run: LoadResult) -> dict[str, Any]:
+    """A row of the hop table: what one protocol did with the test set and under load."""
+    distances = [row.max_abs, run.max_abs]
+    return {
+        "hop": row.hop,
+        "accuracy": row.accuracy,
+        "max_abs": None if None in distances else max(d for d in distances if d is not None),
+        "requests_per_second": run.requests_per_second,
+        "p50_ms": run.p50_ms,
+        "p99_ms": run.p99_ms,
+        "wrong": row.wrong + run.wrong,
+        "failed": run.failed,
+    }
 
 
 def _metrics(model: str, served: Sequence[Served], runs: Sequence[LoadResult]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from seaway.card import Card
 from seaway.errors import CardError, Refused, Unavailable
 from seaway.golden import TEST_OUTPUTS
 
-PARITY = "parity.json"
+PARITY, CLASS_NAMES = "parity.json", "labels.txt"
 
 
 class _AlreadyThere(Exception):
@@ -34,7 +34,7 @@ def publish(onnx: Path, saved_model: Path, parity: Path, volume: Path, name: str
         raise Unavailable(f"{volume}: the volume is not there; is it mounted? (for a new one: mkdir -p {volume})")
 
     def fill(folder: Path) -> None:
-        _copy(saved_model, folder, without={cards.CARD})
+        _copy(saved_model, folder, without={cards.CARD, CLASS_NAMES})  # the ONNX model's are the same
         _copy(onnx, folder / store.EXTRA, without={cards.CARD, TEST_OUTPUTS})
         shutil.copyfile(parity / PARITY, folder / store.EXTRA / PARITY)
         written = cards.write(folder, version, at=store.CARD)

@@ -59,9 +59,10 @@ def make(folder, shapes=PICTURE, name="toy", seed=0, examples=16):
     inputs = {key: random.normal(size=(examples, *shape)).astype(np.float32) for key, shape in shapes.items()}
     golden.write(made.onnx / golden.GOLDEN, golden.Golden(inputs, answer(weights, inputs)))
     tested = answer(weights, {"image": images[..., np.newaxis] / np.float32(255)}) if shapes == PICTURE else {}
-    np.savez(made.onnx / golden.TEST_OUTPUTS, **tested)
+    golden.write(made.onnx / golden.TEST_OUTPUTS, golden.Golden({}, tested))
     (made.onnx / "model.onnx").write_bytes(b"onnx" * 1000)
-    (made.onnx / "labels.txt").write_text("\n".join(LABELS) + "\n")
+    for folder in (made.onnx, made.saved_model):
+        (folder / "labels.txt").write_text("\n".join(LABELS) + "\n")
     onnx = cards.write(made.onnx, Card("onnx", name, **interface, weights={"W": "0"}, parents={"dataset": dataset}))
     with (made.saved_model / "saved_model.pb").open("wb") as file:
         np.save(file, weights)

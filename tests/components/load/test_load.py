@@ -56,7 +56,7 @@ def test_the_stage_writes_evidence_on_which_the_version_is_promoted(server, volu
     version = store.read_card(volume, "toy", 1)
     assert card.parents["version"].sha256 == version.sha256
     truth = np.load(made.dataset / "test_labels.npy")
-    recorded = np.load(made.onnx / golden.TEST_OUTPUTS)["scores"]
+    recorded = golden.read(made.onnx / golden.TEST_OUTPUTS).outputs["scores"]
     accuracy = (recorded.argmax(axis=1) == truth).mean()
     assert card.metrics["rest_accuracy"] == card.metrics["graphpipe_accuracy"] == accuracy
 
@@ -65,6 +65,11 @@ def test_the_stage_writes_evidence_on_which_the_version_is_promoted(server, volu
     assert all(row["examples"] == 40 and row["wrong"] == 0 for row in found["served"])
     assert [run["protocol"] for run in found["runs"]] == ["rest", "graphpipe"]
     assert sum(run["requests"] for run in found["runs"]) == card.metrics["requests"] > 0
+
+    assert [(row["hop"], row["accuracy"], row["wrong"], row["failed"]) for row in found["rows"]] == [
+        ("served, REST", accuracy, 0, 0),
+        ("served, GraphPipe", accuracy, 0, 0),
+    ]
 
     words = Text((out / "report.html").read_text()).words
     assert "none wrong, none failed" in words
@@ -104,6 +109,6 @@ def test_what_the_version_was_not_made_from_is_refused(server, volume, made, tmp
     with pytest.raises(NotFound, match="no version 2"):
         load(server.url, volume, "toy", 2, tmp_path / "e")
     (made.onnx / golden.TEST_OUTPUTS).unlink()
-    with pytest.raises(CardError, match="export again"):
+    with pytest.raises(CardError, match="export"):
         load(server.url, volume, "toy", 1, tmp_path / "e", made.dataset, made.onnx)
     assert not (tmp_path / "e").exists()

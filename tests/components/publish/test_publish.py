@@ -58,7 +58,7 @@ def files(folder):
 
 
 def test_a_version_has_the_layout_of_tensorflow_serving_and_its_evidence_beside_it(made, volume):
-    assert publish(made.onnx, made.saved_model, made.parity, volume) == 1
+    assert made.publish(volume) == 1
     assert files(volume) == [
         "toy/1/assets.extra/card.json",
         "toy/1/assets.extra/golden.npz",
