@@ -36,16 +36,14 @@ def validate(onnx: Path, saved_model: Path, dataset: Path | None, parity: Path, 
     quiet.import_tensorflow()
     gate = _Gate(onnx, saved_model, dataset, card)
     gate.run(saved_card)
-    html = page.render(card, gate.hops, gate.checks)
     if report:
-        with atomic.file(report) as part:
-            part.write_text(html, encoding="utf-8")
+        _write_report(report, gate)
     faults = [f"{check.name}: {fault}" for check in gate.checks for fault in check.faults]
     if faults:
         raise Refused(f"{card.name} is refused:\n  " + "\n  ".join(faults))
     with atomic.folder(parity) as part:
         (part / PARITY).write_text(json.dumps(_as_json(gate), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        (part / REPORT).write_text(html, encoding="utf-8")
+        _write_report(part / REPORT, gate)
         return cards.write(part, _card(card, saved_card, gate))
 
 
@@ -140,6 +138,11 @@ def _read_cards(onnx: Path, saved_model: Path) -> tuple[Card, Card]:
         if not card.inputs or not card.outputs:
             raise CardError(f"{folder}: its card names no inputs or outputs; make the artifact again")
     return pair
+
+
+def _write_report(path: Path, gate: _Gate) -> None:
+    with atomic.file(path) as part:
+        part.write_text(page.render(gate.card, gate.hops, gate.checks), encoding="utf-8")
 
 
 def _as_json(gate: _Gate) -> dict[str, Any]:

@@ -54,8 +54,9 @@ class Chain:
     def report(self) -> Path:
         return self.folder / "report.html"
 
-    def validate(self, dataset: bool = True) -> Card:
-        return validate(self.onnx, self.saved_model, self.dataset if dataset else None, self.parity, self.report)
+    def validate(self, dataset: bool = True, report: bool = False) -> Card:
+        pictures, page = self.dataset if dataset else None, self.report if report else None
+        return validate(self.onnx, self.saved_model, pictures, self.parity, page)
 
     def edit_onnx(self, change: Change, recard: bool = True) -> None:
         """Changes model.onnx after export; `recard` makes a card that fits its bytes again."""
