@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from components.serve import wire
+from components.serve.processes import Nursery
 from components.serve.workers import Worker, WorkerDied, raise_error
 from seaway.errors import SeawayError, Unavailable
 
@@ -57,6 +58,7 @@ class Pool:
     workers: list[Worker] = field(default_factory=list)
     _held: dict[str, Held] = field(default_factory=dict)
     _waiting: deque[Job] = field(default_factory=deque)
+    _nursery: Nursery = field(default_factory=Nursery)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _trials: asyncio.Lock = field(default_factory=asyncio.Lock)  # one more process at a time: each has its memory
     _numbers: int = 0
@@ -71,6 +73,7 @@ class Pool:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(worker.end() for worker in self.workers))
+        await self._nursery.end()
 
     @property
     def alive(self) -> bool:
@@ -177,7 +180,7 @@ class Pool:
     # ---- workers
 
     async def _new_worker(self) -> Worker:
-        return await Worker.start(self.threads, self._answered, self._gone)
+        return await Worker.start(self._nursery, self.threads, self._answered, self._gone)
 
     async def _load_into(self, worker: Worker, key: str, held: Held) -> dict[str, Any]:
         described = await worker.load(key, held.path)
@@ -203,7 +206,7 @@ class Pool:
         while True:
             began = loop.time()
             await self._hold_until_gone(worker)
-            await worker.process.wait()
+            await worker.process.ended
             log.warning("worker %d ended (%s); starting another", worker.pid, _cause(worker))
             delay = BACK_OFF[0] if loop.time() - began > SETTLED else min(delay * 2, BACK_OFF[1])
             await asyncio.sleep(delay)
@@ -239,7 +242,7 @@ class Pool:
 
 
 def _cause(worker: Worker) -> str:
-    status = worker.process.returncode
+    status = worker.process.ended.result()
     if status is None:
-        return "its channel closed"
+        return "with the process that had started it"
     return f"signal {-status}" if status < 0 else f"exit status {status}"

@@ -1,18 +1,12 @@
-"""A worker: one process that holds a backend and answers the supervisor's frames, started by `workers.py`.
-
-    python -m components.serve.worker FD THREADS
+"""A worker: one process that holds a backend and answers the supervisor's frames, forked by `nursery.py`.
 
 Predictions are answered one by one in the order in which they came, so that the supervisor knows which one was
 running should the process die. Loading goes on beside them in a thread.
 """
 
-import contextlib
 import logging
-import os
 import queue
-import signal
 import socket
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -37,9 +31,7 @@ class Worker:
         self._loads: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
     def run(self) -> None:
-        """Answers until the supervisor closes the channel."""
         threading.Thread(target=self._load_all, daemon=True).start()
-        self._send(wire.pack({"op": "hello"}, {}))
         frames = wire.Frames()
         while data := self._channel.recv(1 << 20):
             for header, arrays in frames.feed(data):
@@ -85,16 +77,7 @@ class Worker:
                 self._channel.sendall(piece)
 
 
-def main() -> None:
-    # The supervisor alone decides when a worker ends: a signal to the whole group must not cut answers short.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def run(channel: socket.socket, threads: int) -> None:
+    """Answers until the supervisor closes the channel."""
     logging.basicConfig(format="%(asctime)s worker %(process)d: %(message)s")
-    descriptor, threads = map(int, sys.argv[1:])
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the supervisor is gone
-        Worker(socket.socket(fileno=descriptor), threads).run()
-    os._exit(0)  # without waiting for a load that is under way
-
-
-if __name__ == "__main__":
-    main()
+    Worker(channel, threads).run()

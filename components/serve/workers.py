@@ -1,4 +1,4 @@
-"""One worker as the supervisor sees it: a subprocess, its end of the socket pair, and what it was asked.
+"""One worker as the supervisor sees it: a process, its end of the socket pair, and what it was asked.
 
 A worker answers predictions in the order in which they were sent, so `running` lists them with the one that is being
 computed first. When the process dies, that one is lost; the others were never begun and can go to another worker.
@@ -6,9 +6,6 @@ computed first. When the process dies, that one is lost; the others were never b
 
 import asyncio
 import itertools
-import os
-import socket
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -16,13 +13,10 @@ from typing import Any, cast
 import numpy as np
 
 from components.serve import wire
-from seaway.errors import SeawayError, Unavailable
-
-START_SECONDS = 180.0  # importing TensorFlow on a crowded machine
-END_SECONDS = 5.0
+from components.serve.processes import END_SECONDS, Nursery, Process
+from seaway.errors import SeawayError
 
 _ids = itertools.count(1)
-_repository = Path(__file__).parents[2]
 
 
 class WorkerDied(SeawayError):
@@ -33,50 +27,29 @@ class Worker(asyncio.Protocol):
     """`loaded` names the versions it holds; `running` are the predictions sent to it and not answered yet."""
 
     def __init__(self) -> None:
-        self.process: asyncio.subprocess.Process
+        self.process: Process
         self.loaded: set[str] = set()
         self.running: dict[int, Any] = {}
         self.gone = asyncio.Event()
         self._transport: asyncio.Transport
         self._frames = wire.Frames()
         self._calls: dict[int, asyncio.Future[wire.Message]] = {}
-        self._hello = asyncio.get_running_loop().create_future()
         self._on_answer: Callable[[Worker, int, wire.Message], None]
         self._on_gone: Callable[[Worker], None]
 
     @classmethod
     async def start(
         cls,
+        nursery: Nursery,
         threads: int,
         on_answer: Callable[["Worker", int, wire.Message], None],
         on_gone: Callable[["Worker"], None],
     ) -> "Worker":
         """A new process, ready to load. Raises Unavailable where it does not come up."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-m", "components.serve.worker", str(theirs.fileno()), str(threads)]
-            path = os.pathsep.join(filter(None, [str(_repository), os.environ.get("PYTHONPATH")]))
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": path},
-            )
+        ours, process = await nursery.fork(threads)
         ours.setblocking(False)
         _, worker = await asyncio.get_running_loop().create_unix_connection(cls, sock=ours)
         worker.process, worker._on_answer, worker._on_gone = process, on_answer, on_gone
-        try:
-            async with asyncio.timeout(START_SECONDS):
-                await worker._hello
-        except (TimeoutError, WorkerDied):
-            await worker.end()
-            raise Unavailable(
-                f"a worker did not start (exit status {process.returncode}): its own message is above; `seaway doctor` "
-                "tells what is missing"
-            ) from None
-        except BaseException:
-            process.kill()
-            raise
         return worker
 
     @property
@@ -112,12 +85,9 @@ class Worker(asyncio.Protocol):
     async def end(self) -> None:
         """Closes the channel, at which a worker ends itself, and makes sure of it."""
         self._transport.close()
-        try:
-            async with asyncio.timeout(END_SECONDS):
-                await self.process.wait()
-        except TimeoutError:
-            self.process.kill()
-            await self.process.wait()
+        await asyncio.wait([self.process.ended], timeout=END_SECONDS)
+        self.process.kill()
+        await self.process.ended
 
     # asyncio.Protocol
 
@@ -127,19 +97,16 @@ class Worker(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         for header, arrays in self._frames.feed(data):
             number = header.get("id", 0)
-            if header.get("op") == "hello":
-                self._hello.set_result(None)
-            elif number in self._calls:
+            if number in self._calls:
                 self._calls[number].set_result((header, arrays))
             else:
                 self._on_answer(self, number, (header, arrays))
 
     def connection_lost(self, error: Exception | None) -> None:
         self.gone.set()
-        for future in (self._hello, *self._calls.values()):
+        for future in self._calls.values():
             if not future.done():
                 future.set_exception(WorkerDied("the worker's process ended"))
-        self._hello.exception()  # looked at, so that nobody is warned of it
         self._on_gone(self)
 
 

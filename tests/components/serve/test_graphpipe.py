@@ -164,7 +164,7 @@ def test_our_client_at_the_go_server(go):
     running = subprocess.Popen([go, "serve", f"127.0.0.1:{port}"], stderr=subprocess.DEVNULL)
     try:
         wait_for_port(port)
-        body = graphpipe.write_infer_request({"a": np.float32([[1, 2]])})
+        body = graphpipe.write_infer_request({"": np.float32([[1, 2]])})
         request = urllib.request.Request(f"http://127.0.0.1:{port}/", body)
         with urllib.request.urlopen(request, timeout=30) as reply:
             [answer] = graphpipe.read_infer_response(reply.read())

@@ -97,6 +97,20 @@ def test_a_killed_worker_fails_only_what_it_was_computing(server):
     assert replies == {0: 500, 1: 200, 2: 200, 3: 200}
 
 
+def test_the_process_that_starts_workers_is_replaced_too(following):
+    server = following.server
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    nurseries = [
+        int(pid) for pid in children if b"components.serve.nursery" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    assert len(nurseries) == 1
+    os.kill(nurseries[0], signal.SIGKILL)
+    assert server.predict("first", {"instances": [0]}).status == 200  # the worker goes on without it
+    os.kill(server.worker(), signal.SIGKILL)
+    server.wait(lambda: server.status()["workers"][0]["alive"] is False)
+    assert server.predict("first", {"instances": [0]}).json() == {"predictions": [2.0]}
+
+
 def test_a_version_whose_golden_inputs_end_the_process_is_taken_out(following):
     def fill(folder):
         shutil.copytree(following.models / "hard" / "1", folder, dirs_exist_ok=True)
@@ -144,7 +158,7 @@ def test_sigterm_answers_what_was_begun(start, models, tmp_path):
     server = start(tmp_path, "--drain-seconds", "0.5")
     server.wait_ready()
     replies = []
-    request = {"signature_name": "slow", "inputs": [200_000]}  # seconds
+    request = {"signature_name": "slow", "inputs": [50_000]}  # about a second
     begun = [threading.Thread(target=lambda: replies.append(server.predict("hard", request))) for _ in range(3)]
     for thread in begun:
         thread.start()
