@@ -80,17 +80,20 @@ def _served(served: Sequence[Served]) -> Markup:
 
 
 def _runs(runs: Sequence[LoadResult]) -> Markup:
-    headers = ["protocol", "users", "batch", "req/s", "examples/s", "p50 ms", "p90 ms", "p99 ms"]
+    headers = ["protocol", "req/s", "examples/s", "p50 ms", "p90 ms", "p99 ms"]
     headers += ["requests", "max |Δ|", "wrong", "failed"]
     rows = [
         [
-            *(_title(run), run.users, run.batch, run.requests_per_second, run.requests_per_second * run.batch),
+            *(_title(run), run.requests_per_second, run.requests_per_second * run.batch),
             *(run.p50_ms, run.p90_ms, run.p99_ms, run.requests, _distance(run.max_abs)),
             *(run.wrong, run.failed),
         ]
         for run in runs
     ]
-    caption = "Each user asks again when answered. Rates and times are of right answers after the warm-up."
+    caption = (
+        f"{runs[0].users} users, batch {runs[0].batch}; each user asks again when answered. "
+        "Rates and times are of right answers after the warm-up."
+    )
     return report.table(headers, rows, caption)
 
 
@@ -109,7 +112,7 @@ def _over_time(runs: Sequence[LoadResult]) -> Markup:
     for axes in (rate, latency):
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize="small", ncols=2)
+    drawn.legend(*latency.get_legend_handles_labels(), loc="outside upper right", frameon=False, ncols=2 * len(runs))
     return report.figure(
         drawn, "Throughput and latency over time by protocol", "Throughput and latency, second by second."
     )

@@ -119,6 +119,7 @@ def result(
         over_time=tuple(
             Second(s, bins.total(), percentile(bins, 0.5), percentile(bins, 0.99))
             for s, bins in sorted(tally.seconds.items())
+            if s < warmup + seconds
         ),
     )
 

@@ -48,7 +48,7 @@ def test_a_healthy_server(server, protocol, version):
     assert got.served_by == {f"toy/{version}@{card.sha256}": got.requests}
     assert 0 < got.p50_ms <= got.p90_ms <= got.p99_ms
     assert 0 < got.requests_per_second <= got.requests
-    assert sum(second.right for second in got.over_time) == got.requests
+    assert got.requests - 2 <= sum(second.right for second in got.over_time) <= got.requests  # two users' last ones
 
 
 @pytest.mark.parametrize(("protocol", "fault"), [("rest", "nan"), ("graphpipe", "off")])
