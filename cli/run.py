@@ -60,7 +60,7 @@ def run(
         "load_seconds": load_seconds,
         "load_users": load_users,
     }
-    with local.server(root / local.VOLUME, port) as url:
+    with local.server(root / local.VOLUME, port, root / "server.log") as url:
         outputs = local.run(characters, arguments, root)
         reports = local.collect_reports(outputs, root)
         print_hops(root / local.VOLUME, name, int(outputs["version"]))

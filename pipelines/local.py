@@ -6,10 +6,11 @@ ROOT/ (".seaway")
   data/ work/   prepared data sources; training checkpoints to resume from
   models/       the volume
   reports/      the HTML reports of the last run
+  run.log       all that the last run's tasks and kfp said
+  server.log    the same of its server
 """
 
 import ctypes
-import logging
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipelines import console
 from seaway.errors import SeawayError, Unavailable
 
 VOLUME = "models"
@@ -42,35 +44,29 @@ def run(pipeline: Any, arguments: dict[str, Any], root: Path) -> dict[str, Any]:
         enable_caching=True,
         cache_root=str(root / "kfp-cache"),
     )
-    logging.getLogger().addFilter(_worth_showing)
+    log = root / "run.log"
     try:
-        outputs: dict[str, Any] = pipeline(**arguments).outputs
+        with console.tidy(log):
+            outputs: dict[str, Any] = pipeline(**arguments).outputs
     except RuntimeError as error:
         stage = str(error).rpartition("failed:")[2].split("'")[1::2]
         raise SeawayError(
-            f"the stage {' in '.join(stage) or error} failed, its reason stands above; "
+            f"the stage {' in '.join(stage) or error} failed: its reason stands above, all that it said in {log}; "
             "mend that and run the same command again: finished stages are not repeated"
         ) from None
-    finally:
-        logging.getLogger().removeFilter(_worth_showing)
     return outputs
 
 
-def _worth_showing(record: logging.LogRecord) -> bool:
-    """kfp.local logs every artifact with its URI; what a person wants is which task runs, and which was cached."""
-    text = record.getMessage()
-    return record.levelno >= logging.WARNING or (text.startswith(("Executing task", "Task ")) and "outputs" not in text)
-
-
 @contextmanager
-def server(volume: Path, port: int) -> Iterator[str]:
+def server(volume: Path, port: int, log: Path) -> Iterator[str]:
     """The model server on 127.0.0.1:`port` over `volume`, as a process that ends with the caller. Yields its URL."""
     volume.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "components.serve", "--volume", str(volume), "--port", str(port)]
-    process = subprocess.Popen(command, preexec_fn=_end_with_parent)
     url = f"http://127.0.0.1:{port}"
+    with log.open("wb") as opened:
+        process = subprocess.Popen(command, stdout=opened, stderr=opened, preexec_fn=_end_with_parent)
     try:
-        _wait_until_alive(process, url)
+        _wait_until_alive(process, url, log)
         yield url
     finally:
         process.terminate()
@@ -80,11 +76,11 @@ def server(volume: Path, port: int) -> Iterator[str]:
             process.kill()
 
 
-def _wait_until_alive(process: "subprocess.Popen[bytes]", url: str) -> None:
+def _wait_until_alive(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise Unavailable(f"the server did not start (exit status {process.returncode}); its reason stands above")
+            raise Unavailable(f"the server did not start: {log.read_text('utf-8', 'replace').strip()[-1000:]}")
         try:
             with urllib.request.urlopen(f"{url}/healthz", timeout=2):
                 return
