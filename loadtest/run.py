@@ -87,13 +87,24 @@ def run(
     tally, elapsed = _locust([str(option) for option in options], protocol, warmup + seconds + request_timeout + 60)
     if elapsed < warmup + seconds - 0.5:
         raise Unavailable(f"Locust ran for {elapsed:.1f} s instead of {warmup + seconds} s; was it ended by someone?")
-    return result(tally, protocol, url, users, batch, seconds, warmup, payloads.distinct(sent))
+    return result(tally, elapsed, protocol, url, users, batch, seconds, warmup, payloads.distinct(sent))
 
 
 def result(
-    tally: Tally, protocol: str, url: str, users: int, batch: int, seconds: int, warmup: int, telling: bool
+    tally: Tally,
+    elapsed: float,
+    protocol: str,
+    url: str,
+    users: int,
+    batch: int,
+    seconds: int,
+    warmup: int,
+    telling: bool,
 ) -> LoadResult:
-    """A run's counts as rates and percentiles; the warm-up and what came after the end count for correctness alone."""
+    """A run's counts as rates and percentiles; the warm-up and what came after the end count for correctness alone.
+
+    `elapsed`: seconds until the users were told to stop; Locust may be early or late by some hundredths.
+    """
     measured: Counter[int] = Counter()
     for second, bins in tally.seconds.items():
         if warmup <= second < warmup + seconds:
@@ -107,7 +118,7 @@ def result(
         requests=tally.requests,
         failed=tally.failed,
         wrong=tally.wrong,
-        requests_per_second=measured.total() / seconds,
+        requests_per_second=measured.total() / min(seconds, elapsed - warmup),
         p50_ms=percentile(measured, 0.5),
         p90_ms=percentile(measured, 0.9),
         p99_ms=percentile(measured, 0.99),

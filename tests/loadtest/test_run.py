@@ -47,8 +47,8 @@ def test_a_healthy_server(server, protocol, version):
     card = store.read_card(server.volume, "toy", version)
     assert got.served_by == {f"toy/{version}@{card.sha256}": got.requests}
     assert 0 < got.p50_ms <= got.p90_ms <= got.p99_ms
-    assert 0 < got.requests_per_second <= got.requests
-    assert got.requests - 2 <= sum(second.right for second in got.over_time) <= got.requests  # two users' last ones
+    assert got.requests_per_second > 0
+    assert 0 < sum(second.right for second in got.over_time) <= got.requests  # the last ones came after the end
 
 
 @pytest.mark.parametrize(("protocol", "fault"), [("rest", "nan"), ("graphpipe", "off")])
@@ -94,8 +94,7 @@ def test_a_server_that_answers_too_late_has_failed(server):
 def test_the_injected_latency_is_what_is_reported(server):
     server.delay = 0.05
     got = short(server, users=1)
-    assert got.p50_ms >= 50
-    assert 50 * got.requests <= 1000 + got.p99_ms * 2  # one user cannot have had more answers than fit in
+    assert got.p50_ms >= 50 * 0.99  # a bin's width less
 
 
 def test_an_unpinned_run_of_an_onnx_artifact_knows_another_version_s_answers_by_their_digest(server, tmp_path):
@@ -183,17 +182,20 @@ def test_percentiles_are_within_one_percent():
     tally = runs.Tally()
     for sample in samples:
         tally.right(0, float(sample))
-    got = runs.result(runs.Tally.from_json(json.loads(json.dumps(tally.to_json()))), "rest", "", 1, 1, 1, 0, True)
+    got = runs.result(runs.Tally.from_json(json.loads(json.dumps(tally.to_json()))), 1, "rest", "", 1, 1, 1, 0, True)
     for share, value in ((50, got.p50_ms), (90, got.p90_ms), (99, got.p99_ms)):
         assert value == pytest.approx(np.percentile(samples, share), rel=0.01)
 
 
 def test_the_warm_up_counts_for_correctness_but_not_for_speed():
     tally = runs.Tally()
-    for second in (0, 1, 2, 2, 3):
+    for second in (0, 1, 2, 2, 3, 4):
         tally.right(second, 1000 if second < 2 else 10)
     tally.fault("HTTP 500", wrong=False)
-    got = runs.result(tally, "rest", "", 1, 1, seconds=2, warmup=2, telling=True)
-    assert (got.requests, got.failed) == (6, 1)
+    got = runs.result(tally, 4.1, "rest", "", 1, 1, seconds=2, warmup=2, telling=True)
+    assert (got.requests, got.failed) == (7, 1)
     assert got.requests_per_second == 1.5
+    assert [second.second for second in got.over_time] == [0, 1, 2, 3]
+    early = runs.result(tally, 3.5, "rest", "", 1, 1, seconds=2, warmup=2, telling=True)
+    assert early.requests_per_second == 2
     assert got.p99_ms == pytest.approx(10, rel=0.01)
