@@ -76,6 +76,7 @@ class DataPlane:
         self.models: dict[str, Model] = {}
         self.draining = False
         self._looked = self._settled = False
+        self._polling = asyncio.Lock()
         self.volume_error = ""
         self._volume, self._pool, self._default, self._timeout = volume, pool, default_version, timeout
         self._tasks: set[asyncio.Task[None]] = set()
@@ -162,14 +163,21 @@ class DataPlane:
     async def follow(self, seconds: float) -> None:
         """Polls for ever."""
         while True:
-            await self.poll()
+            try:
+                await self.poll()
+            except Exception:
+                log.exception("looking at %s failed; what is loaded goes on being served", self._volume)
             await asyncio.sleep(seconds)
 
     async def poll(self) -> None:
         """One look at the volume; what it takes to follow it goes on by itself."""
+        async with self._polling:  # so that an older look never undoes a newer one
+            await self._poll()
+
+    async def _poll(self) -> None:
         try:
             scan = await asyncio.to_thread(_scan, self._volume, self.models)
-        except SeawayError as error:
+        except (SeawayError, OSError) as error:
             if str(error) != self.volume_error:
                 log.warning("%s; what is loaded goes on being served", error)
             self.volume_error = str(error)
@@ -205,8 +213,10 @@ class DataPlane:
         try:
             version.contents = await asyncio.to_thread(versions.read, version.path, version.model)
             described = await self._load_in_pool(version, version.contents)
-        except (SeawayError, OSError) as error:
-            await self._not_loaded(version, str(error))
+        except Exception as error:
+            if not isinstance(error, (SeawayError, OSError)):
+                log.exception("loading %s failed", version.key)
+            await self._not_loaded(version, str(error) or type(error).__name__)
             return
         version.signatures = {
             name: Signature(_ordered(version, sides["inputs"]), _ordered(version, sides["outputs"]))

@@ -237,8 +237,8 @@ class Pool:
             if held.deaths >= MAX_DEATHS and key in self._held:
                 del self._held[key]
                 self.on_lost(key, f"it ended {held.deaths} workers while they loaded it")
-        except SeawayError as error:
-            log.warning("worker %d cannot load %s yet: %s", worker.pid, key, error)
+        except Exception as error:  # whatever it is, the other versions are to be loaded
+            log.warning("worker %d cannot load %s yet: %s: %s", worker.pid, key, type(error).__name__, error)
 
 
 def _cause(worker: Worker) -> str:

@@ -69,9 +69,12 @@ async def _serve(settings: Settings, data: socket.socket, admin: socket.socket |
 
 async def _work(pool: Pool, plane: DataPlane, poll_seconds: float) -> None:
     """Runs until it is cancelled, or until the workers cannot be started."""
-    async with asyncio.TaskGroup() as group:
-        group.create_task(plane.follow(poll_seconds))  # loading waits for the workers
+    following = asyncio.create_task(plane.follow(poll_seconds))  # loading waits for the workers
+    try:
         await pool.start()
+        await following
+    finally:
+        following.cancel()
 
 
 class _Server(uvicorn.Server):

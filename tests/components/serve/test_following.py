@@ -132,6 +132,21 @@ def test_a_volume_that_vanishes_and_returns(following):
     following.wait_available("lasting", 2)
 
 
+def test_labels_that_cannot_be_read_change_nothing(following):
+    server = following.server
+    following.publish("unreadable")
+    following.wait_available("unreadable", 1)
+    labels = following.volume / "unreadable" / store.LABELS
+    labels.write_text("{")
+    try:
+        server.wait(lambda: any(f"{labels}: not JSON" in line for line in server.log))
+        assert server.predict("unreadable", {"instances": [0]}).status == 200
+    finally:
+        labels.unlink()
+    following.publish("unreadable", version=2)
+    following.wait_available("unreadable", 2)
+
+
 def test_a_model_that_is_removed_is_unloaded(following):
     following.publish("removed")
     following.wait_available("removed", 1)

@@ -207,6 +207,14 @@ def test_settings_that_cannot_be_used(options, environment, said):
     assert "Traceback" not in done.stderr
 
 
+def test_a_backend_that_cannot_be_imported(tmp_path):
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('no tensorflow here')")
+    done = run("--volume", str(tmp_path), "--port", "0", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "no tensorflow here" in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("python -m components.serve: no worker could be started")
+
+
 def test_the_supervisor_never_imports_tensorflow():
     program = "import sys, components.serve.__main__; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60).returncode == 0

@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pytest
+
+from components.serve.settings import Settings, cores, from_environment
+from seaway.errors import InvalidInput
+
+
+def test_what_the_environment_gives():
+    environment = {"SEAWAY_VOLUME": "/models", "SEAWAY_PORT": "0", "SEAWAY_ACCESS_LOG": "yes", "PORT": "1"}
+    assert from_environment(environment) == {"volume": Path("/models"), "port": 0, "access_log": True}
+
+
+@pytest.mark.parametrize("name, value", [("PORT", "x"), ("ACCESS_LOG", "perhaps"), ("POLL_SECONDS", "")])
+def test_a_value_that_does_not_read_is_named(name, value):
+    with pytest.raises(InvalidInput, match=f"SEAWAY_{name}='{value}'"):
+        from_environment({f"SEAWAY_{name}": value})
+
+
+@pytest.mark.parametrize("wrong", [{"default_version": "newest"}, {"poll_seconds": 0}, {"workers": -1}])
+def test_settings_out_of_range(wrong):
+    with pytest.raises(InvalidInput):
+        Settings(Path("x"), **wrong)
+
+
+def test_workers_share_the_cores():
+    for workers in (1, 2, 64):
+        settings = Settings(Path("x"), workers=workers)
+        assert settings.worker_count == workers
+        assert 1 <= settings.threads <= max(1, cores() // workers)
+    assert 1 <= Settings(Path("x")).worker_count <= cores()
