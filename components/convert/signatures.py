@@ -104,7 +104,7 @@ def _write(module: Any, signatures: dict[str, Any], folder: Path) -> None:
     try:
         tf.saved_model.save(module, str(folder), signatures=signatures)
     except tf.errors.OpError as error:
-        if "space" in str(error) or isinstance(error, tf.errors.ResourceExhaustedError):
+        if "No space left" in str(error):
             raise OSError(errno.ENOSPC, "No space left on device", str(folder)) from None
         raise
     # It is drawn by chance, and nothing of ours reads it: without it the same model gives the same bytes.
