@@ -9,66 +9,22 @@ it pointed, and the latest is the latest that loads. A volume that is unreadable
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from components.serve import version as versions
+from components.serve.models import UNDER_WAY, Model, Signature, Version, ordered, wanted, why_unavailable
 from components.serve.pool import Arrays, Pool, Predict
 from components.serve.workers import WorkerDied
 from seaway import store
-from seaway.card import Tensor
 from seaway.errors import InvalidInput, NotFound, SeawayError, Unavailable
 from seaway.protocols.tfserving import VersionStatus
 
 log = logging.getLogger("seaway.serve")
 
 STABLE = "stable"
-UNDER_WAY = ("START", "LOADING")
 
 Scan = dict[str, tuple[list[int], dict[str, int]]]  # model → versions, labels
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-
-
-@dataclass(slots=True, eq=False)
-class Version:
-    """One version and what is known of it. `state` as TensorFlow Serving names it: START … END."""
-
-    model: str
-    number: int
-    path: Path
-    state: str = "START"
-    error: str = ""
-    contents: versions.Contents | None = None
-    signatures: dict[str, Signature] = field(default_factory=dict)
-    definitions: dict[str, Any] = field(default_factory=dict)  # SignatureDefs as protobuf's JSON
-    active: int = 0  # requests that it is answering
-
-    @property
-    def key(self) -> str:
-        return f"{self.model}/{self.number}"
-
-    @property
-    def identity(self) -> str:
-        """What every answer names: model/version@digest."""
-        return f"{self.key}@{self.contents.digest if self.contents else ''}"
-
-
-@dataclass(slots=True)
-class Model:
-    """`labels` are those in force: each points at a version that could be loaded."""
-
-    versions: dict[int, Version] = field(default_factory=dict)
-    labels: dict[str, int] = field(default_factory=dict)
-    wanted_labels: dict[str, int] = field(default_factory=dict)
-
-    def available(self) -> list[int]:
-        return sorted(number for number, version in self.versions.items() if version.state == "AVAILABLE")
 
 
 class DataPlane:
@@ -105,7 +61,7 @@ class DataPlane:
             return self._labelled(found, model, STABLE)
         available = found.available()
         if not available:
-            raise Unavailable(f"no version of {model} is available: {_why(found)}")
+            raise Unavailable(f"no version of {model} is available: {why_unavailable(found)}")
         return found.versions[available[-1]]
 
     async def predict(
@@ -156,7 +112,9 @@ class DataPlane:
             return self.volume_error
         if not self.models:
             return f"there is no model in {self._volume} yet"
-        return "no version is available: " + "; ".join(f"{name}: {_why(m)}" for name, m in self.models.items())
+        return "no version is available: " + "; ".join(
+            f"{name}: {why_unavailable(m)}" for name, m in self.models.items()
+        )
 
     # ---- following the volume
 
@@ -197,13 +155,13 @@ class DataPlane:
         in_force = {label: number for label, number in model.labels.items() if label in labels}
         available = model.available()
         model.labels = in_force | {label: number for label, number in labels.items() if number in available}
-        wanted = _wanted(model, numbers)
-        for number in sorted(wanted - model.versions.keys(), reverse=True):
+        needed = wanted(model, numbers)
+        for number in sorted(needed - model.versions.keys(), reverse=True):
             version = Version(name, number, store.path(self._volume, name, number))
             model.versions[number] = version
             self._spawn(self._load(version))
         for number in available:
-            if number not in wanted:
+            if number not in needed:
                 model.versions[number].state = "UNLOADING"
                 self._spawn(self._unload(model.versions[number]))
 
@@ -219,7 +177,7 @@ class DataPlane:
             await self._not_loaded(version, str(error) or type(error).__name__)
             return
         version.signatures = {
-            name: Signature(_ordered(version, sides["inputs"]), _ordered(version, sides["outputs"]))
+            name: Signature(ordered(version, sides["inputs"]), ordered(version, sides["outputs"]))
             for name, sides in described["signatures"].items()
         }
         version.definitions = described["definitions"]
@@ -270,10 +228,10 @@ class DataPlane:
         number = found.labels.get(label)
         version = found.versions.get(number) if number is not None else None
         if version is None or version.state == "END":
-            wanted = found.wanted_labels[label]
-            error = found.versions[wanted].error if wanted in found.versions else "it is not in the volume"
+            meant = found.wanted_labels[label]
+            error = found.versions[meant].error if meant in found.versions else "it is not in the volume"
             raise Unavailable(
-                f"{model}: label {label!r} points at version {wanted}, which is not available: {error or 'loading'}"
+                f"{model}: label {label!r} points at version {meant}, which is not available: {error or 'loading'}"
             )
         return version
 
@@ -281,19 +239,6 @@ class DataPlane:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _wanted(model: Model, numbers: list[int]) -> set[int]:
-    """What should be in memory: labelled versions, the latest that may load, and until then the latest that did."""
-    ended = {number for number, version in model.versions.items() if version.state == "END"}
-    wanted = {number for number in model.wanted_labels.values() if number in numbers} | ended
-    wanted |= {number for number in model.labels.values() if number in model.available()}
-    hopeful = [number for number in numbers if number not in ended]
-    if hopeful:
-        wanted.add(hopeful[-1])
-        if model.available() and hopeful[-1] not in model.available():
-            wanted.add(model.available()[-1])
-    return wanted | {number for number, version in model.versions.items() if version.state in UNDER_WAY}
 
 
 def _scan(volume: Path, known: dict[str, Model]) -> Scan:
@@ -310,16 +255,3 @@ def _vanished(volume: Path) -> bool:
         return not store.models(volume)
     except SeawayError:
         return True
-
-
-def _why(model: Model) -> str:
-    newest = model.versions[max(model.versions)] if model.versions else None
-    return "" if newest is None else f"version {newest.number} is in {newest.state} {newest.error}".strip()
-
-
-def _ordered(version: Version, listed: list[tuple[str, str, list[int | None]]]) -> tuple[Tensor, ...]:
-    """A signature's tensors in the card's order where it names them."""
-    card = version.contents.card if version.contents else None
-    order = {t.name: i for i, t in enumerate((*card.inputs, *card.outputs))} if card else {}
-    tensors = [Tensor(name, dtype, tuple(shape)) for name, dtype, shape in listed]
-    return tuple(sorted(tensors, key=lambda t: (order.get(t.name, len(order)), t.name)))

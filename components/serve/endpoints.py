@@ -7,7 +7,8 @@ from urllib.parse import unquote
 
 import orjson
 
-from components.serve.dataplane import DataPlane, Signature, Version
+from components.serve.dataplane import DataPlane
+from components.serve.models import Signature, Version
 from components.serve.pool import Arrays
 from seaway.errors import InvalidInput, NotFound, SeawayError, Unavailable, Unsupported
 from seaway.protocols import graphpipe, tfserving

@@ -125,6 +125,52 @@ class Server:
             self.process.stderr.close()
 
 
+class Load:
+    """Threads that ask without a pause and check each answer against the version that it names."""
+
+    def __init__(self, port, model, offsets, threads=2):
+        self.answers, self.failed, self.wrong = {}, [], []
+        self._port, self._model, self._offsets = port, model, offsets
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(threads)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def _ask(self, seed):
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        random = np.random.default_rng(seed)
+        while not self._stop.is_set():
+            x = float(random.integers(1_000_000))
+            try:
+                connection.request("POST", f"/v1/models/{self._model}:predict", json.dumps({"instances": [x]}))
+                reply = connection.getresponse()
+                body = reply.read()
+            except (OSError, http.client.HTTPException) as error:
+                self.failed.append(repr(error))
+                return
+            if reply.status != 200:
+                self.failed.append((reply.status, body))
+                continue
+            version = reply.headers["Seaway-Model"].partition("@")[0]
+            self.answers[version] = self.answers.get(version, 0) + 1
+            if json.loads(body)["predictions"] != [x / 2 + self._offsets[version]]:
+                self.wrong.append((x, body))
+        connection.close()
+
+
+@pytest.fixture
+def under_load() -> type[Load]:
+    return Load
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of SavedModels, see make_models.py. Never served or changed itself."""

@@ -1,9 +1,6 @@
 """How a running server follows its volume. Each test publishes under a model's name of its own."""
 
-import json
 import shutil
-import threading
-from http.client import HTTPConnection
 
 import numpy as np
 import pytest
@@ -12,52 +9,11 @@ from seaway import store
 from seaway.protocols import graphpipe
 
 
-class Load:
-    """Threads that ask without a pause and check each answer against the version that it names."""
-
-    def __init__(self, port, model, offsets, threads=2):
-        self.answers, self.failed, self.wrong = {}, [], []
-        self._port, self._model, self._offsets = port, model, offsets
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(threads)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(60)
-
-    def _ask(self, seed):
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=60)
-        random = np.random.default_rng(seed)
-        while not self._stop.is_set():
-            x = float(random.integers(1_000_000))
-            try:
-                connection.request("POST", f"/v1/models/{self._model}:predict", json.dumps({"instances": [x]}))
-                reply = connection.getresponse()
-                body = reply.read()
-            except OSError as error:
-                self.failed.append(repr(error))
-                return
-            if reply.status != 200:
-                self.failed.append((reply.status, body))
-                continue
-            version = reply.headers["Seaway-Model"].partition("@")[0]
-            self.answers[version] = self.answers.get(version, 0) + 1
-            if json.loads(body)["predictions"] != [x / 2 + self._offsets[version]]:
-                self.wrong.append((x, body))
-        connection.close()
-
-
-def test_a_new_version_is_swapped_in_under_load(following):
+def test_a_new_version_is_swapped_in_under_load(following, under_load):
     server = following.server
     following.publish("swapped")
     following.wait_available("swapped", 1)
-    with Load(server.port, "swapped", {"swapped/1": 2.0, "swapped/2": 3.0}) as load:
+    with under_load(server.port, "swapped", {"swapped/1": 2.0, "swapped/2": 3.0}) as load:
         server.wait(lambda: load.answers.get("swapped/1", 0) > 20)
         following.publish("swapped", version=2)
         server.wait(lambda: load.answers.get("swapped/2", 0) > 20)

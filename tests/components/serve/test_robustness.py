@@ -153,6 +153,33 @@ def test_nothing_is_ready_without_a_model(start, tmp_path):
     assert server.get("/").status == 503
 
 
+def test_one_of_two_workers_is_killed_under_load(start, models, tmp_path, under_load):
+    shutil.copytree(models / "half", tmp_path / "half")
+    server = start(tmp_path, "--workers", "2")
+    server.wait_ready()
+    assert server.get("/").json()["Name"] == "half"  # the only model
+    with under_load(server.port, "half", {"half/2": 3.0}, threads=4) as load:
+        server.wait(lambda: load.answers.get("half/2", 0) > 50)
+        killed = server.status()["workers"][0]["pid"]
+        os.kill(killed, signal.SIGKILL)
+        server.wait(lambda: all(w["pid"] != killed and w["loaded"] for w in server.status()["workers"]))
+        seen = load.answers["half/2"]
+        server.wait(lambda: load.answers["half/2"] > seen + 50)
+    assert [failure[0] for failure in load.failed] in ([], [500])  # what it was computing, where it was computing
+    assert load.wrong == []
+
+
+def test_a_new_connection_is_all_that_sigterm_costs(start, models, tmp_path, under_load):
+    shutil.copytree(models / "half", tmp_path / "half")
+    server = start(tmp_path)
+    server.wait_ready()
+    with under_load(server.port, "half", {"half/2": 3.0}, threads=4) as load:
+        server.wait(lambda: load.answers.get("half/2", 0) > 50)
+        assert server.stop() == 0
+    assert load.wrong == []
+    assert set(load.failed) <= {"ConnectionRefusedError(111, 'Connection refused')"}
+
+
 def test_sigterm_answers_what_was_begun(start, models, tmp_path):
     shutil.copytree(models / "hard", tmp_path / "hard")
     server = start(tmp_path, "--drain-seconds", "0.5")
