@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.train.settings import Settings
+from components.train.settings import EPOCHS, Settings
 from components.train.train import train
 from seaway.errors import exit_with_message
 
@@ -16,9 +16,10 @@ A quick look with the small network:
   python -m components.train --dataset dataset --checkpoint checkpoint --net mlp --epochs 3
 """
 
+EPOCHS_TEXT = ", ".join(f"{count} for the {net}" for net, count in EPOCHS.items())
 HELP = {
     "net": "network from seaway/nets: cnn or mlp",
-    "epochs": "times that every training picture is seen",
+    "epochs": f"times that every training picture is seen; 0 for as many as the net is worth, {EPOCHS_TEXT}",
     "batch_size": "pictures a step",
     "learning_rate": "highest learning rate; lower it where the loss diverges, e.g. 0.001",
     "weight_decay": "AdamW's weight decay, on weights alone",

@@ -47,7 +47,7 @@ def train(
     Returns the checkpoint's card; metrics (accuracy, balanced_accuracy, loss) are of the test set, which is looked at
     once, at the end. Raises InvalidInput, DataError, CardError, ModelError, Unavailable.
     """
-    settings.check()
+    settings = settings.resolved()
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     pictures = data.load(dataset)
     parent = cards.check(dataset, "dataset")

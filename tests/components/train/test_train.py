@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from components.train.settings import EPOCHS
 from components.train.train import Settings, train
 from seaway import card as cards
 from seaway.errors import CardError, DataError, InvalidInput, ModelError
@@ -99,7 +100,7 @@ def test_a_divergent_loss_stops_with_advice_and_keeps_the_last_good_state(datase
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (Settings(epochs=0), "--epochs is 0: it must be between 1 and"),
+        (Settings(epochs=-1), "--epochs is -1: it must be between 0 and 100000"),
         (Settings(batch_size=1), "--batch-size is 1"),
         (Settings(learning_rate=float("nan")), "--learning-rate is nan"),
         (Settings(validation=0.9), "--validation is 0.9"),
@@ -110,6 +111,12 @@ def test_a_divergent_loss_stops_with_advice_and_keeps_the_last_good_state(datase
 def test_bad_settings_name_the_option(dataset, tmp_path, settings, message):
     with pytest.raises(InvalidInput, match=message):
         train(dataset, tmp_path / "checkpoint", settings)
+
+
+@pytest.mark.parametrize("net", sorted(EPOCHS))
+def test_without_a_number_of_epochs_it_is_the_net_s_own(net):
+    assert Settings(net=net).resolved().epochs == EPOCHS[net] > 0
+    assert Settings(net=net, epochs=3).resolved().epochs == 3
 
 
 def test_an_unknown_net_is_refused(dataset, tmp_path):
