@@ -2,7 +2,8 @@
 
 serving_default   the model's inputs by name → its first output (all outputs where the model has no card)
 <output>          the same inputs → one further output, e.g. `logits`
-from_png          picture models with labels: png string [N] → label string [N], score float32 [N], scores [N, C]
+from_png          picture models with labels: png string [N] → label string [N], score float32 [N], scores [N, C],
+                  and the best few classes in order: top_labels string [N, 3], top_scores float32 [N, 3] (or C, where C < 3)
 """
 
 import errno
@@ -18,6 +19,7 @@ from seaway.errors import ModelError
 
 FROM_PNG = "from_png"
 DEFAULT = "serving_default"
+BEST = 3  # classes in top_labels
 
 
 def save(
@@ -80,8 +82,10 @@ def _from_png(call: Any, image: Tensor, scores: Tensor, labels: tuple[str, ...])
             parallel_iterations=1,
         )
         answers = call(**{image.name: read})[scores.name]
-        label = tf.gather(tf.constant(labels, name="labels"), tf.argmax(answers, axis=-1))
-        return {"label": label, "score": tf.reduce_max(answers, axis=-1), scores.name: answers}
+        best, indices = tf.math.top_k(answers, k=min(BEST, len(labels)))
+        names = tf.gather(tf.constant(labels, name="labels"), indices)
+        answer = {"label": names[:, 0], "score": best[:, 0], "top_labels": names, "top_scores": best}
+        return answer | {scores.name: answers}
 
     return _concrete(from_png, (Tensor("png", "str", (None,)),))
 

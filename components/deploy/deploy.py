@@ -41,7 +41,11 @@ def deploy(url: str, volume: Path, name: str, version: int, timeout: float = 60)
     store.set_label(volume, name, LABEL, version)
     url = url.rstrip("/")
     wait(url, name, version, timeout)
-    return {protocol: _smoke(url, protocol, card, version, examples, timeout) for protocol in _SMOKES}
+    print(f"{name}/{version} is AVAILABLE at {url}, as {LABEL}", flush=True)
+    worst = {protocol: _smoke(url, protocol, card, version, examples, timeout) for protocol in _SMOKES}
+    for protocol, distance in worst.items():
+        print(f"golden examples over {protocol}: as PyTorch, max |Δ| {distance:.2g}")
+    return worst
 
 
 # ---- waiting

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from components.load.load import PROTOCOLS, load
+from components.load.load import load
 from seaway import errors
 
 PROGRAM = "python -m components.load"
@@ -35,9 +35,6 @@ def main() -> None:
             *(given.seconds, given.users, given.batch, given.report),
         )
         found = card.metrics
-        for protocol in PROTOCOLS:
-            rate, p50, p99 = (found[f"{protocol}_{key}"] for key in ("requests_per_second", "p50_ms", "p99_ms"))
-            print(f"{protocol:>9}: {rate:.0f} req/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms")
         counts = ", ".join(f"{found[key]:.0f} {key}" for key in ("requests", "wrong", "failed", "foreign"))
         print(f"{counts}; report: {given.evidence / 'report.html'}")
 

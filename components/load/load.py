@@ -63,14 +63,20 @@ def load(
     card = cards.check(folder, "version", at=store.CARD)
     output = card.outputs[0].name
     examples = _examples(card, folder, dataset, onnx)
-    served = [
-        served_parity(
+    served, runs = [], []
+    for protocol in protocols:
+        whole = served_parity(
             *(url, name, version, examples.take, examples.expected, examples.labels),
             *(card.tolerances[output], protocol, output),
         )
-        for protocol in protocols
-    ]
-    runs = [locust.run(url, folder, p, seconds, users, batch, name, version) for p in protocols]
+        print(f"{whole.hop}: {whole.examples:,} examples, {whole.wrong} wrong, max |Δ| {whole.max_abs:.2g}", flush=True)
+        served.append(whole)
+    for protocol in protocols:
+        print(f"Locust over {protocol}: {users} users for {seconds} s", flush=True)
+        run = locust.run(url, folder, protocol, seconds, users, batch, name, version)
+        latency = f"p50 {run.p50_ms:.1f} ms, p99 {run.p99_ms:.1f} ms"
+        print(f"  {run.requests_per_second:.0f} req/s, {latency}, {run.wrong} wrong, {run.failed} failed", flush=True)
+        runs.append(run)
     written = _write(evidence, f"{name}/{version}@{card.sha256}", card, served, runs)
     kept = store.evidence(volume, name, card.sha256) / f"load-{written.sha256[:12]}"
     with atomic.folder(kept) as part:

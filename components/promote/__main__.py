@@ -21,16 +21,7 @@ def main() -> None:
     parser.add_argument("--evidence", type=Path, metavar="DIR", help="what load wrote (default: the newest there is)")
     given = parser.parse_args()
     with errors.exit_with_message(PROGRAM):
-        before = promote(given.volume, given.name, given.version, given.evidence)
-        print(f"{LABEL}: {given.name}/{given.version}, {_was(given, before)}")
-
-
-def _was(given: argparse.Namespace, before: int | None) -> str:
-    if before is None:
-        return "the first one"
-    if before == given.version:
-        return "as it was before"
-    return f"was {before}; to undo: {PROGRAM} --volume {given.volume} --name {given.name} --version {before}"
+        promote(given.volume, given.name, given.version, given.evidence)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,17 @@ def promote(volume: Path, name: str, version: int, evidence: Path | None = None)
         raise Refused(f"{name}/{version} stays where it is, {LABEL} was not moved:{listed}")
     before = store.labels(volume, name).get(LABEL)
     store.set_label(volume, name, LABEL, version)
+    print(f"{LABEL} is {name}/{version}, {_was(volume, name, version, before)}", flush=True)
     return before
+
+
+def _was(volume: Path, name: str, version: int, before: int | None) -> str:
+    if before is None:
+        return "the first one"
+    if before == version:
+        return "as it was before"
+    undo = f"python -m components.promote --volume {volume} --name {name} --version {before}"
+    return f"was {before}; to undo: {undo}"
 
 
 def objections(version: Card, evidence: Card) -> list[str]:

@@ -20,4 +20,6 @@ def publish(
     from seaway.errors import exit_with_message
 
     with exit_with_message("publish"):
-        return work(Path(onnx.path), Path(saved_model.path), Path(parity.path), Path(volume), name)
+        version = work(Path(onnx.path), Path(saved_model.path), Path(parity.path), Path(volume), name)
+        print(f"{name}/{version} in {volume}")
+        return version

@@ -15,6 +15,7 @@ from seaway.errors import CardError
 
 LABELS = "labels.txt"
 FROM_PNG = "from_png"
+BEST = 3  # classes that from_png names in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +104,14 @@ def expected_signatures(card: Card) -> dict[str, saved_file.Signature]:
     for output in card.outputs[1:]:
         expected[output.name] = (card.inputs, (output,))
     if takes_pictures(card):
-        told = (Tensor("label", "str", (None,)), Tensor("score", "float32", (None,)), card.outputs[0])
-        expected[FROM_PNG] = ((Tensor("png", "str", (None,)),), told)
+        best = min(BEST, len(card.labels))
+        told = (
+            Tensor("label", "str", (None,)),
+            Tensor("score", "float32", (None,)),
+            Tensor("top_labels", "str", (None, best)),
+            Tensor("top_scores", "float32", (None, best)),
+        )
+        expected[FROM_PNG] = ((Tensor("png", "str", (None,)),), (*told, card.outputs[0]))
     return expected
 
 
