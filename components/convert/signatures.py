@@ -3,7 +3,7 @@
 serving_default   the model's inputs by name → its first output (all outputs where the model has no card)
 <output>          the same inputs → one further output, e.g. `logits`
 from_png          picture models with labels: png string [N] → label string [N], score float32 [N], scores [N, C],
-                  and the best few classes in order: top_labels string [N, 3], top_scores float32 [N, 3] (or C, where C < 3)
+                  and the best few classes in order: top_labels string [N, 3], top_scores float32 [N, 3]
 """
 
 import errno

@@ -122,65 +122,6 @@ def on_pngs(hop: Hop, from_png: Runner, runtime: Runner, examples: Golden, card:
     if not np.array_equal(_scores_of(got["top_labels"], got[scores], card.labels), got["top_scores"]):
         faults.append(f"{hop.name}: `top_labels` are not the labels of `top_scores`")
     _merge(hop, here)
-    return Check(f"golden examples, {hop.name}", tuple(faults), f"{count} examples, batch 1 and {count}")
-
-
-def on_test_set(hop: Hop, run: Runner, pictures: Dataset, expected: dict[str, np.ndarray], card: Card) -> Check:
-    """The whole test set; sets the hop's accuracy."""
-    count = len(pictures.test_labels)
-    here = Hop(hop.name)
-    hits = 0
-    first = card.outputs[0].name
-    for part in _parts(count, f"{hop.name} on the test set"):
-        got = run({card.inputs[0].name: data.model_input(pictures.test_images[part])})
-        here.add(got, {name: array[part] for name, array in expected.items()}, card.tolerances)
-        hits += int((got[first].argmax(axis=1) == pictures.test_labels[part]).sum())
-    _merge(hop, here)
-    hop.accuracy = hits / count
-    return Check(
-        f"test set, {hop.name}", tuple(here.faults("test set")), f"{count:,} pictures, accuracy {hop.accuracy:.2%}"
-    )
-
-
-def on_pngs(hop: Hop, from_png: Runner, runtime: Runner, examples: Golden, card: Card) -> Check:
-    """The golden pictures as PNG files: scores as PyTorch's, and the label of the best score.
-
-    A golden input that is not exactly a picture of 8 bits is rounded to one; ONNX Runtime then stands for PyTorch.
-    """
-    image, scores = card.inputs[0].name, card.outputs[0].name
-    floats = examples.inputs[image]
-    pictures = np.clip(np.rint(floats * 255), 0, 255).astype(np.uint8)
-    if floats.shape[-1] == 1:  # from_png inverts a light border
-        dark = np.array([_border(p[..., 0]) <= 127 for p in pictures], bool)
-        floats, pictures = floats[dark], pictures[dark]
-    else:
-        dark = np.ones(len(pictures), bool)
-    if not len(pictures):
-        return Check(f"golden examples, {hop.name}", ("no golden example is a picture with a dark border; give some",))
-    rounded = pictures / np.float32(255)
-    exact = np.abs(rounded - floats).max() < 1e-6
-    expected = examples.outputs[scores][dark] if exact else runtime({image: rounded})[scores]
-    got = from_png({"png": np.array([png(p) for p in pictures], object)})
-    here = Hop(hop.name)
-    here.add(got, {scores: expected}, card.tolerances)
-    faults = here.faults("golden pictures as PNG")
-    named = [card.labels[i] for i in got[scores].argmax(axis=1)]
-    told = [label.decode("utf-8", "replace") for label in got["label"]]
-    wrong = [f"{a!r} for {b!r}" for a, b in zip(told, named, strict=True) if a != b]
-    if wrong:
-        faults.append(f"{hop.name} gives the wrong label for {len(wrong)} pictures: {', '.join(wrong[:3])}")
-    if not np.array_equal(got["score"], got[scores].max(axis=1)):
-        faults.append(f"{hop.name}: `score` is not the largest of `{scores}`")
-    best = got["top_scores"].shape[1]
-    if not np.array_equal(got["top_scores"], -np.sort(-got[scores], axis=1)[:, :best]):
-        faults.append(f"{hop.name}: `top_scores` are not the {best} largest of `{scores}`")
-    for row, names in zip(got[scores], got["top_labels"], strict=True):
-        if not np.array_equal(
-            [row[card.labels.index(name.decode("utf-8", "replace"))] for name in names], -np.sort(-row)[:best]
-        ):
-            faults.append(f"{hop.name}: `top_labels` are not the labels of `top_scores`")
-            break
-    _merge(hop, here)
     return Check(f"golden examples, {hop.name}", tuple(faults), f"{len(pictures)} pictures")
 
 
