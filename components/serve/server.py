@@ -20,6 +20,7 @@ from seaway.errors import Unavailable, explain
 log = logging.getLogger("seaway.serve")
 
 BACKLOG = 2048
+LAST_REQUESTS_SECONDS = 0.25  # for connections that are open when the port closes, to send what they were opened for
 KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep an idle connection, so that they close first
 
 
@@ -41,9 +42,9 @@ async def _serve(settings: Settings, data: socket.socket, admin: socket.socket |
     pool = Pool(settings.worker_count, settings.threads, settings.max_waiting)
     plane = DataPlane(settings.volume, pool, settings.default_version, settings.timeout_seconds)
     app = App(plane, data_routes, settings.max_body_bytes, settings.access_log)
-    servers = [(_Server(_config(app, settings)), data)]
+    servers = [(_Server(_config(app, settings), data), data)]
     if admin:
-        servers.append((_Server(_config(App(plane, admin_routes, 0, False), settings)), admin))
+        servers.append((_Server(_config(App(plane, admin_routes, 0, False), settings), admin), admin))
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -78,11 +79,38 @@ async def _work(pool: Pool, plane: DataPlane, poll_seconds: float) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Signals are handled by `_serve`, which drains first."""
+    """Loses nobody as it ends: `_serve` handles the signals, and whoever has connected by then is still answered."""
+
+    def __init__(self, config: uvicorn.Config, port: socket.socket) -> None:
+        super().__init__(config)
+        self._port = port.dup()  # closing a listening socket resets those who wait in its queue: ours is emptied first
+        self._port.setblocking(False)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        with self._port as port:
+            waiting = list(iter(lambda: _accepted(port), None))
+        for connection in waiting:
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        await asyncio.sleep(LAST_REQUESTS_SECONDS)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        made: asyncio.Protocol = self.config.http_protocol_class(self.config, self.server_state, {})  # type: ignore[call-arg]
+        return made
+
+
+def _accepted(port: socket.socket) -> socket.socket | None:
+    """The next connection in the queue, if there is one."""
+    try:
+        return port.accept()[0]
+    except BlockingIOError:
+        return None
 
 
 def _config(app: App, settings: Settings) -> uvicorn.Config:
