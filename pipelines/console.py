@@ -50,12 +50,14 @@ class _Stages(io.TextIOBase):
         message = _COLOUR.sub("", record.getMessage())
         self._log.write(f"{message}\n")
         if found := _TASK.match(message):
-            self._tell(found[3] or found[1], found[2])
-        return record.levelno >= logging.WARNING
+            self._tell(found[3] or found[1], "failed" if "FAILURE" in message else found[2])
+        return record.levelno >= logging.WARNING and not found
 
     def _tell(self, task: str, what: str | None) -> None:
         if what == "cache hit":
             self._console.print(f"[bold cyan]{task}[/bold cyan]  [dim]done in an earlier run[/dim]")
+        elif what == "failed":
+            self._console.print(f"[bold red]{task} failed[/bold red]")
         elif what == "finished":
             self._console.print(f"[dim]  {time.monotonic() - self._started:.1f} s[/dim]")
         else:

@@ -128,8 +128,11 @@ def _load() -> None:
     }
     with _modules(stand_ins):
         import onnx_tf.backend  # noqa: F401
-        from onnx_tf.handlers.backend import dropout, reduce_sum, trilu
+        from onnx_tf.handlers.backend import dropout, reduce_sum, shape, squeeze, trilu, unsqueeze
     reduce_sum.ReduceSum.version_13 = classmethod(_reduce_sum_13)
+    shape.Shape.version_15 = classmethod(_shape_15)
+    squeeze.Squeeze.version_13 = classmethod(_squeeze_13)
+    unsqueeze.Unsqueeze.version_13 = classmethod(_unsqueeze_13)
     dropout.Dropout.version_12 = dropout.Dropout.version_13 = classmethod(_dropout_12)
     trilu.Trilu.version_14 = classmethod(_trilu_14)
 
@@ -174,6 +177,35 @@ def _reduce_sum_13(cls: Any, /, node: Any, **kwargs: Any) -> list[Any]:
             return [tf.identity(tensors[node.inputs[0]])]
         axes = None
     return [tf.reduce_sum(tensors[node.inputs[0]], axis=axes, keepdims=node.attrs.get("keepdims", 1) == 1)]
+
+
+def _shape_15(cls: Any, /, node: Any, **kwargs: Any) -> list[Any]:
+    """onnx-tf asks a symbolic tensor for its length, which only works outside a graph."""
+    sizes = tf.shape(kwargs["tensor_dict"][node.inputs[0]], tf.int64)
+    return [sizes[node.attrs.get("start", 0) : node.attrs.get("end")]]
+
+
+def _squeeze_13(cls: Any, /, node: Any, **kwargs: Any) -> list[Any]:
+    """Opset 13 made the axes an input, which onnx-tf never learnt."""
+    x = kwargs["tensor_dict"][node.inputs[0]]
+    return [tf.squeeze(x, _constant_axes(node, kwargs["tensor_dict"]) if len(node.inputs) > 1 else None)]
+
+
+def _unsqueeze_13(cls: Any, /, node: Any, **kwargs: Any) -> list[Any]:
+    """As Squeeze; negative axes count from the end of the result."""
+    x = kwargs["tensor_dict"][node.inputs[0]]
+    axes = _constant_axes(node, kwargs["tensor_dict"])
+    rank = x.shape.rank + len(axes)
+    for axis in sorted(axis % rank for axis in axes):
+        x = tf.expand_dims(x, axis)
+    return [x]
+
+
+def _constant_axes(node: Any, tensors: dict[str, Any]) -> list[int]:
+    axes = tf.get_static_value(tensors[node.inputs[1]])
+    if axes is None:
+        raise ModelError(f"{node.name}: {node.op_type} with computed axes cannot be carried across; make them constant")
+    return [int(axis) for axis in axes]
 
 
 def _dropout_12(cls: Any, /, node: Any, **kwargs: Any) -> list[Any]:

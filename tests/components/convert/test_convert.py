@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from components.convert.__main__ import main
 from components.convert.convert import convert, convert_artifact
@@ -153,6 +153,42 @@ def test_triangles_are_cut(tf: Any, make: Make, tmp_path: Path, k: int | None, u
     x = np.arange(1, 25, dtype=np.float32).reshape(2, 3, 4)
     got = answers(tf, tmp_path / "saved_model", "serving_default", {"x": x})["y"]
     assert np.array_equal(got, (np.triu if upper else np.tril)(x, k or 0))
+
+
+@pytest.mark.parametrize(
+    ("op", "shape", "axes"),
+    [
+        ("Squeeze", [2, 1, 3, 1], [1, 3]),
+        ("Squeeze", [2, 1, 3, 1], [-1]),
+        ("Squeeze", [2, 1, 3, 1], None),
+        ("Unsqueeze", [2, 3], [0, -1]),
+        ("Unsqueeze", [2, 3], [2, 1]),
+    ],
+)
+def test_axes_as_an_input(
+    tf: Any, make: Make, tmp_path: Path, op: str, shape: list[int], axes: list[int] | None
+) -> None:
+    node = helper.make_node(op, ["x"] + ["axes"] * (axes is not None), ["y"])
+    weights = {} if axes is None else {"axes": np.array(axes, np.int64)}
+    x = np.arange(6, dtype=np.float32).reshape(shape)
+    y = np.expand_dims(x, tuple(axes)) if op == "Unsqueeze" and axes else np.squeeze(x, tuple(axes) if axes else None)
+    path = saved(make([node], {"x": shape}, {"y": list(y.shape)}, weights), tmp_path)
+    convert(path, tmp_path / "saved_model")
+    got = answers(tf, tmp_path / "saved_model", "serving_default", {"x": x})["y"]
+    assert got.shape == y.shape == reference(path, {"x": x})["y"].shape
+    assert np.array_equal(got, y)
+
+
+@pytest.mark.parametrize("part", [{}, {"start": 1}, {"end": -1}, {"start": -2, "end": 3}])
+def test_parts_of_a_shape(tf: Any, make: Make, tmp_path: Path, part: dict[str, int]) -> None:
+    nodes = [
+        helper.make_node("Shape", ["x"], ["sizes"], **part),
+        helper.make_node("Cast", ["sizes"], ["y"], to=TensorProto.FLOAT),
+    ]
+    x = np.zeros((2, 3, 4), np.float32)
+    y = np.array(x.shape[part.get("start") : part.get("end")], np.float32)
+    convert(saved(make(nodes, {"x": ["n", 3, 4]}, {"y": [len(y)]}, {}, opset=15), tmp_path), tmp_path / "saved_model")
+    assert np.array_equal(answers(tf, tmp_path / "saved_model", "serving_default", {"x": x})["y"], y)
 
 
 def test_every_unsupported_node_is_named_at_once(make: Make, tmp_path: Path) -> None:
