@@ -24,7 +24,7 @@ def train(
     from seaway.errors import exit_with_message
 
     with exit_with_message("train"):
-        settings = Settings(net=net, epochs=epochs, seed=seed) if epochs else Settings(net=net, seed=seed)
+        settings = Settings(net=net, epochs=epochs, seed=seed)
         card = work_on(Path(dataset.path), Path(checkpoint.path), settings, work=Path(work), report=Path(report.path))
         for name, value in card.metrics.items():
             metrics.log_metric(name, value)
