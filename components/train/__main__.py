@@ -25,7 +25,7 @@ HELP = {
     "weight_decay": "AdamW's weight decay, on weights alone",
     "label_smoothing": "share of certainty taken from the true class, e.g. 0.05; 0 for none",
     "affine": "strength of random turns, slants, scales and shifts: 0 for none, 1 for what handwriting bears",
-    "elastic": "strength of random smooth bends: 0 for none, 1 for what handwriting bears",
+    "elastic": "strength of random smooth bends: 0 for none, 1 for bends of nearly a pixel",
     "warm_up": "share of all steps in which the learning rate rises",
     "validation": "share of the training set that chooses the best epoch and is not trained on",
     "seed": "what chance draws from: the same seed gives the same weights",

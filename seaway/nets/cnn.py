@@ -1,8 +1,8 @@
 """The default network: a small residual network made of operators that every converter knows.
 
-Conv, BatchNorm, ReLU, Add, GlobalAveragePool, Gemm: nothing else. On a CPU training is bound by memory at full size,
-so only the thin stem sees all pixels. The average at the end, in place of a wide hidden layer, has nothing to learn a
-writer's hand by heart with, and fits any picture size.
+Conv, BatchNorm, ReLU, Add, Flatten, Gemm: nothing else. On a CPU training is bound by memory at full size, so only the
+thin stem sees all pixels. The classifier reads the last, small map as it is: an average over it would lose where a
+stroke is, which tells d from p, and a hidden layer of its own would learn the training set's writers by heart.
 """
 
 from collections import OrderedDict
@@ -23,21 +23,21 @@ class Sizes:
 def build(image_size: tuple[int, int], classes: int, sizes: Sizes = Sizes()) -> nn.Sequential:
     """float32 [N, 1, height, width] → logits [N, classes]."""
     parts: OrderedDict[str, nn.Module] = OrderedDict(stem=_convolution(1, sizes.stem))
-    before = sizes.stem
-    for number, width in enumerate(sizes.stages, start=1):
-        blocks = [_Residual(width) for _ in range(sizes.blocks)]
-        parts[f"stage{number}"] = nn.Sequential(_convolution(before, width, stride=2), *blocks)
-        before = width
-    parts["average"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    parts["classify"] = nn.Linear(before, classes)
+    before, (height, width) = sizes.stem, image_size
+    for number, channels in enumerate(sizes.stages, start=1):
+        blocks = [_Residual(channels) for _ in range(sizes.blocks)]
+        parts[f"stage{number}"] = nn.Sequential(_convolution(before, channels, stride=2), *blocks)
+        before, height, width = channels, (height + 1) // 2, (width + 1) // 2
+    parts["flatten"] = nn.Flatten()
+    parts["classify"] = nn.Linear(before * height * width, classes)
     return nn.Sequential(parts)
 
 
 class _Residual(nn.Module):
-    def __init__(self, width: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = _convolution(width, width)
-        self.second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
+        self.first = _convolution(channels, channels)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
