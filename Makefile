@@ -46,7 +46,7 @@ golden: setup  ## Write the golden IR of the pipelines anew, after a wanted chan
 compile: setup  ## The pipeline as KFP IR: characters.yaml
 	$(BIN)/python -m pipelines.compile characters characters.yaml
 
-bench: setup  ## The measured bars of training: make bench ARGS="--data idx:DIR"
+bench: setup  ## The measured bars of training: make bench ARGS="--source idx:DIR"
 	$(BIN)/python -m benchmarks.train_bars $(ARGS)
 
 lock: setup  ## Lock requirements/dev.in anew, with hashes and without addresses
