@@ -69,11 +69,11 @@ def compare(got: np.ndarray, expected: np.ndarray, tolerance: Tolerance) -> Comp
         allowed = tolerance.allowed(expected64)
         bad = ((distance > allowed) | np.isinf(distance)).any(axis=1)  # inf too where PyTorch's NaN or ∞ was not met
         relative = np.where(distance > 0, distance / np.abs(expected64), 0)
-    flipped = np.zeros(rows, bool)
-    if expected64.shape[1] > 1:
-        top = np.sort(expected64, axis=1)[:, -2:]
-        clear = top[:, 1] - top[:, 0] > 2 * allowed.max(axis=1)
-        flipped = clear & (got64.argmax(axis=1) != expected64.argmax(axis=1))
+        flipped = np.zeros(rows, bool)
+        if expected64.shape[1] > 1:
+            top = np.sort(expected64, axis=1)[:, -2:]
+            clear = top[:, 1] - top[:, 0] > 2 * allowed.max(axis=1)
+            flipped = clear & (got64.argmax(axis=1) != expected64.argmax(axis=1))
     return Comparison(
         float(distance.max(initial=0)), float(relative.max(initial=0)), int(bad.sum()), int(flipped.sum()), rows
     )

@@ -61,7 +61,7 @@ def test_not_finite_is_wrong(value: float) -> None:
 
 
 def test_infinity_equals_itself() -> None:
-    both = np.array([[np.inf, -np.inf, np.nan]], np.float32)
+    both = np.array([[np.inf, -np.inf, np.nan], [np.inf, np.inf, 0]], np.float32)
     assert compare(both.copy(), both, TOLERANCE).wrong == 0
 
 
