@@ -101,8 +101,8 @@ def test_the_stage_tells_how_to_undo_and_undo_works(volume):
         command = [sys.executable, "-m", "components.promote", *of]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
-    assert stage(1) == "stable: toy/1, the first one\n"
+    assert stage(1) == "stable is toy/1, the first one\n"
     undo = stage(2).partition("to undo: ")[2].split()
     subprocess.run([sys.executable, *undo[1:]], check=True, timeout=60)
     assert store.labels(volume, "toy") == {"stable": 1}
-    assert stage(1) == "stable: toy/1, as it was before\n"
+    assert stage(1) == "stable is toy/1, as it was before\n"
