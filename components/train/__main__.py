@@ -1,11 +1,11 @@
 """`python -m components.train`: see train.py."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from components.train.settings import EPOCHS, Settings
-from components.train.train import train
 from seaway.errors import exit_with_message
 
 EPILOG = """\
@@ -52,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         option = "--" + name.replace("_", "-")
         parser.add_argument(option, type=type(default), default=default, help=f"{text} (default: {default})")
     given = parser.parse_args(arguments)
+    # Waiting threads are to sleep: spinning, OpenMP's way, doubles the CPU time where other programs want the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from components.train.train import train  # only now, since PyTorch reads it when it is loaded
+
     with exit_with_message("python -m components.train"):
         settings = Settings(**{name: getattr(given, name) for name in HELP})
         train(given.dataset, given.checkpoint, settings, given.work, given.report)
