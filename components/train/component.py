@@ -17,8 +17,10 @@ def train(
     report: dsl.Output[dsl.HTML],
 ) -> None:
     """Trains a net. `work` is a folder that outlives the task: a restarted task resumes from the checkpoints in it."""
+    import os
     from pathlib import Path
 
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as in __main__, before PyTorch is loaded
     from components.train.train import Settings
     from components.train.train import train as work_on
     from seaway.errors import exit_with_message
