@@ -1,5 +1,6 @@
 """`seaway run`: the whole way on this machine, ending with one table."""
 
+import contextlib
 import signal
 import sys
 import time
@@ -70,7 +71,8 @@ def run(
             typer.echo(f"Report   {report.as_uri()}")
         if sys.stdout.isatty() if keep is None else keep:
             typer.echo("\nThe server goes on until Ctrl-C. Try: seaway predict picture.png")
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.pause()
         else:
             typer.echo(f"The server has ended with the run; again: seaway serve --volume {_short(root / local.VOLUME)}")
 
