@@ -40,7 +40,7 @@ def run(
     """
     from cli.table import print_hops
     from pipelines import local
-    from pipelines.characters import characters
+    from pipelines.characters import Outputs, characters
     from seaway.data import fingerprint
 
     started = time.monotonic()
@@ -63,14 +63,14 @@ def run(
     }
     with local.server(root / local.VOLUME, port, root / "server.log") as url:
         outputs = local.run(characters, arguments, root)
-        reports = local.collect_reports(outputs, root)
+        reports = local.collect_reports({name: outputs[name] for name in Outputs._fields}, root)
         print_hops(root / local.VOLUME, name, int(outputs["version"]))
         typer.echo(f"\nThe whole way took {time.monotonic() - started:.0f} s.")
         typer.echo(f"Server   {url}/v1/models/{name}")
         for report in reports:
             typer.echo(f"Report   {report.as_uri()}")
         if sys.stdout.isatty() if keep is None else keep:
-            typer.echo("\nThe server goes on until Ctrl-C. Try: seaway predict picture.png")
+            typer.echo(f"\nThe server goes on until Ctrl-C. Try: seaway predict picture.png --url {url}")
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
         else:
