@@ -1,7 +1,8 @@
 """Files and folders that appear whole or not at all, whatever happens midway: kill -9, a full disk, two writers.
 
 Work goes into a hidden neighbour `.incoming-*`, is flushed to the disk, and takes its name by rename. What a killed
-writer left behind is removed by the next writer to the same place; a living writer's is kept by its flock.
+writer left behind is removed by the next writer to the same place; a living writer's is kept by its flock. An OSError
+that passes through names a file: the system's own, or the one that was to appear.
 """
 
 import fcntl
@@ -18,8 +19,7 @@ INCOMING = ".incoming-"
 @contextmanager
 def file(path: Path) -> Iterator[Path]:
     """Yields a temporary path to write; on success it replaces `path` at once, on error it is gone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _incoming(path.parent) as holder:
+    with _named(path), _incoming(path.parent) as holder:
         part = holder / path.name
         yield part
         sync(part)
@@ -30,8 +30,7 @@ def file(path: Path) -> Iterator[Path]:
 @contextmanager
 def folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder to fill; on success it takes the place of `path`, on error `path` is as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _incoming(path.parent) as holder:
+    with _named(path), _incoming(path.parent) as holder:
         part = holder / path.name
         part.mkdir()
         yield part
@@ -45,8 +44,7 @@ def folder(path: Path) -> Iterator[Path]:
 @contextmanager
 def new_folder(parent: Path) -> Iterator[Path]:
     """Yields a hidden folder under `parent` for the caller to fill, `sync` and rename; gone on exit if still there."""
-    parent.mkdir(parents=True, exist_ok=True)
-    with _incoming(parent) as holder:
+    with _named(parent), _incoming(parent) as holder:
         part = holder / "new"
         part.mkdir()
         yield part
@@ -84,7 +82,18 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A full disk does not say where it is: this does."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+@contextmanager
 def _incoming(parent: Path) -> Iterator[Path]:
+    parent.mkdir(parents=True, exist_ok=True)
     with locked(parent):  # so that nobody takes the new holder for an abandoned one before it is locked
         _remove_abandoned(parent)
         holder = Path(tempfile.mkdtemp(prefix=INCOMING, dir=parent))

@@ -17,16 +17,12 @@ def explore(source: str, dataset: Path, report: Path | None = None, cache: Path 
 
     `source` is as in seaway.data; `cache` is where EMNIST's download is kept. Raises DataError.
     """
-    try:
-        card = _write(source, dataset, cache)
-        if report:
-            from components.explore import page  # matplotlib takes a second, which --help and errors need not wait for
+    card = _write(source, dataset, cache)
+    if report:
+        from components.explore import page  # matplotlib takes a second, which --help and errors need not wait for
 
-            with atomic.file(report) as part:
-                part.write_text(page.render(data.load(dataset), card), encoding="utf-8")
-    except OSError as error:  # a full disk does not say where
-        error.filename = error.filename or str(dataset)
-        raise
+        with atomic.file(report) as part:
+            part.write_text(page.render(data.load(dataset), card), encoding="utf-8")
     return card
 
 

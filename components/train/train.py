@@ -7,8 +7,6 @@ CPU with the same number of threads it ends with the very same bits.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -64,25 +62,14 @@ def train(
     net.load_state_dict(loop.best)
     result = measure(predict(net, pictures.test_images, normalise, loop.device), pictures.test_labels)
     console.print(f"test accuracy {result.accuracy:.4f}, balanced {result.balanced_accuracy:.4f}")
-    with _named(checkpoint):
-        card = _write(checkpoint, loop, parent, result)
+    card = _write(checkpoint, loop, parent, result)
     if report:
         from components.train import page  # matplotlib takes seconds to load
 
-        with _named(report), atomic.file(report) as part:
+        with atomic.file(report) as part:
             part.write_text(page.render(card, loop.history, result), encoding="utf-8")
     keeper.remove()  # the last, so that a full disk above costs no training
     return card
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """A full disk does not say where it is: this does."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
 
 
 def _normalisation(pictures: Dataset, folder: Path) -> Normalisation:

@@ -78,6 +78,7 @@ def test_full_disk_is_an_error_that_leaves_nothing(small_disk: Path) -> None:
     with pytest.raises(OSError, match="No space left") as caught, atomic.folder(small_disk / "big") as part:
         (part / "data").write_bytes(bytes(2 << 20))
     assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(small_disk / "big"), "the system does not say where a disk is full"
     assert os.listdir(small_disk) == []
 
 
