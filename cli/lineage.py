@@ -30,11 +30,8 @@ def lineage(
 
     from seaway import card as cards
     from seaway import store
-    from seaway.errors import NotFound
 
-    if version not in store.versions(volume, name):
-        raise NotFound(f"{name} has no version {version} in {volume}: it has {store.versions(volume, name) or 'none'}")
-    card = cards.check(store.path(volume, name, version), "version", at=store.CARD)
+    card = cards.check(store.existing(volume, name, version), "version", at=store.CARD)
     tree = Tree(f"[bold]{name}/{version}[/bold]  every file is as it was published")
     _grow(tree, "version", card)
     Console().print(tree)

@@ -27,7 +27,8 @@ from seaway.errors import InvalidInput, NotFound, Refused, Unavailable
 EXTRA = "assets.extra"
 CARD = f"{EXTRA}/card.json"
 LABELS = "labels.json"
-LOCK = ".lock"  # held while labels change or versions go
+CONFIG = "models.config"
+LOCK = ".lock"  # a model's is held while labels change or versions go, the volume's while models.config is written
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -52,17 +53,33 @@ def path(volume: Path, name: str, version: int) -> Path:
     return volume / name / str(version)
 
 
+def existing(volume: Path, name: str, version: int) -> Path:
+    """The folder of a version that is there. Raises NotFound naming those that are, Unavailable."""
+    there = versions(volume, name)
+    if version not in there:
+        raise NotFound(f"{name} has no version {version} in {volume}: it has {there or 'none'}")
+    return path(volume, name, version)
+
+
 def read_card(volume: Path, name: str, version: int) -> Card:
     return cards.read(path(volume, name, version), CARD)
+
+
+def check_name(name: str) -> None:
+    """Raises InvalidInput for a name that TensorFlow Serving's URLs cannot carry."""
+    if not NAME.fullmatch(name):
+        raise InvalidInput(
+            f"--name {name} cannot be a model's name: use letters, digits, '.', '_' and '-', at most 63, a letter or "
+            "digit first"
+        )
 
 
 def publish(volume: Path, name: str, fill: Callable[[Path], object]) -> int:
     """Lets `fill` write a version into a hidden folder and gives it the next number. Returns that number.
 
-    Two publishers at once get two numbers. Raises InvalidInput for a name that TensorFlow Serving's URLs cannot carry.
+    Two publishers at once get two numbers. Raises InvalidInput for a name that cannot be one.
     """
-    if not NAME.fullmatch(name):
-        raise InvalidInput(f"{name!r} cannot be a model's name: use letters, digits, '.', '_' and '-', at most 63")
+    check_name(name)
     with atomic.new_folder(volume / name) as incoming:
         fill(incoming)
         atomic.sync(incoming)
@@ -86,16 +103,15 @@ def labels(volume: Path, name: str) -> dict[str, int]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise Unavailable(f"{file}: not JSON ({error}); set the labels again or remove the file") from None
+        raise Unavailable(f"{file}: not JSON ({error}); remove the file and set the labels again") from None
     if not isinstance(found, dict) or not all(type(v) is int for v in found.values()):
-        raise Unavailable(f"{file}: expected {{label: version}}; set the labels again or remove the file")
+        raise Unavailable(f"{file}: expected {{label: version}}; remove the file and set the labels again")
     return found
 
 
 def set_label(volume: Path, name: str, label: str, version: int) -> None:
     """Points `label` at a version, whole or not at all. Raises NotFound for a version that is not there."""
-    if version not in versions(volume, name):
-        raise NotFound(f"{name} has no version {version} in {volume}: it has {versions(volume, name) or 'none'}")
+    existing(volume, name, version)
     with atomic.locked(volume / name / LOCK):
         changed = labels(volume, name) | {label: version}
         with atomic.file(volume / name / LABELS) as part:
@@ -105,9 +121,10 @@ def set_label(volume: Path, name: str, label: str, version: int) -> None:
 
 def write_models_config(volume: Path) -> None:
     """`models.config` for TensorFlow Serving: labelled versions pinned, or the latest where no label is set."""
-    blocks = [_config_block(volume, name) for name in models(volume)]
-    with atomic.file(volume / "models.config") as part:
-        part.write_text("model_config_list {\n" + "".join(blocks) + "}\n")
+    with atomic.locked(volume / LOCK):  # so that an older look at the volume never replaces a newer one
+        blocks = [_config_block(volume, name) for name in models(volume)]
+        with atomic.file(volume / CONFIG) as part:
+            part.write_text("model_config_list {\n" + "".join(blocks) + "}\n")
 
 
 def _config_block(volume: Path, name: str) -> str:
@@ -135,7 +152,7 @@ def prune(volume: Path, name: str, keep: int) -> list[int]:
         for version in gone:
             hidden = volume / name / f"{atomic.INCOMING}pruned-{version}"
             path(volume, name, version).rename(hidden)  # out of readers' sight at once
-            shutil.rmtree(hidden)
+            shutil.rmtree(hidden, ignore_errors=True)  # a publisher may be removing it too
     return gone
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from seaway import card as cards
 from seaway import golden, store
 from seaway.card import Card
-from seaway.errors import InvalidInput, NotFound, Refused, Unavailable
+from seaway.errors import InvalidInput, Refused, Unavailable
 from seaway.golden import Golden
 from seaway.protocols import graphpipe, tfserving
 
@@ -33,9 +33,7 @@ def deploy(url: str, volume: Path, name: str, version: int, timeout: float = 60)
     within `timeout` seconds or something else listens there, Refused where it will not load or does not answer as
     PyTorch did.
     """
-    if version not in store.versions(volume, name):
-        raise NotFound(f"{name} has no version {version} in {volume}: it has {store.versions(volume, name) or 'none'}")
-    folder = store.path(volume, name, version)
+    folder = store.existing(volume, name, version)
     card = cards.check(folder, "version", at=store.CARD)
     examples = golden.read(folder / store.EXTRA / golden.GOLDEN)
     store.set_label(volume, name, LABEL, version)

@@ -2,8 +2,6 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +46,7 @@ def export_checkpoint(checkpoint: Path, dataset: Path, onnx: Path, *, name: str 
         )
     wrapped = _trained(checkpoint, trained)
     examples = {"image": data.model_input(pictures.test_images[spread(pictures.test_labels)])}
-    with _writing(onnx) as part:
+    with atomic.folder(onnx) as part:
         card = _export(part, wrapped, examples, name, trained.labels, {})
         outputs = _test_outputs(wrapped, pictures.test_images)
         goldens.write(part / goldens.TEST_OUTPUTS, Golden({}, outputs))
@@ -83,7 +81,7 @@ def export_model(
     settings = {"model": model, "golden": "given" if golden else "random"}
     if weights:
         settings["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
-    with _writing(onnx) as part:
+    with atomic.folder(onnx) as part:
         return cards.write(part, _export(part, wrapped, examples, name or model.rpartition(":")[2], names, settings))
 
 
@@ -96,8 +94,7 @@ def _export(
     settings: dict[str, Any],
 ) -> Card:
     """Writes the graph, the golden examples and the labels; returns the card, still to be written."""
-    if not store.NAME.fullmatch(name):
-        raise InvalidInput(f"--name {name}: use letters, digits, '.', '_' and '-', at most 63, a letter or digit first")
+    store.check_name(name)
     wrapped.eval()
     with wrap.plain_attention():
         classes = wrap.check(wrapped, examples)
@@ -177,14 +174,3 @@ def _read_labels(path: Path) -> tuple[str, ...]:
     if twice:
         raise InvalidInput(f"--labels {path}: {twice[0]!r} stands there twice; every class needs a name of its own")
     return labels
-
-
-@contextmanager
-def _writing(onnx: Path) -> Iterator[Path]:
-    """The artifact's folder to fill; an error of the disk names it, as the system does not for a failed write."""
-    try:
-        with atomic.folder(onnx) as part:
-            yield part
-    except OSError as error:
-        error.filename = error.filename or str(onnx)
-        raise

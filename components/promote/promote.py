@@ -17,9 +17,7 @@ def promote(volume: Path, name: str, version: int, evidence: Path | None = None)
     stable once is a promotion like any other. Raises NotFound for a missing version or evidence, CardError where either
     was changed, and Refused with every reason.
     """
-    if version not in store.versions(volume, name):
-        raise NotFound(f"{name} has no version {version} in {volume}: it has {store.versions(volume, name) or 'none'}")
-    card = cards.check(store.path(volume, name, version), "version", at=store.CARD)
+    card = cards.check(store.existing(volume, name, version), "version", at=store.CARD)
     measured = cards.check(evidence, "evidence") if evidence else _newest_evidence(volume, name, version, card)
     reasons = objections(card, measured)
     if reasons:

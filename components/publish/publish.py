@@ -44,12 +44,14 @@ def publish(onnx: Path, saved_model: Path, parity: Path, volume: Path, name: str
 
     try:
         with atomic.locked(volume):  # two publishers of the same content must not both find it missing
-            return store.publish(volume, version.name, fill)
+            number = store.publish(volume, version.name, fill)
     except _AlreadyThere as found:
         print(f"{version.name}/{found.version} in {volume} already holds exactly this; nothing to publish")
-        return found.version
+        number = found.version
     except FileNotFoundError as error:
         raise Unavailable(f"{error.filename}: went away while publishing; is the volume still mounted?") from None
+    store.write_models_config(volume)  # it names the latest version of a model without labels
+    return number
 
 
 def _version_card(onnx: Path, saved_model: Path, parity: Path, name: str | None) -> Card:

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -78,8 +79,11 @@ def test_labels(tmp_path: Path) -> None:
 def test_broken_labels_name_the_file(tmp_path: Path, content: str) -> None:
     store.publish(tmp_path, "m", fill)
     (tmp_path / "m" / "labels.json").write_text(content)
-    with pytest.raises(Unavailable, match=r"labels\.json"):
+    with pytest.raises(Unavailable, match=r"labels\.json.*remove the file and set the labels again"):
         store.labels(tmp_path, "m")
+    (tmp_path / "m" / "labels.json").unlink()
+    store.set_label(tmp_path, "m", "stable", 1)
+    assert store.labels(tmp_path, "m") == {"stable": 1}
 
 
 def test_models_config_pins_versions(tmp_path: Path) -> None:
@@ -94,6 +98,25 @@ def test_models_config_pins_versions(tmp_path: Path) -> None:
     assert f'base_path: "{tmp_path / "other"}"' in text
     assert text.count("config {") == 2
     assert text.count("{") == text.count("}")
+
+
+def test_models_config_is_never_older_than_the_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        store.publish(tmp_path, name, fill)
+    other = threading.Thread(target=store.set_label, args=(tmp_path, "b", "stable", 1))
+    look, block = [other.start], store._config_block
+
+    def slow(volume: Path, name: str) -> str:
+        seen = block(volume, name)
+        if name == "b" and look:
+            look.pop()()
+            other.join(0.5)  # it ends in this time where nothing keeps it waiting, and what was seen is then old
+        return seen
+
+    monkeypatch.setattr(store, "_config_block", slow)
+    store.set_label(tmp_path, "a", "stable", 1)
+    other.join(10)
+    assert (tmp_path / "models.config").read_text().count('key: "stable"') == 2
 
 
 def test_prune_keeps_the_newest_and_the_labelled(tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ def files(folder):
 def test_a_version_has_the_layout_of_tensorflow_serving_and_its_evidence_beside_it(made, volume):
     assert made.publish(volume) == 1
     assert files(volume) == [
+        ".lock",
+        "models.config",
         "toy/1/assets.extra/card.json",
         "toy/1/assets.extra/golden.npz",
         "toy/1/assets.extra/labels.txt",
@@ -73,6 +75,7 @@ def test_a_version_has_the_layout_of_tensorflow_serving_and_its_evidence_beside_
     exported = cards.read(made.onnx)
     assert (card.name, card.labels, card.inputs, card.outputs) == ("toy", toy.LABELS, exported.inputs, exported.outputs)
     assert card.parents["parity"].parents["onnx"].parents["dataset"].kind == "dataset"
+    assert "specific { versions: 1 }" in (volume / "models.config").read_text(), "the latest, where no label is set"
     assert golden.read(version / store.EXTRA / golden.GOLDEN).inputs.keys() == {"image"}
     assert "time" not in json.dumps(json.loads((version / store.CARD).read_text()))
 
