@@ -36,7 +36,7 @@ def load(
     from rich.console import Console
     from rich.table import Table
 
-    from loadtest import run, wire
+    from loadtest import report, run, wire
     from seaway import store
     from seaway.errors import NotFound
 
@@ -45,7 +45,7 @@ def load(
         if not available:
             raise NotFound(f"{volume} holds no model {name!r}: give --volume and --name, or --golden")
         version = version or store.labels(volume, name).get("stable", available[-1])
-        golden = store.path(volume, name, version)
+        golden = store.existing(volume, name, version)
     table = Table("protocol", "req/s", "p50 ms", "p90 ms", "p99 ms", "max |Δ|", "wrong", "failed", "answered by")
     good = True
     for key in protocol or list(wire.PROTOCOLS):
@@ -57,7 +57,7 @@ def load(
             spoken.title,
             f"{result.requests_per_second:.0f}",
             *(f"{ms:.1f}" for ms in (result.p50_ms, result.p90_ms, result.p99_ms)),
-            "beyond measure" if result.max_abs is None else f"{result.max_abs:.1e}",
+            report.distance(result.max_abs),
             str(result.wrong),
             str(result.failed),
             "\n".join(result.served_by),

@@ -70,7 +70,7 @@ def _served(served: Sequence[Served]) -> Markup:
             row.hop,
             row.examples,
             "not known" if row.accuracy is None else f"{row.accuracy:.2%}",
-            _distance(row.max_abs),
+            distance(row.max_abs),
             row.wrong,
             row.flipped,
         ]
@@ -85,7 +85,7 @@ def _runs(runs: Sequence[LoadResult]) -> Markup:
     rows = [
         [
             *(_title(run), run.requests_per_second, run.requests_per_second * run.batch),
-            *(run.p50_ms, run.p90_ms, run.p99_ms, run.requests, _distance(run.max_abs)),
+            *(run.p50_ms, run.p90_ms, run.p99_ms, run.requests, distance(run.max_abs)),
             *(run.wrong, run.failed),
         ]
         for run in runs
@@ -159,7 +159,8 @@ def _answers(served: Sequence[Served], runs: Sequence[LoadResult]) -> Counter[st
     return counts
 
 
-def _distance(max_abs: float | None) -> str:
+def distance(max_abs: float | None) -> str:
+    """`max_abs` as people read it."""
     return BEYOND if max_abs is None else f"{max_abs:.2g}"
 
 

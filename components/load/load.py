@@ -21,7 +21,7 @@ from loadtest.served import Inputs, Served, Take, served_parity
 from seaway import atomic, data, golden, store
 from seaway import card as cards
 from seaway.card import Card
-from seaway.errors import CardError, DataError, InvalidInput, NotFound
+from seaway.errors import CardError, DataError, InvalidInput
 from seaway.golden import TEST_OUTPUTS
 
 LOAD, REPORT = "load.json", "report.html"
@@ -57,9 +57,7 @@ def load(
     Wrong answers and failed requests are written down, not raised. Raises NotFound and Unavailable where the version or
     the server is not there, DataError where `onnx` or `dataset` is not what the version was made from.
     """
-    if version not in store.versions(volume, name):
-        raise NotFound(f"{name} has no version {version} in {volume}: it has {store.versions(volume, name) or 'none'}")
-    folder = store.path(volume, name, version)
+    folder = store.existing(volume, name, version)
     card = cards.check(folder, "version", at=store.CARD)
     output = card.outputs[0].name
     examples = _examples(card, folder, dataset, onnx)
@@ -69,7 +67,8 @@ def load(
             *(url, name, version, examples.take, examples.expected, examples.labels),
             *(card.tolerances[output], protocol, output),
         )
-        print(f"{whole.hop}: {whole.examples:,} examples, {whole.wrong} wrong, max |Δ| {whole.max_abs:.2g}", flush=True)
+        distance = reports.distance(whole.max_abs)
+        print(f"{whole.hop}: {whole.examples:,} examples, {whole.wrong} wrong, max |Δ| {distance}", flush=True)
         served.append(whole)
     for protocol in protocols:
         print(f"Locust over {protocol}: {users} users for {seconds} s", flush=True)

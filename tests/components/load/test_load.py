@@ -91,6 +91,11 @@ def test_wrong_and_failed_answers_are_evidence_too_and_promote_refuses(server, v
     assert "WrongAnswer: differs from PyTorch's" in words
     with pytest.raises(Refused, match="answers differed from PyTorch's"):
         promote(volume, "toy", 1, tmp_path / "evidence")
+    server.every = 1
+    card = load(server.url, volume, "toy", 1, tmp_path / "all", seconds=1, users=2, protocols=["rest"])
+    assert card.metrics["wrong"] == card.metrics["requests"] + 16, "the golden examples too"
+    (row,) = json.loads((tmp_path / "all" / "load.json").read_text())["rows"]
+    assert row["max_abs"] is None
     server.fault, server.every, server.counter = "error", 3, itertools.count()
     card = load(server.url, volume, "toy", 1, tmp_path / "again", seconds=1, users=2, protocols=["graphpipe"])
     assert card.metrics["failed"] > 0
