@@ -41,11 +41,15 @@ def run(
     from cli.table import print_hops
     from pipelines import local
     from pipelines.characters import Outputs, characters
+    from seaway import store
+    from seaway import store
     from seaway.data import fingerprint
 
+    store.check_name(name)  # before the hours, not after
     started = time.monotonic()
     root = root.absolute()
     source = absolute_source(data)
+    store.check_name(name)
     (root / "data").mkdir(parents=True, exist_ok=True)
     arguments = {
         "source": source,
@@ -80,7 +84,7 @@ def run(
 def absolute_source(source: str) -> str:
     """`idx:DIR` with DIR made absolute, since stages run in other folders; other sources as they are."""
     kind, _, rest = source.partition(":")
-    return f"idx:{Path(rest).absolute()}" if kind == "idx" and rest else source
+    return f"idx:{Path(rest).expanduser().absolute()}" if kind == "idx" and rest else source
 
 
 def _short(path: Path) -> str:

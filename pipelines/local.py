@@ -10,13 +10,13 @@ ROOT/ (".seaway")
   server.log    the same of its server
 """
 
+import contextlib
 import ctypes
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,11 +81,11 @@ def _wait_until_alive(process: "subprocess.Popen[bytes]", url: str, log: Path) -
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise Unavailable(f"the server did not start: {log.read_text('utf-8', 'replace').strip()[-1000:]}")
-        try:
-            with urllib.request.urlopen(f"{url}/healthz", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
+        with contextlib.suppress(OSError):
+            if f" at {url}/" in log.read_text("utf-8", "replace"):  # else another's server may answer at that port
+                with urllib.request.urlopen(f"{url}/healthz", timeout=2):
+                    return
+        time.sleep(0.1)
     raise Unavailable(f"the server at {url} did not answer /healthz within {START_SECONDS} s")
 
 

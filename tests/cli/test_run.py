@@ -1,15 +1,21 @@
 """`seaway run` as a user runs it: small, but every stage, server and load test for real. Order matters in this file."""
 
+import functools
+import http.server
+import itertools
 import json
 import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from seaway import card as cards
@@ -125,14 +131,16 @@ def test_versions_lists_what_is_there(place: Path, first: subprocess.CompletedPr
     assert "nowhere: the volume cannot be read" in empty.stderr
 
 
-def test_a_port_in_use_is_told_before_any_work(place: Path, first: subprocess.CompletedProcess[str]) -> None:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        holder.listen()
-        port = holder.getsockname()[1]
+def test_a_port_in_use_is_told_before_any_work(place: Path) -> None:
+    (place / "healthz").write_text("a server, but not ours")
+    files = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(place))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), files) as holder:
+        threading.Thread(target=holder.serve_forever, daemon=True).start()
+        port = holder.server_address[1]
         found = seaway(place, "run", "--data", "strokes:1500", "--port", str(port), "--root", "other", *SMALL)
+        holder.shutdown()
     assert found.returncode == 1
-    assert str(port) in found.stderr
+    assert f"cannot listen on 127.0.0.1:{port}: the port is in use" in found.stderr
     assert executed(found.stdout) == []
 
 
@@ -167,18 +175,41 @@ def test_kill_9_then_again_resumes_training(place: Path, first: subprocess.Compl
     assert executed("".join(seen)) == ["train"], "explore was finished and must not run again"
 
 
-def test_a_changed_file_of_an_idx_folder_runs_again(place: Path, tmp_path: Path) -> None:
-    from seaway import data
-
-    folder = tmp_path / "idx"
+def idx_folder(folder: Path) -> Path:
+    """EMNIST's own files, with twenty pictures of two digits in either part."""
     folder.mkdir()
-    (folder / "emnist-digits-train-images-idx3-ubyte").write_bytes(b"1" * 100)
-    for name in ("train-labels-idx1", "test-images-idx3", "test-labels-idx1"):
-        (folder / f"emnist-digits-{name}-ubyte").write_bytes(b"2" * 100)
-    (folder / "emnist-digits-mapping.txt").write_text("0 48\n")
-    first = data.fingerprint(f"idx:{folder}", tmp_path)
-    (folder / "emnist-digits-test-labels-idx1-ubyte").write_bytes(b"2" * 99 + b"3")
-    assert data.fingerprint(f"idx:{folder}", tmp_path) != first
+    for part in ("train", "test"):
+        pictures = np.random.default_rng(0).integers(0, 256, (20, 28, 28), np.uint8).tobytes()
+        (folder / f"emnist-pair-{part}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 20, 28, 28) + pictures)
+        labels = struct.pack(">2I", 0x801, 20) + bytes(i % 2 for i in range(20))
+        (folder / f"emnist-pair-{part}-labels-idx1-ubyte").write_bytes(labels)
+    (folder / "emnist-pair-mapping.txt").write_text("0 48\n1 49\n")
+    return folder
+
+
+def test_a_changed_file_of_an_idx_folder_runs_again(place: Path) -> None:
+    folder = idx_folder(place / "pictures")
+    arguments = ["run", "--data", "idx:pictures", "--root", "changed", "--port", str(free_port()), *SMALL]
+    arguments[arguments.index("--epochs") + 1] = "100000"
+
+    def explored() -> bool:
+        """Whether explore had to run; the run is ended as soon as training begins."""
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+        with subprocess.Popen(
+            command(*arguments), cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as run:
+            assert run.stdout
+            seen = list(itertools.takewhile(lambda line: line != "train\n", run.stdout))
+            run.send_signal(signal.SIGINT)
+            run.stdout.read()
+        assert seen[-1].startswith(("explore", " ")), "".join(seen)
+        return "explore\n" in seen
+
+    assert explored()
+    assert not explored()
+    labels = folder / "emnist-pair-test-labels-idx1-ubyte"
+    labels.write_bytes(labels.read_bytes()[:-1] + b"\0")
+    assert explored()
 
 
 def test_evidence_is_bound_to_the_version(place: Path, first: subprocess.CompletedProcess[str]) -> None:
