@@ -1,8 +1,9 @@
 """The image of each stage: the only place where a reference or a tag is chosen.
 
-A tag is made from what goes into the stage: its own files, the parts of `seaway/` (and, for `load`, `loadtest/`) that
-they import, and the lock. So a changed stage has a new image, and Kubeflow's cache, whose key holds the image, runs it
-again, and nothing else. "python" stands in the tag because kfp's local runner looks for it.
+A tag is made from what goes into the stage: its own files, the parts of `seaway/` that they import, all of `loadtest/`
+where they import any of it (its locustfile is started, not imported), and the lock. So a changed stage has a new image,
+and Kubeflow's cache, whose key holds the image, runs it again, and nothing else. "python" stands in the tag because
+kfp's local runner looks for it.
 """
 
 import ast
@@ -15,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REGISTRY = "seaway"
 LOCK = "requirements/dev.txt"
 OURS = ("seaway", "loadtest", "components")
+STARTED_FROM = "loadtest"
 
 
 def image(stage: str, registry: str = REGISTRY) -> str:
@@ -56,3 +58,5 @@ def _imported(path: Path) -> Iterator[Path]:
             file = ROOT.joinpath(*name.split(".")).with_suffix(".py")
             if name.split(".")[0] in OURS and file.is_file():
                 yield file
+            if name.split(".")[0] == STARTED_FROM:
+                yield from sorted((ROOT / STARTED_FROM).glob("*.py"))

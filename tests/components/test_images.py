@@ -8,6 +8,8 @@ def test_a_stage_is_made_of_its_own_files_and_what_they_import() -> None:
     assert {"components/train/train.py", "components/train/__main__.py", "seaway/data.py", "seaway/card.py"} <= files
     assert not any(f.startswith(("components/serve", "components/convert")) for f in files)
     assert "components/train/component.py" not in files
+    loading = {p.relative_to(images.ROOT).as_posix() for p in images.sources("load")}
+    assert {"loadtest/run.py", "loadtest/locustfile.py"} <= loading, "what is started as a process counts too"
 
 
 def test_the_tag_follows_the_code(tmp_path: Path, monkeypatch) -> None:
