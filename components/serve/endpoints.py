@@ -55,7 +55,7 @@ async def tfserving_rest(plane: DataPlane, request: Request) -> Answer:
         return Answer(200, tfserving.write_status(plane.statuses(route.model, route.version)))
     if route.verb == "metadata":
         version = plane.find(route.model, route.version, route.label)
-        return Answer(200, tfserving.write_metadata(version.model, version.number, version.definitions))
+        return _identified(version, tfserving.write_metadata(version.model, version.number, version.definitions), JSON)
     if route.verb != "predict":
         raise Unsupported(f":{route.verb} is not offered: call the signature with :predict")
     asked = tfserving.read_predict(request.body)

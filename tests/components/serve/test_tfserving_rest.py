@@ -95,6 +95,7 @@ def test_every_answer_names_the_version_and_its_digest(server):
     model, _, digest = identity.partition("@")
     assert model == "half/1"
     assert len(bytes.fromhex(digest)) == 32
+    assert server.get("/v1/models/half/labels/stable/metadata").headers["Seaway-Model"] == identity
 
 
 def test_several_inputs_and_outputs(server):
