@@ -33,17 +33,21 @@ def lineage(
 
     card = cards.check(store.existing(volume, name, version), "version", at=store.CARD)
     tree = Tree(f"[bold]{name}/{version}[/bold]  every file is as it was published")
-    _grow(tree, "version", card)
+    _grow(tree, "version", card, set())
     Console().print(tree)
 
 
-def _grow(tree: "Tree", role: str, card: "Card") -> None:
+def _grow(tree: "Tree", role: str, card: "Card", seen: set[str]) -> None:
+    if card.sha256 in seen:
+        tree.add(f"[cyan]{role}[/cyan] @{card.sha256[:12]}  [dim]as above[/dim]")
+        return
+    seen.add(card.sha256)
     branch = tree.add(f"[cyan]{role}[/cyan] @{card.sha256[:12]}")
     for title, values in (("settings", card.settings), ("metrics", card.metrics)):
         if values:
             branch.add(f"[dim]{title}[/dim] " + ", ".join(f"{key}={_shown(value)}" for key, value in values.items()))
     for parent_role, parent in card.parents.items():
-        _grow(branch, parent_role, parent)
+        _grow(branch, parent_role, parent, seen)
 
 
 def _shown(value: object) -> str:

@@ -36,7 +36,7 @@ def predict(
         for path, png in zip(pictures, pngs, strict=True):
             inputs = {"png": tensors.strings([png], [1])}
             outputs = client.predict_rest(name, inputs, signature="from_png").outputs
-            labels = [str(label) for label in np.asarray(outputs["top_labels"])[0]]
+            labels = [label.decode("utf-8", "replace") for label in tensors.string_values(outputs["top_labels"])]
             scores = np.asarray(outputs["top_scores"])[0]
             others = ", ".join(f"{label} {score:.1%}" for label, score in zip(labels[1:], scores[1:], strict=True))
             table.add_row(str(path), labels[0], f"{scores[0]:.1%}", others)
@@ -56,5 +56,7 @@ def _as_png(path: Path) -> bytes:
         with Image.open(io.BytesIO(content)) as opened, io.BytesIO() as png:
             opened.convert("RGB").save(png, "PNG")
             return png.getvalue()
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError:
+        raise InvalidInput(f"{path}: not a picture; give a PNG, a JPEG or whatever Pillow reads") from None
+    except (OSError, Image.DecompressionBombError) as error:
         raise InvalidInput(f"{path}: not a picture that can be read ({error})") from None

@@ -26,7 +26,7 @@ def versions(volume: options.Volume = options.DEFAULT_VOLUME) -> None:
             folder = store.path(volume, name, version)
             try:
                 card = store.read_card(volume, name, version)
-                accuracy, digest = card.metrics.get("accuracy"), card.sha256[:12]
+                accuracy, digest = card.metrics.get("accuracy_savedmodel"), card.sha256[:12]
             except CardError:
                 accuracy, digest = None, "no card: not published by Seaway"
             table.add_row(
