@@ -46,7 +46,10 @@ def evaluate(
         truth = np.load(Path(folder) / "test_labels.npy")
         guesses = np.zeros(len(truth), np.int64)
         with Client(url) as client:
-            (given,) = client.metadata(name)["metadata"]["signature_def"]["signature_def"]["serving_default"]["inputs"]
+            inputs = client.metadata(name)["metadata"]["signature_def"]["signature_def"]["serving_default"]["inputs"]
+            if len(inputs) != 1:
+                raise InvalidInput(f"{name} takes {sorted(inputs)}, and only a model of pictures alone can be scored")
+            (given,) = inputs
             answers = served.scores(
                 client,
                 wire.named(protocol),

@@ -28,9 +28,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ship(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def seaway(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{FIXTURES}", "COLUMNS": "160", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "cli.main", "ship", *arguments]
+    command = [sys.executable, "-m", "cli.main", *arguments]
     return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=280)
 
 
@@ -40,7 +40,7 @@ def test_two_nets_are_shipped_and_a_running_server_answers_as_pytorch_did(place:
     resnet18 = ("python:torchvision.models:resnet18", "--input", "3x64x64")
     with local.server(volume, free_port(), place / "server.log") as url, Client(url) as client:
         for name, arguments in {"churn": (*churn, "--labels", "labels.txt"), "resnet18": resnet18}.items():
-            shipped = ship(place, *arguments)
+            shipped = seaway(place, "ship", *arguments)
             assert shipped.returncode == 0, shipped.stdout[-3000:] + shipped.stderr
             assert f"{name} is version 1" in shipped.stdout
             wait_until_available(client, name)
@@ -50,11 +50,14 @@ def test_two_nets_are_shipped_and_a_running_server_answers_as_pytorch_did(place:
                 got, served_by = client.predict(wire.named(protocol), name, known.inputs, "scores")
                 assert golden.compare(got, known.outputs["scores"], card.tolerances["scores"]).wrong == 0
                 assert served_by == f"{name}/1@{card.sha256}"
+        scored = seaway(place, "evaluate", "--data", "strokes:434", "--name", "churn", "--url", url)
+        assert scored.returncode == 1
+        assert "churn takes ['category', 'numeric'], and only a model of pictures alone can be scored" in scored.stderr
     assert store.read_card(volume, "churn", 1).labels == ("stays", "leaves", "returns", "complains")
 
 
 def test_a_net_that_cannot_be_shipped_publishes_nothing(place: Path) -> None:
-    refused = ship(place, "python:shipped_nets:ReturnsTuple", "--input", "4", "--root", "other")
+    refused = seaway(place, "ship", "python:shipped_nets:ReturnsTuple", "--input", "4", "--root", "other")
     assert refused.returncode == 1
     assert "tuple" in refused.stdout
     assert "Traceback" not in refused.stdout + refused.stderr
