@@ -5,7 +5,6 @@ them, and cheaper than a Python signature call.
 """
 
 import logging
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from seaway import quiet
 from seaway.errors import InvalidInput, ModelError, NotFound, SeawayError
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # TensorFlow's own, of others' libraries
-import tensorflow as tf  # noqa: E402
+tf = quiet.import_tensorflow()
 from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]  # noqa: E402
 from tensorflow.core.protobuf import config_pb2  # noqa: E402
 
