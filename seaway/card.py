@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from seaway import atomic
-from seaway.errors import CardError
+from seaway.errors import CardError, InvalidInput
 
 SCHEMA_VERSION = 1
 CARD = "card.json"
@@ -101,6 +101,23 @@ def check(folder: Path, kind: Kind | None = None, at: str = CARD) -> Card:
     if digest(folder, card, at) != card.sha256:
         raise CardError(f"{folder}: a file in it was changed after its card was written; make the artifact again")
     return card
+
+
+def check_target(folder: Path, kind: Kind) -> None:
+    """That a new artifact of this kind may take the folder's place, which loses what is in it. Raises InvalidInput.
+
+    Only an older one of the same kind, an empty folder or nothing may be there.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        held: str = read(folder).kind
+    except (CardError, NotADirectoryError):
+        held = "something else"
+    if held != kind:
+        raise InvalidInput(
+            f"{folder}: is there already and holds {held}, which a new {kind} would replace; give another folder"
+        )
 
 
 def digest(folder: Path, card: Card, at: str = CARD) -> str:

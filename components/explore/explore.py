@@ -27,6 +27,7 @@ def explore(source: str, dataset: Path, report: Path | None = None, cache: Path 
 
 
 def _write(source: str, dataset: Path, cache: Path) -> Card:
+    cards.check_target(dataset, "dataset")
     console = Console(stderr=True)
     fingerprint = data.fingerprint(source, cache)
     with (

@@ -46,6 +46,7 @@ def export_checkpoint(checkpoint: Path, dataset: Path, onnx: Path, *, name: str 
         )
     wrapped = _trained(checkpoint, trained)
     examples = {"image": data.model_input(pictures.test_images[spread(pictures.test_labels)])}
+    cards.check_target(onnx, "onnx")
     with atomic.folder(onnx) as part:
         card = _export(part, wrapped, examples, name, trained.labels, {})
         outputs = _test_outputs(wrapped, pictures.test_images)
@@ -81,6 +82,7 @@ def export_model(
     settings = {"model": model, "golden": "given" if golden else "random"}
     if weights:
         settings["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    cards.check_target(onnx, "onnx")
     with atomic.folder(onnx) as part:
         return cards.write(part, _export(part, wrapped, examples, name or model.rpartition(":")[2], names, settings))
 

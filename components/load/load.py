@@ -57,6 +57,7 @@ def load(
     Wrong answers and failed requests are written down, not raised. Raises NotFound and Unavailable where the version or
     the server is not there, DataError where `onnx` or `dataset` is not what the version was made from.
     """
+    cards.check_target(evidence, "evidence")
     folder = store.existing(volume, name, version)
     card = cards.check(folder, "version", at=store.CARD)
     output = card.outputs[0].name

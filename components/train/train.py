@@ -46,6 +46,8 @@ def train(
     once, at the end. Raises InvalidInput, DataError, CardError, ModelError, Unavailable.
     """
     settings = settings.resolved()
+    cards.check_target(checkpoint, "checkpoint")  # before the hours, not after
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     pictures = data.load(dataset)
     parent = cards.check(dataset, "dataset")

@@ -32,6 +32,7 @@ def validate(onnx: Path, saved_model: Path, dataset: Path | None, parity: Path, 
 
     Raises Refused listing every failed check, CardError for what is no artifact, DataError for a broken dataset.
     """
+    cards.check_target(parity, "parity")
     card, saved_card = _read_cards(onnx, saved_model)
     quiet.import_tensorflow()
     gate = _Gate(onnx, saved_model, dataset, card)

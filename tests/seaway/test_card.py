@@ -7,7 +7,7 @@ import pytest
 
 from seaway import card as cards
 from seaway.card import Card, Tensor, Tolerance
-from seaway.errors import CardError
+from seaway.errors import CardError, InvalidInput
 
 CARD = Card(
     kind="onnx",
@@ -91,6 +91,21 @@ def test_unreadable_cards(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "card.json").write_text(text)
     with pytest.raises(CardError, match=message):
         cards.read(tmp_path)
+
+
+def test_only_an_artifact_of_the_same_kind_may_be_replaced(
+    artifact: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("other")
+    cards.check_target(artifact, "onnx")
+    cards.check_target(other, "onnx")
+    cards.check_target(other / "none", "onnx")
+    with pytest.raises(InvalidInput, match="holds onnx, which a new checkpoint would replace"):
+        cards.check_target(artifact, "checkpoint")
+    (other / "photo.jpg").write_bytes(b"dear to somebody")
+    for path in (other, other / "photo.jpg"):
+        with pytest.raises(InvalidInput, match=f"{path}: is there already and holds something else"):
+            cards.check_target(path, "onnx")
 
 
 def test_missing_card(tmp_path: Path) -> None:
