@@ -138,6 +138,9 @@ def _read_mapping(path: Path) -> tuple[int, tuple[str, ...]]:
     keys = [row[0] for row in rows]
     if not keys or keys[0] not in (0, 1) or keys != list(range(keys[0], keys[0] + len(keys))) or keys[-1] > 255:
         raise DataError(f"{path}: labels must count up by one from 0 or 1, at most to 255; get EMNIST's own file again")
+    for row, name in zip(rows, names, strict=True):
+        if not name.isprintable() or name.isspace():
+            raise DataError(f"{path}: {row[1]} is not a visible character's code; each line is as in `0 48`")
     if len(set(names)) != len(names):
         raise DataError(f"{path}: two labels name the same character; get EMNIST's own file again")
     return keys[0], names

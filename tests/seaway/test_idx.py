@@ -189,6 +189,8 @@ def test_labels_must_be_in_the_mapping(write_idx: Writer) -> None:
         ("0 zero\n", "not EMNIST's mapping"),
         ("0\n", "not EMNIST's mapping"),
         ("0 99999999\n", "not EMNIST's mapping"),
+        ("0 10\n", "10 is not a visible character"),
+        ("0 55296\n", "55296 is not a visible character"),
         ("0 é\n", "not EMNIST's mapping"),
     ],
 )
