@@ -44,7 +44,7 @@ def fill(net: nn.Module, weights: Path, option: str) -> None:
     have = net.state_dict()
     differences = {
         "missing": [key for key in have if key not in state],
-        "unexpected": [key for key in state if key not in have],
+        "unexpected": [str(key) for key in state if key not in have],
         "of another shape": [
             f"{key} {list(state[key].shape)} instead of {list(value.shape)}"
             for key, value in have.items()
@@ -54,10 +54,14 @@ def fill(net: nn.Module, weights: Path, option: str) -> None:
     if any(differences.values()):
         found = "; ".join(f"{len(names)} {what}: {_brief(names)}" for what, names in differences.items() if names)
         hint = "give the weights of this very net"
-        if all(key.startswith("module.") for key in state):
+        if all(str(key).startswith("module.") for key in state):
             hint = "they were saved from DataParallel: save net.module.state_dict() instead"
         raise ModelError(f"{option} {weights}: they do not fit the net: {found}; {hint}")
-    net.load_state_dict(state)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:  # sparse or quantised tensors
+        reason = str(error).splitlines()[-1].strip()
+        raise ModelError(f"{option} {weights}: they do not fit the net: {reason}; save plain dense tensors") from None
 
 
 @contextmanager
@@ -65,7 +69,7 @@ def user_code(what: str) -> Iterator[None]:
     """Whatever the user's code raises becomes a ModelError that says where in their code."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f"{what}: {summary(error)}") from error
 
 
@@ -105,7 +109,7 @@ def _find(model: str) -> Callable[[], Any]:
             f"--model {model}: there is no module {error.name!r} in {Path.cwd()} or on the Python path; "
             "run from the folder that holds it or set PYTHONPATH"
         ) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that reads the command line ends the program
         raise ModelError(f"--model {model}: importing it fails: {summary(error)}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -119,14 +123,15 @@ def _read(weights: Path, option: str) -> dict[str, torch.Tensor]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")  # the error below says more
+            warnings.filterwarnings("ignore", message="Validating sparse tensor")
             # weights_only: a pickle can run any code, a state_dict needs none
             state = torch.load(weights, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"{option} {weights}: there is no such file") from None
-    except pickle.UnpicklingError as error:
+    except pickle.UnpicklingError:
         raise ModelError(
             f"{option} {weights}: not a plain state_dict, or it holds Python objects, which could run any code and are "
-            f"not loaded ({_first_line(error)}); {remedy}"
+            f"not loaded; {remedy}"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ModelError(f"{option} {weights}: cannot be read ({_first_line(error)}); {remedy}") from None

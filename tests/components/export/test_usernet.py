@@ -63,6 +63,7 @@ def test_no_net_there(model: str, says: str) -> None:
         ("import no_such_library\n", "No module named 'no_such_library'.*install"),
         ("1 / 0\n", r"ZeroDivisionError.*broken_net.py:1"),
         ("def net(:\n", "SyntaxError"),
+        ("import sys\nsys.exit(0)\n", r"SystemExit: 0.*broken_net.py:2"),
     ],
 )
 def test_a_module_that_does_not_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, says: str) -> None:
@@ -86,6 +87,11 @@ def test_a_module_that_does_not_import(tmp_path: Path, monkeypatch: pytest.Monke
             r"1 of another shape: linear.weight \[4, 3\] instead of \[3, 4\]",
         ),
         ({"module.linear.weight": torch.ones(3, 4), "module.linear.bias": torch.ones(3)}, "DataParallel"),
+        ({1: torch.ones(3)}, "2 missing: .*1 unexpected: 1; give"),
+        (
+            {"linear.weight": torch.ones(3, 4).to_sparse(), "linear.bias": torch.ones(3)},
+            "they do not fit the net: .*sparse.*save plain dense tensors",
+        ),
         ({"epoch": 3, "state_dict": {"linear.bias": torch.ones(3)}}, "not a state_dict .it holds epoch, state_dict"),
         (torch.ones(3), "not a state_dict .it holds Tensor"),
         (Code(), "Python objects.*not loaded.*state_dict"),
