@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class Client:
 
     def __init__(self, url: str, timeout: float = 30) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or not _has_port(parts):
             raise InvalidInput(f"{url!r} is not a server's address; give one like http://127.0.0.1:8501")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(parts.hostname, parts.port, timeout=timeout)
@@ -130,11 +130,21 @@ class Client:
         return response, response.read()
 
 
+def _has_port(parts: SplitResult) -> bool:
+    """Whether the address names a port that there can be, or none."""
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
+
+
 def message_of(body: bytes) -> str:
-    """The message of an error answer, JSON's "error" or plain text, at most 300 characters."""
+    """The message of an error answer, JSON's "error" or plain text, in one line of at most 300 characters."""
     try:
         found = json.loads(body)
     except ValueError:
         found = None
     text = found.get("error") if isinstance(found, dict) else None
-    return str(text or body.decode("utf-8", "replace")).strip()[:300]
+    if text is None and body.lstrip()[:1] == b"<":
+        return "a web page, so no model server answers there; check the address"
+    return " ".join(str(text or body.decode("utf-8", "replace")).split())[:300]

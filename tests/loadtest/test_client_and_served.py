@@ -5,7 +5,7 @@ import pytest
 import toy
 from responder import serving
 
-from loadtest.client import Client
+from loadtest.client import Client, message_of
 from loadtest.payloads import read_model
 from loadtest.served import served_parity
 from seaway import store
@@ -78,8 +78,16 @@ def test_nobody_there_and_an_address_that_is_none():
         url = f"http://127.0.0.1:{held.getsockname()[1]}"
         with Client(url) as client, pytest.raises(Unavailable, match="is the server running"):
             client.status("toy")
-    with pytest.raises(InvalidInput, match="give one like"):
-        Client("127.0.0.1:8501")
+    for address in ("127.0.0.1:8501", "http://127.0.0.1:99999", "http://127.0.0.1:x", "http://127.0.0.1:0"):
+        with pytest.raises(InvalidInput, match="give one like"):
+            Client(address)
+
+
+def test_a_web_page_is_told_in_a_line_and_not_shown():
+    assert message_of(b"\n<!DOCTYPE html>\n<h1>Error response</h1>") == (
+        "a web page, so no model server answers there; check the address"
+    )
+    assert message_of(b'{"error": "one\\n two"}') == "one two"
 
 
 @BOTH
