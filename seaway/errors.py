@@ -67,6 +67,10 @@ _ADVICE = {
     errno.EDQUOT: "the disk quota is used up: free some space and run again; finished work is kept",
     errno.EROFS: "it is read-only: mount it writable or choose another folder",
     errno.EACCES: "permission denied: make it readable and writable for this user, or choose another folder",
+    errno.EEXIST: "something else is already there: choose another path",
+    errno.ENOTDIR: "a file stands where a folder is needed: choose another path",
+    errno.EISDIR: "a folder stands where a file is needed: give the file itself",
+    errno.ENOENT: "it is not there: check the path",
     errno.EADDRINUSE: "the port is in use: end the program that holds it or choose another port",
 }
 
