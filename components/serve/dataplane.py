@@ -24,7 +24,7 @@ log = logging.getLogger("seaway.serve")
 
 STABLE = "stable"
 
-Scan = dict[str, tuple[list[int], dict[str, int]]]  # model → versions, labels
+Scan = dict[str, tuple[list[int], dict[str, int]] | None]  # model → versions, labels; None where they cannot be read
 
 
 class DataPlane:
@@ -133,16 +133,16 @@ class DataPlane:
             await self._poll()
 
     async def _poll(self) -> None:
-        try:
-            scan = await asyncio.to_thread(_scan, self._volume, self.models)
-        except (SeawayError, OSError) as error:
-            if str(error) != self.volume_error:
-                log.warning("%s; what is loaded goes on being served", error)
-            self.volume_error = str(error)
+        scan, error = await asyncio.to_thread(_scan, self._volume, self.models)
+        if error and error != self.volume_error:
+            log.warning("%s; what is loaded goes on being served", error)
+        self.volume_error = error
+        if scan is None:
             return
-        self.volume_error, self._looked = "", True
-        for name, (numbers, labels) in scan.items():
-            self._follow_model(name, self.models.setdefault(name, Model()), numbers, labels)
+        self._looked = True
+        for name, seen in scan.items():
+            if seen is not None:
+                self._follow_model(name, self.models.setdefault(name, Model()), *seen)
         for name in self.models.keys() - scan.keys():
             self._follow_model(name, self.models[name], [], {})
             if not self.models[name].versions:
@@ -241,13 +241,22 @@ class DataPlane:
         task.add_done_callback(self._tasks.discard)
 
 
-def _scan(volume: Path, known: dict[str, Model]) -> Scan:
-    names = store.models(volume)
+def _scan(volume: Path, known: dict[str, Model]) -> tuple[Scan | None, str]:
+    """What is in the volume, None where it cannot be read, and what is wrong with it in words."""
+    try:
+        names = store.models(volume)
+    except (SeawayError, OSError) as error:
+        return None, str(error)
     if not names and any(model.available() for model in known.values()):
-        raise Unavailable(
-            f"{volume}: all models are gone at once, as when a mount is lost; stop the server to unload them"
-        )
-    return {name: (store.versions(volume, name), store.labels(volume, name)) for name in names}
+        return None, f"{volume}: all models are gone at once, as when a mount is lost; stop the server to unload them"
+    scan, errors = Scan(), []
+    for name in names:
+        try:
+            scan[name] = store.versions(volume, name), store.labels(volume, name)
+        except (SeawayError, OSError) as error:  # of this model: the others are followed
+            scan[name] = None
+            errors.append(str(error))
+    return scan, "; ".join(errors)
 
 
 def _vanished(volume: Path) -> bool:

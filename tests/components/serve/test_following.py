@@ -88,7 +88,7 @@ def test_a_volume_that_vanishes_and_returns(following):
     following.wait_available("lasting", 2)
 
 
-def test_labels_that_cannot_be_read_change_nothing(following):
+def test_labels_that_cannot_be_read_change_nothing_of_their_model_alone(following):
     server = following.server
     following.publish("unreadable")
     following.wait_available("unreadable", 1)
@@ -96,10 +96,13 @@ def test_labels_that_cannot_be_read_change_nothing(following):
     labels.write_text("{")
     try:
         server.wait(lambda: any(f"{labels}: not JSON" in line for line in server.log))
+        following.publish("unreadable", version=2)
+        following.publish("beside")
+        following.wait_available("beside", 1)
         assert server.predict("unreadable", {"instances": [0]}).status == 200
+        assert server.states("unreadable") == {1: "AVAILABLE"}
     finally:
         labels.unlink()
-    following.publish("unreadable", version=2)
     following.wait_available("unreadable", 2)
 
 
