@@ -20,7 +20,7 @@ from loadtest.run import LoadResult
 from loadtest.served import Inputs, Served, Take, served_parity
 from seaway import atomic, data, golden, store
 from seaway import card as cards
-from seaway.card import Card
+from seaway.card import Card, Kind
 from seaway.errors import CardError, DataError, InvalidInput
 from seaway.golden import TEST_OUTPUTS
 
@@ -108,10 +108,11 @@ def _examples(card: Card, folder: Path, dataset: Path | None, onnx: Path | None)
     return Examples(lambda part: {name: data.model_input(images[part])}, expected, labels)
 
 
-def _check_origin(card: Card, role: str, folder: Path) -> None:
-    """That the artifact in `folder` is the one that the version was made from, where its lineage names one."""
+def _check_origin(card: Card, role: Kind, folder: Path) -> None:
+    """That `folder` is whole, and what the version was made from where its lineage names that."""
+    digest = cards.check(folder, role).sha256
     known = {ancestor.sha256 for ancestor in _ancestors(card) if ancestor.kind == role}
-    if known and cards.read(folder).sha256 not in known:
+    if known and digest not in known:
         raise DataError(f"{folder}: not the {role} that {card.name}@{card.sha256[:12]} was made from; give that one")
 
 
