@@ -1,3 +1,4 @@
+import contextlib
 import subprocess
 import sys
 
@@ -106,3 +107,22 @@ def test_the_stage_tells_how_to_undo_and_undo_works(volume):
     subprocess.run([sys.executable, *undo[1:]], check=True, timeout=60)
     assert store.labels(volume, "toy") == {"stable": 1}
     assert stage(1) == "stable is toy/1, as it was before\n"
+
+
+def test_a_full_disk_is_a_clear_message_and_stable_stays(small_disk, tmp_path):
+    for seed in (1, 2):
+        toy.make(tmp_path / f"made{seed}", seed=seed).publish(small_disk)
+    evidence = [measured(tmp_path / f"e{version}", small_disk, version) for version in (1, 2)]
+    promote(small_disk, "toy", 1, evidence[0])
+    with (small_disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while filler.write(bytes(4096)):
+            pass
+    of = ["--volume", small_disk, "--name", "toy", "--version", "2", "--evidence", evidence[1]]
+    command = [sys.executable, "-m", "components.promote", *of]
+    full = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert full.returncode == 1
+    assert f"{small_disk}/toy/labels.json: the disk is full" in full.stderr
+    assert store.labels(small_disk, "toy") == {"stable": 1}
+    (small_disk / "filler").unlink()
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    assert store.labels(small_disk, "toy") == {"stable": 2}
