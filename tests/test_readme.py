@@ -1,4 +1,4 @@
-"""README's tree names every file of the product, once, and nothing that is not there."""
+"""README's tree names every file of the product, once, and nothing that is not there; links lead somewhere."""
 
 import re
 import subprocess
@@ -23,3 +23,11 @@ def test_the_tree_is_true() -> None:
     tracked = subprocess.run(["git", "ls-files", *FOLDERS], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     there = [f for f in tracked.split() if f.endswith(".py") and Path(f).name not in IN_EVERY_STAGE]
     assert sorted(named) == sorted(there)
+
+
+def test_links_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))]
+    local = [(page, link) for page, link in links if not link.startswith("http")]
+    assert local
+    assert [f"{page.name}: {link}" for page, link in local if not (page.parent / link).exists()] == []
