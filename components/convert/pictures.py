@@ -18,8 +18,9 @@ _INK = 0.2  # of the strongest pixel: lighter than a stroke's core, darker than 
 
 def read(png: Any, height: int, width: int, channels: int) -> Any:
     """One PNG (string scalar) → float32 [height, width, channels] in 0..1."""
-    pixels = tf.io.decode_png(_checked(png), channels=4)  # grey, palette, 16-bit and alpha all become RGBA of 8 bits
-    colour = _on_background(tf.cast(pixels, tf.float32))
+    png = _checked(png)
+    pixels = tf.io.decode_png(png, channels=4)  # grey, palette, 16-bit and alpha all become RGBA of 8 bits
+    colour = _on_background(tf.cast(_opaque(pixels, png), tf.float32))
     if channels == 3:
         return tf.ensure_shape(_photograph(colour / 255.0, height, width), [height, width, 3])
     # Whole thousandths sum to 1, as the usual 0.2989 + 0.5870 + 0.1140 do not: grey stays the same grey.
@@ -50,6 +51,15 @@ def _after(condition: Any, message: str, png: Any, shown: Any) -> Any:
     """`png`, but only once the condition holds: nothing that reads the result runs before."""
     with tf.control_dependencies([tf.debugging.Assert(condition, [message, shown(png)])]):
         return tf.identity(png)
+
+
+def _opaque(pixels: Any, png: Any) -> Any:
+    """RGBA with full alpha where the file has none: of 1, 2 or 4 bits, TensorFlow then gives 1, 3 or 15, not 255."""
+    depth = tf.io.decode_raw(tf.strings.substr(png, 24, 1), tf.uint8)[0]
+    filler = tf.bitwise.left_shift(tf.constant(1, tf.int32), tf.cast(tf.minimum(depth, 8), tf.int32)) - 1
+    alpha = pixels[..., 3:]
+    none = tf.reduce_all(alpha == tf.cast(filler, tf.uint8))
+    return tf.concat([pixels[..., :3], tf.where(none, tf.constant(255, tf.uint8), alpha)], axis=-1)
 
 
 def _on_background(pixels: Any) -> Any:

@@ -70,6 +70,18 @@ def test_every_kind_of_png_reads_alike(read: Any, digit: np.ndarray, mode: str) 
     assert np.allclose(read(picture)[..., 0], digit / 255, rtol=0, atol=5e-7)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_few_bits_a_pixel_read_alike(read: Any, stroke: Image.Image, bits: int) -> None:
+    hard = stroke.point(lambda level: 255 * (level > 127))
+    palette = hard.point(lambda level: level and 2**bits - 1)  # the last of 2, 4 or 16 colours is white
+    palette.putpalette([level for colour in range(2**bits) for level in [255 * (colour + 1 == 2**bits)] * 3])
+    written = BytesIO()
+    palette.save(written, "PNG", bits=bits)
+    assert written.getvalue()[24] == bits
+    assert np.array_equal(read(written.getvalue()), read(hard))
+    assert np.array_equal(read(hard.convert("1")), read(hard))
+
+
 @pytest.mark.parametrize("ink", [0, 255])
 def test_transparent_background_shows_dark_and_light_ink_alike(read: Any, digit: np.ndarray, ink: int) -> None:
     levels = np.full((28, 28), ink, np.uint8)
