@@ -1,12 +1,15 @@
 """`seaway predict`: pictures to a running server, labels and probabilities back."""
 
 import io
+import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli import options
+
+LARGEST = 2048  # px a side, as from_png takes them
 
 
 def predict(
@@ -44,19 +47,24 @@ def predict(
 
 
 def _as_png(path: Path) -> bytes:
-    """The file's bytes if it is a PNG, else its picture as PNG. Raises InvalidInput."""
-    from PIL import Image, UnidentifiedImageError
+    """The picture as PNG, upright, made smaller where a side is longer than the server takes. Raises InvalidInput."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     from seaway.errors import InvalidInput
 
     content = path.read_bytes()
-    if content.startswith(b"\x89PNG"):
-        return content
     try:
-        with Image.open(io.BytesIO(content)) as opened, io.BytesIO() as png:
-            opened.convert("RGB").save(png, "PNG")
+        with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as opened, io.BytesIO() as png:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened.load()
+            if opened.format == "PNG" and max(opened.size) <= LARGEST:
+                return content
+            picture = ImageOps.exif_transpose(opened)
+            picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+            picture.thumbnail((LARGEST, LARGEST))
+            picture.save(png, "PNG")
             return png.getvalue()
     except UnidentifiedImageError:
         raise InvalidInput(f"{path}: not a picture; give a PNG, a JPEG or whatever Pillow reads") from None
-    except (OSError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # SyntaxError: a broken PNG
         raise InvalidInput(f"{path}: not a picture that can be read ({error})") from None
