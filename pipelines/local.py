@@ -80,7 +80,8 @@ def _wait_until_alive(process: "subprocess.Popen[bytes]", url: str, log: Path) -
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise Unavailable(f"the server did not start: {log.read_text('utf-8', 'replace').strip()[-1000:]}")
+            said = log.read_text("utf-8", "replace").strip()[-1000:]
+            raise Unavailable(f"the server did not start: {said or f'it could not write {log}; is the disk full?'}")
         with contextlib.suppress(OSError):
             if f" at {url}/" in log.read_text("utf-8", "replace"):  # else another's server may answer at that port
                 with urllib.request.urlopen(f"{url}/healthz", timeout=2):
