@@ -115,7 +115,12 @@ class Pool:
         return described
 
     async def unload(self, key: str) -> None:
+        """Takes a version out of every worker; who still waits for it is told at once."""
         self._held.pop(key, None)
+        for job in [job for job in self._waiting if job.key == key]:
+            self._waiting.remove(job)
+            if not job.future.done():
+                job.future.set_exception(Unavailable(f"{key} was taken out while the request waited: try again"))
         for worker in self.workers:
             if key in worker.loaded and not worker.gone.is_set():
                 try:
