@@ -42,10 +42,8 @@ def run(
     from pipelines import local
     from pipelines.characters import Outputs, characters
     from seaway import store
-    from seaway import store
     from seaway.data import fingerprint
 
-    store.check_name(name)  # before the hours, not after
     started = time.monotonic()
     root = root.absolute()
     source = absolute_source(data)
@@ -82,9 +80,9 @@ def run(
 
 
 def absolute_source(source: str) -> str:
-    """`idx:DIR` with DIR made absolute, since stages run in other folders; other sources as they are."""
+    """`idx:DIR` with DIR made absolute and plain, since stages run in other folders; other sources as they are."""
     kind, _, rest = source.partition(":")
-    return f"idx:{Path(rest).expanduser().absolute()}" if kind == "idx" and rest else source
+    return f"idx:{Path(rest).expanduser().resolve()}" if kind == "idx" and rest else source
 
 
 def _short(path: Path) -> str:

@@ -13,11 +13,15 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
+from pipelines import local
 from seaway import card as cards
 from seaway import store
 
@@ -129,6 +133,57 @@ def test_versions_lists_what_is_there(place: Path, first: subprocess.CompletedPr
     empty = seaway(place, "versions", "--volume", "nowhere")
     assert empty.returncode == 1
     assert "nowhere: the volume cannot be read" in empty.stderr
+
+
+@pytest.fixture(scope="module")
+def url(place: Path, first: subprocess.CompletedProcess[str]) -> Iterator[str]:
+    """A server over the first run's volume, once it answers."""
+    with local.server(place / ".seaway" / "models", free_port(), place / "again.log") as address:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(f"{address}/readyz", timeout=2):
+                    break
+            except OSError:
+                time.sleep(0.1)
+        yield address
+
+
+def test_predict_names_what_is_in_pictures(place: Path, url: str) -> None:
+    with Image.new("L", (90, 120), 245) as drawn:
+        ImageDraw.Draw(drawn).line([(25, 20), (65, 20), (35, 100)], fill=15, width=8)
+        drawn.save(place / "seven.png")
+        drawn.save(place / "seven.jpg")
+    found = seaway(place, "predict", "seven.png", "seven.jpg", "--url", url)
+    assert found.returncode == 0, found.stderr
+    for picture in ("seven.png", "seven.jpg"):
+        row = re.search(rf"{picture}\s+│ (\w)\s+│ ([\d.]+)%\s+│ (\w) ([\d.]+)%, (\w) ([\d.]+)%", found.stdout)
+        assert row, found.stdout
+        assert float(row[2]) >= float(row[4]) >= float(row[6])
+    (place / "no.png").write_text("not a picture")
+    refused = seaway(place, "predict", "no.png", "--url", url)
+    assert refused.returncode == 1
+    assert "no.png: not a picture" in refused.stderr
+
+
+@pytest.mark.parametrize("protocol", ["rest", "graphpipe"])
+def test_evaluate_scores_the_server_as_the_table_did(
+    place: Path, first: subprocess.CompletedProcess[str], url: str, protocol: str
+) -> None:
+    found = seaway(place, "evaluate", "--data", "strokes:1500", "--url", url, "--protocol", protocol)
+    assert found.returncode == 0, found.stderr
+    scored = re.search(r"^accuracy\s+([\d.]+%)$", found.stdout, re.MULTILINE)
+    table = re.search(r"PyTorch\s+│\s+([\d.]+%)", first.stdout)
+    assert scored
+    assert table
+    assert scored[1] == table[1]
+    assert "worst confusions" in found.stdout
+
+
+def test_load_finds_no_wrong_answer(place: Path, url: str) -> None:
+    found = seaway(place, "load", url, "--protocol", "graphpipe", "--time", "1", "--users", "2", "--batch", "3")
+    assert found.returncode == 0, found.stderr
+    assert re.search(r"GraphPipe\s+│.*│ 0\s+│ 0\s+│ characters/1@", found.stdout), found.stdout
 
 
 def test_a_port_in_use_is_told_before_any_work(place: Path) -> None:
