@@ -77,7 +77,9 @@ _ADVICE = {
 
 def explain(error: OSError) -> str:
     """One line for an operating-system error: the file, what happened, what to do."""
-    where = f"{error.filename}: " if error.filename else ""
+    written_to = error.filename2 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else None  # of a copy
+    name = written_to or error.filename
+    where = f"{name}: " if name else ""
     advice = _ADVICE.get(error.errno or 0)
     return f"{where}{advice or error.strerror or error}"
 
