@@ -1,6 +1,7 @@
 """A shipped net's inputs: what `--input` says, how they bind to forward(), and examples to try them with."""
 
 import inspect
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ DTYPES = ("float32", "float64", "int64", "int32", "int8", "uint8", "bool")
 OUTPUTS = ("scores", "logits")
 EXAMPLES = 64  # random golden examples, fewer (but never under 8) where they would pass this size:
 EXAMPLES_BYTES = 8 << 20
+LARGEST = 50_000_000  # numbers in one example: 200 MB of float32, and eight are tried at once
 MOST_EXAMPLES = 1024  # they travel with every published version
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # TensorFlow's signatures take inputs as Python keywords
 _SHAPE = re.compile(r"[1-9]\d*(x[1-9]\d*)*|scalar")
@@ -50,7 +52,12 @@ def parse(text: str) -> InputSpec:
         )
     if dtype not in DTYPES:
         raise InvalidInput(f"--input {text}: dtype {dtype!r} is not one of {', '.join(DTYPES)}")
-    return InputSpec(name, () if shape == "scalar" else tuple(int(side) for side in shape.split("x")), dtype)
+    sides = () if shape == "scalar" else tuple(int(side) for side in shape.split("x"))
+    if math.prod(sides) > LARGEST:
+        raise InvalidInput(
+            f"--input {text}: one example would hold {math.prod(sides):,} numbers, more than {LARGEST:,}"
+        )
+    return InputSpec(name, sides, dtype)
 
 
 def bind(net: nn.Module, specs: list[InputSpec]) -> Binding:

@@ -41,7 +41,22 @@ def test_parse(text: str, expected: InputSpec) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "3x", "0x3", "x:", "x:3:int64:4", "3:4", "x:-1", "a b:3", "x:3:complex64", "x:3:"]
+    "text",
+    [
+        "",
+        "x",
+        "3x",
+        "0x3",
+        "x:",
+        "x:3:int64:4",
+        "3:4",
+        "x:-1",
+        "a b:3",
+        "x:3:complex64",
+        "x:3:",
+        "99999999999",
+        "9999x99999",
+    ],
 )
 def test_parse_names_the_option_for_anything_else(text: str) -> None:
     with pytest.raises(InvalidInput, match="--input"):
