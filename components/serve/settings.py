@@ -33,6 +33,8 @@ class Settings:
     access_log: bool = False
 
     def __post_init__(self) -> None:
+        if self.volume.exists() and not self.volume.is_dir():
+            raise InvalidInput(f"--volume {self.volume}: a file, where the folder of models was expected")
         if self.default_version not in ("stable", "latest"):
             raise InvalidInput(f"default version {self.default_version!r}: choose 'stable' or 'latest'")
         for name in ("poll_seconds", "timeout_seconds", "max_body_bytes", "max_waiting"):

@@ -29,3 +29,9 @@ def test_workers_share_the_cores():
         assert settings.worker_count == workers
         assert 1 <= settings.threads <= max(1, cores() // workers)
     assert 1 <= Settings(Path("x")).worker_count <= cores()
+
+
+def test_a_file_is_no_volume(tmp_path):
+    (tmp_path / "models").touch()
+    with pytest.raises(InvalidInput, match="models: a file"):
+        Settings(tmp_path / "models")
