@@ -154,12 +154,11 @@ def test_a_disk_that_takes_no_more_is_told_and_the_last_state_stays(bars, work, 
     assert not (tmp_path / "second").exists()
 
 
-def test_a_checkpoint_that_cannot_be_written_names_the_place_and_costs_no_training(bars, tmp_path):
-    in_the_way = tmp_path / "file"
-    in_the_way.touch()
-    with pytest.raises(OSError) as caught:
-        train(bars, in_the_way / "checkpoint", SETTINGS, work=tmp_path / "work")
-    assert str(in_the_way) in caught.value.filename
+def test_a_checkpoint_that_cannot_be_written_names_the_place_and_costs_no_training(bars, tmp_path, small_disk):
+    (small_disk / "full").write_bytes(bytes(1 << 20))
+    with pytest.raises(OSError, match="No space left") as caught:
+        train(bars, small_disk / "checkpoint", SETTINGS, work=tmp_path / "work")
+    assert str(small_disk) in caught.value.filename
     assert saved_step(tmp_path / "work") == 3 * AN_EPOCH
     card = train(bars, tmp_path / "checkpoint", SETTINGS, work=tmp_path / "work")
     assert card.kind == "checkpoint"

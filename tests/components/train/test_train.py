@@ -7,6 +7,7 @@ import torch
 from components.train.settings import EPOCHS
 from components.train.train import Settings, train
 from seaway import card as cards
+from seaway.card import Card
 from seaway.errors import CardError, DataError, InvalidInput, ModelError
 from seaway.nets.build import build
 
@@ -77,6 +78,7 @@ def test_the_same_seed_gives_the_same_checkpoint_and_another_another(trained, da
 def test_the_mlp_learns_without_validation_pictures_and_replaces_an_old_checkpoint(dataset, tmp_path):
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "old").touch()
+    cards.write(tmp_path / "checkpoint", Card(kind="checkpoint", name="old"))
     settings = Settings(
         net="mlp", epochs=6, batch_size=16, validation=0, affine=0, elastic=0, learning_rate=1e-3, threads=1
     )
