@@ -65,18 +65,22 @@ def run(
     }
     with local.server(root / local.VOLUME, port, root / "server.log") as url:
         outputs = local.run(characters, arguments, root)
-        reports = local.collect_reports({name: outputs[name] for name in Outputs._fields}, root)
+        reports = local.collect_reports({field: outputs[field] for field in Outputs._fields}, root)
         print_hops(root / local.VOLUME, name, int(outputs["version"]))
         typer.echo(f"\nThe whole way took {time.monotonic() - started:.0f} s.")
         typer.echo(f"Server   {url}/v1/models/{name}")
         for report in reports:
             typer.echo(f"Report   {report.as_uri()}")
         if sys.stdout.isatty() if keep is None else keep:
-            typer.echo(f"\nThe server goes on until Ctrl-C. Try: seaway predict picture.png --url {url}")
-            with contextlib.suppress(KeyboardInterrupt):
-                signal.pause()
+            _serve_until_interrupted(url)
         else:
             typer.echo(f"The server has ended with the run; again: seaway serve --volume {_short(root / local.VOLUME)}")
+
+
+def _serve_until_interrupted(url: str) -> None:
+    typer.echo(f"\nThe server goes on until Ctrl-C. Try: seaway predict picture.png --url {url}")
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.pause()
 
 
 def absolute_source(source: str) -> str:

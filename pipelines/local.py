@@ -3,7 +3,7 @@
 ROOT/ (".seaway")
   artifacts/    what the tasks wrote, one folder a run
   kfp-cache/    which finished tasks can be picked up again
-  data/ work/   prepared data sources; training checkpoints to resume from
+  data/ work/   downloads of data sources; training checkpoints to resume from
   models/       the volume
   reports/      the HTML reports of the last run
   run.log       all that the last run's tasks and kfp said
@@ -74,6 +74,7 @@ def server(volume: Path, port: int, log: Path) -> Iterator[str]:
             process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
 
 
 def _wait_until_alive(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
