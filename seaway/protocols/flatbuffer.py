@@ -5,72 +5,100 @@ from, and a body whose parts overlap, so that it would unfold to far more than i
 """
 
 import struct
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
+from functools import cache
 
 from seaway.errors import InvalidInput
 
 MAX_TABLES = 4096  # in one vector; each costs an object, however often the same bytes are pointed at
+MAX_FIELDS = 8  # of a table that are looked at; GraphPipe's largest has 6
+
+_short, _unsigned, _signed, _long = (struct.Struct(code).unpack_from for code in ("<H", "<I", "<i", "<q"))
+_put_unsigned = struct.Struct("<I").pack_into
+_offsets = [struct.Struct(f"<{count}H").unpack_from for count in range(MAX_FIELDS + 1)]
+_absent = [(0,) * (MAX_FIELDS - count) for count in range(MAX_FIELDS + 1)]
 
 
 class Buffer:
     """A body being read. Every method raises InvalidInput where an offset leads out of it."""
 
+    __slots__ = ("_left", "_strings", "bytes", "view")
+
     def __init__(self, body: bytes) -> None:
-        self.bytes = memoryview(body)
+        self.bytes, self.view = body, memoryview(body)
         self._strings: dict[int, bytes] = {}
-        self._charged = 0
+        self._left = len(body)
 
     def root(self) -> "Table":
         return Table(self, self.unsigned(0))
 
-    def span(self, start: int, size: int) -> memoryview:
-        if start < 0 or start + size > len(self.bytes):
-            raise InvalidInput(
-                f"not a FlatBuffer of GraphPipe: bytes {start} to {start + size} are pointed at, "
-                f"but the body has {len(self.bytes)}"
-            )
-        return self.bytes[start : start + size]
-
     def unsigned(self, at: int) -> int:
-        return int.from_bytes(self.span(at, 4), "little")
+        try:
+            value: int = _unsigned(self.bytes, at)[0]
+        except struct.error:
+            raise self.outside(at, 4) from None
+        return value
 
-    def short(self, at: int) -> int:
-        return int.from_bytes(self.span(at, 2), "little")
-
-    def charge(self, size: int) -> None:
-        """Counts bytes that become objects: in all no more than the body has, as long as nothing in it overlaps."""
-        self._charged += size
-        if self._charged > len(self.bytes):
+    def take(self, start: int, size: int) -> None:
+        """Checks that the bytes are there, and that all that is taken is no more than the body, as where nothing in it
+        overlaps."""
+        if start + size > len(self.bytes):
+            raise self.outside(start, size)
+        self._left -= size
+        if self._left < 0:
             raise InvalidInput("not a FlatBuffer of GraphPipe: its strings or vectors overlap")
 
+    def outside(self, start: int, size: int) -> InvalidInput:
+        return InvalidInput(
+            f"not a FlatBuffer of GraphPipe: bytes {start} to {start + size} are pointed at, "
+            f"but the body has {len(self.bytes)}"
+        )
+
     def string(self, at: int) -> bytes:
-        if at not in self._strings:
+        value = self._strings.get(at)
+        if value is None:
             size = self.unsigned(at)
-            value = self.span(at + 4, size)
-            self.charge(size)
-            self._strings[at] = bytes(value)
-        return self._strings[at]
+            self.take(at + 4, size)
+            value = self._strings[at] = self.bytes[at + 4 : at + 4 + size]
+        return value
 
 
 class Table:
     """One table; a field that is absent reads as its default, as the format says."""
 
+    __slots__ = ("_at", "_buffer", "_fields")
+
     def __init__(self, buffer: Buffer, at: int) -> None:
         self._buffer, self._at = buffer, at
-        self._vtable = at - int.from_bytes(buffer.span(at, 4), "little", signed=True)
-        self._vtable_size = buffer.short(self._vtable)
-        if self._vtable_size < 4:
+        body = buffer.bytes
+        try:
+            vtable = at - _signed(body, at)[0]  # the only offset that may point back, and so before the body
+            size = _short(body, vtable)[0] if vtable >= 0 else 0
+        except struct.error:
+            raise buffer.outside(at, 4) from None
+        if size < 4 or vtable + size > len(body):
             raise InvalidInput(f"not a FlatBuffer of GraphPipe: no table at byte {at}")
-        buffer.span(self._vtable, self._vtable_size)
+        count = min((size - 4) // 2, MAX_FIELDS)
+        self._fields: tuple[int, ...] = _offsets[count](body, vtable + 4) + _absent[count]
 
     def byte(self, slot: int) -> int:
-        at = self._field(slot)
-        return self._buffer.span(at, 1)[0] if at else 0
+        offset = self._fields[slot]
+        if not offset:
+            return 0
+        at = self._at + offset
+        if at >= len(self._buffer.bytes):
+            raise self._buffer.outside(at, 1)
+        return self._buffer.bytes[at]
 
     def long(self, slot: int) -> int:
-        at = self._field(slot)
-        return int.from_bytes(self._buffer.span(at, 8), "little", signed=True) if at else 0
+        offset = self._fields[slot]
+        if not offset:
+            return 0
+        try:
+            value: int = _long(self._buffer.bytes, self._at + offset)[0]
+        except struct.error:
+            raise self._buffer.outside(self._at + offset, 8) from None
+        return value
 
     def table(self, slot: int) -> "Table | None":
         at = self._target(slot)
@@ -80,17 +108,14 @@ class Table:
         at = self._target(slot)
         return self._buffer.string(at) if at else b""
 
-    def vector(self, slot: int, item_size: int) -> memoryview | None:
-        """The bytes of a vector of scalars; None where it is absent."""
-        at = self._target(slot)
-        if not at:
-            return None
-        return self._buffer.span(at + 4, self._buffer.unsigned(at) * item_size)
+    def vector(self, slot: int, item_size: int) -> memoryview:
+        """The bytes of a vector of scalars; none where it is absent."""
+        start, end = self._extent(slot, item_size)
+        return self._buffer.view[start:end]
 
     def longs(self, slot: int) -> tuple[int, ...]:
-        found = self.vector(slot, 8)
-        self._buffer.charge(len(found or b""))
-        return struct.unpack(f"<{len(found) // 8}q", found) if found else ()
+        start, end = self._extent(slot, 8)
+        return struct.unpack_from(f"<{(end - start) // 8}q", self._buffer.bytes, start)
 
     def strings(self, slot: int) -> list[bytes]:
         return [self._buffer.string(at) for at in self._targets(slot)]
@@ -103,101 +128,114 @@ class Table:
             )
         return [Table(self._buffer, at) for at in targets]
 
-    def _field(self, slot: int) -> int:
-        entry = 4 + 2 * slot
-        if entry + 2 > self._vtable_size:
-            return 0
-        offset = self._buffer.short(self._vtable + entry)
-        return self._at + offset if offset else 0
-
     def _target(self, slot: int) -> int:
-        at = self._field(slot)
-        return at + self._buffer.unsigned(at) if at else 0
+        """Where the field points, 0 for absent."""
+        offset = self._fields[slot]
+        if not offset:
+            return 0
+        at = self._at + offset
+        return at + self._buffer.unsigned(at)
 
-    def _targets(self, slot: int) -> list[int]:
-        found = self.vector(slot, 4)
-        if not found:
-            return []
-        self._buffer.charge(len(found))
-        start = self._target(slot) + 4
-        return [start + 4 * i + offset for i, (offset,) in enumerate(struct.iter_unpack("<I", found))]
+    def _extent(self, slot: int, item_size: int) -> tuple[int, int]:
+        """Where a vector's items start and end, within the body; counted as taken."""
+        offset = self._fields[slot]
+        if not offset:
+            return 0, 0
+        buffer = self._buffer
+        at = self._at + offset
+        try:
+            at += _unsigned(buffer.bytes, at)[0]
+            size = _unsigned(buffer.bytes, at)[0] * item_size
+        except struct.error:
+            raise buffer.outside(at, 4) from None
+        at += 4
+        buffer.take(at, size)
+        return at, at + size
 
-
-class Scalar:
-    """A number in a table: `code` is struct's ("B", "q")."""
-
-    def __init__(self, code: str, value: int) -> None:
-        self.code, self.value = code, value
-        self.size = struct.calcsize(code)
-
-
-Part = TypeVar("Part", bytes, bytearray, memoryview, bytes | memoryview)
-Write = Callable[["Writer"], int]  # writes itself and returns its position
-Field = Scalar | Write | None  # None: absent, which reads as the default
+    def _targets(self, slot: int) -> Sequence[int]:
+        start, end = self._extent(slot, 4)
+        if start == end:
+            return ()
+        if end - start == 4:  # one tensor, one name: what most requests have
+            return (start + self._buffer.unsigned(start),)
+        offsets = struct.unpack_from(f"<{(end - start) // 4}I", self._buffer.bytes, start)
+        return [at + offset for at, offset in zip(range(start, end, 4), offsets, strict=True)]
 
 
 class Writer:
-    """Writes front to back, parents before children: offsets in FlatBuffers point forward. Data is copied once."""
+    """Writes front to back, parents before children, because offsets in FlatBuffers point forward.
+
+    A part is written where the message ends and gives its position; `link` then tells the field that refers to it.
+    Scalars are put into `head` by the caller. Data comes last and is not copied.
+    """
 
     def __init__(self) -> None:
-        self._parts: list[bytes | bytearray | memoryview] = []
-        self._size = 0
+        self.head = bytearray(4)
+        self._data: list[tuple[int, bytes | memoryview]] = []
 
-    def finish(self, root: Write) -> bytes:
-        """The whole message with `root` as its root table; one writer makes one message."""
-        first = self._append(bytearray(4))
-        struct.pack_into("<I", first, 0, root(self))
-        return b"".join(self._parts)
+    def table(self, *sizes: int) -> tuple[int, ...]:
+        """A table by its fields' sizes in bytes, 0 for absent ones; the positions of the table and of each field."""
+        block, vtable_size, offsets = _layout(sizes)
+        self._align(8, ahead=vtable_size)
+        at = len(self.head) + vtable_size
+        self.head += block
+        return (at, *map(at.__add__, offsets))
 
-    def table(self, fields: Sequence[Field]) -> int:
-        sizes = [0 if f is None else f.size if isinstance(f, Scalar) else 4 for f in fields]
-        offsets, end = [0] * len(fields), 4
-        for slot in sorted(range(len(fields)), key=lambda s: -sizes[s]):  # widest first: less padding
-            if sizes[slot]:
-                offsets[slot] = end + -end % sizes[slot]
-                end = offsets[slot] + sizes[slot]
-        vtable = struct.pack(f"<HH{len(fields)}H", 4 + 2 * len(fields), end, *offsets)
-        self._align(8, ahead=len(vtable))
-        self._append(vtable)
-        at, body = self._size, bytearray(end)
-        self._append(body)
-        struct.pack_into("<i", body, 0, len(vtable))
-        for field, offset in zip(fields, offsets, strict=True):
-            if isinstance(field, Scalar):
-                struct.pack_into(f"<{field.code}", body, offset, field.value)
-            elif field is not None:
-                struct.pack_into("<I", body, offset, field(self) - (at + offset))
-        return at
+    def link(self, field: int, target: int) -> None:
+        _put_unsigned(self.head, field, target - field)
 
-    def vector(self, count: int, data: bytes | memoryview, align: int = 8) -> int:
-        """Scalars as raw bytes, the first of them at a multiple of `align`."""
-        self._align(align, ahead=4)
-        at = self._size
-        self._append(struct.pack("<I", count))
-        self._append(data)
+    def longs(self, values: Sequence[int]) -> int:
+        self._align(8, ahead=4)
+        at = len(self.head)
+        self.head += struct.pack(f"<I{len(values)}q", len(values), *values)
         return at
 
     def string(self, value: bytes) -> int:
-        at = self.vector(len(value), value, align=4)
-        self._append(b"\0")  # readers in C rely on it
+        self._align(4)
+        at = len(self.head)
+        self.head += len(value).to_bytes(4, "little")
+        self.head += value
+        self.head.append(0)  # readers in C rely on it
         return at
 
-    def references(self, items: Sequence[Write]) -> int:
-        """A vector of tables or strings."""
+    def references(self, count: int) -> tuple[int, range]:
+        """A vector of tables or strings: its position, and those of the entries to link."""
         self._align(4)
-        at = self._size
-        body = bytearray(4 + 4 * len(items))
-        self._append(body)
-        struct.pack_into("<I", body, 0, len(items))
-        for i, item in enumerate(items):
-            slot = 4 + 4 * i
-            struct.pack_into("<I", body, slot, item(self) - (at + slot))
-        return at
+        at = len(self.head)
+        self.head += count.to_bytes(4, "little") + bytes(4 * count)
+        return at, range(at + 4, at + 4 + 4 * count, 4)
+
+    def data(self, field: int, value: bytes | memoryview) -> None:
+        """A vector of bytes, which `finish` puts at a multiple of 16, aligned for any reader's vector unit."""
+        self._data.append((field, value))
+
+    def finish(self, root: int) -> list[bytes | memoryview]:
+        """The message in pieces, with `root` as its root table; one writer makes one message."""
+        self.link(0, root)
+        gaps, size = [], len(self.head)
+        for field, value in self._data:
+            padding = -(size + 4) % 16
+            self.link(field, size + padding)
+            gaps.append(bytes(padding) + len(value).to_bytes(4, "little"))
+            size += padding + 4 + len(value)
+        pieces: list[bytes | memoryview] = [bytes(self.head)]
+        for gap, (_, value) in zip(gaps, self._data, strict=True):
+            pieces += (gap, value)
+        return pieces
 
     def _align(self, to: int, ahead: int = 0) -> None:
-        self._append(bytes(-(self._size + ahead) % to))
+        padding = -(len(self.head) + ahead) % to
+        if padding:
+            self.head += bytes(padding)
 
-    def _append(self, part: Part) -> Part:
-        self._parts.append(part)
-        self._size += len(part)
-        return part
+
+@cache
+def _layout(sizes: tuple[int, ...]) -> tuple[bytes, int, tuple[int, ...]]:
+    """A table's vtable and empty body, the vtable's size, and where in the body each field lies."""
+    offsets, end = [0] * len(sizes), 4
+    for slot in sorted(range(len(sizes)), key=lambda s: -sizes[s]):  # widest first: less padding
+        if sizes[slot]:
+            offsets[slot] = end + -end % sizes[slot]
+            end = offsets[slot] + sizes[slot]
+    vtable = struct.pack(f"<HH{len(sizes)}H", 4 + 2 * len(sizes), end, *offsets)
+    return vtable + struct.pack("<i", len(vtable)) + bytes(end - 4), len(vtable), tuple(offsets)

@@ -5,6 +5,7 @@
     MetadataResponse = the model's interface                 read_metadata_response ⇄ write_metadata_response
 
 Both sides of every message are here. A body that is not what it should be raises InvalidInput, whatever it holds.
+A server needs `read`, `write`, `error` (seaway.protocols.calls), and for a GET `metadata_json(metadata(served))`.
 """
 
 import json
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from seaway.card import Tensor
-from seaway.errors import InvalidInput, Unsupported
-from seaway.protocols import tensors
-from seaway.protocols.flatbuffer import Buffer, Field, Scalar, Table, Write, Writer
+from seaway.errors import InvalidInput, SeawayError, Unsupported
+from seaway.protocols import signatures, tensors
+from seaway.protocols.calls import BINARY, TEXT, Asked, Call, Reply, Served
+from seaway.protocols.flatbuffer import Buffer, Table, Writer
 
 TYPES = {
     "uint8": 1,
@@ -33,12 +35,13 @@ TYPES = {
     tensors.STRING: 12,
 }
 NAMES = {code: name for name, code in TYPES.items()}
+CODES = {tensors.DTYPES[name]: code for name, code in TYPES.items()}
 INFER, METADATA = 1, 2  # union Req
 
 Named = Mapping[str, np.ndarray] | Sequence[tuple[str, np.ndarray]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InferRequest:
     """Inputs in order; a name is "" where the client gave none. `outputs` empty: the model's defaults."""
 
@@ -64,6 +67,71 @@ class Metadata:
     outputs: tuple[Tensor, ...]
 
 
+# ---- as a server reads and answers
+
+
+def read(asked: Asked, served: Served) -> Call | Reply:
+    """The call that an InferRequest makes; a MetadataRequest is answered at once. Raises InvalidInput, Unsupported.
+
+    Config may name the signature: {"signature_name": …}. Else it is serving_default, or where that does not have the
+    inputs and outputs that the request names, the first signature that has.
+    """
+    request = read_request(asked.body)
+    if isinstance(request, MetadataRequest):
+        return Reply(200, write_metadata_response(metadata(served)), BINARY)
+    given = [name for name, _ in request.inputs if name]
+    called = _config_signature(request.config) if request.config else ""
+    name = signatures.choose(served, called, len(request.inputs), given, request.outputs)
+    # "Go treats missing trailing names or "" as "use default i"": unnamed tensors are the signature's inputs in order
+    expected = served.signatures[name].inputs
+    inputs = {key or expected[i].name: array for i, (key, array) in enumerate(request.inputs)}
+    if len(inputs) != len(expected):
+        raise InvalidInput(f"an input is given twice: {[key for key, _ in request.inputs]}; give each one once")
+    signatures.check_dtypes(served, name, inputs)
+    return Call(name, inputs, list(dict.fromkeys(request.outputs)) or None, request.outputs)
+
+
+def write(call: Call, outputs: Mapping[str, np.ndarray], served: Served) -> Reply:
+    """Tensors in the order asked for, or in the signature's. Raises Unsupported for a type that GraphPipe has not."""
+    wanted = call.form or [tensor.name for tensor in served.signatures[call.signature].outputs]
+    return Reply(200, _infer_response([outputs[name] for name in wanted]), BINARY)
+
+
+def error(error: SeawayError) -> Reply:
+    """Plain text, as the Go server answers."""
+    text = f"{error}\n".encode(errors="replace")
+    return Reply(error.status, text, TEXT, {"X-Content-Type-Options": "nosniff"})
+
+
+def metadata(served: Served) -> Metadata:
+    """The interface of the signature that a request without names and config gets."""
+    name = signatures.by_preference(served)[0]
+    signature = served.signatures[name]
+    description = f"{served.identity}, signature {name}"
+    return Metadata(served.name, str(served.version), "seaway", description, signature.inputs, signature.outputs)
+
+
+OPTIONS = ("signature_name",)  # what config may hold
+
+
+def _config_signature(config: str) -> str:
+    try:
+        options = json.loads(config) if config.strip() else {}
+    except (ValueError, RecursionError):
+        options = None
+    if not isinstance(options, dict):
+        raise InvalidInput(
+            f'config {config[:80]!r} is no JSON object: leave it empty or give {{"signature_name": "…"}}'
+        )
+    unknown = sorted(options.keys() - set(OPTIONS))
+    if unknown:
+        raise InvalidInput(f"config has options that are not known: {unknown[:8]}; known are {list(OPTIONS)}")
+    name = options.get("signature_name", "")
+    if not isinstance(name, str):
+        raise InvalidInput("config: signature_name is not a string; give the name of one of the model's signatures")
+    return name
+
+
 # ---- requests
 
 
@@ -71,17 +139,29 @@ def write_infer_request(inputs: Named, outputs: Sequence[str] = (), config: str 
     """Raises Unsupported for a dtype that GraphPipe has no type for (bool, complex, …)."""
     pairs = list(inputs.items()) if isinstance(inputs, Mapping) else list(inputs)
     named = any(name for name, _ in pairs)
-    infer: list[Field] = [
-        _string(config) if config else None,
-        _strings([name for name, _ in pairs]) if named else None,
-        _refs([_tensor(array) for _, array in pairs]),
-        _strings(outputs) if outputs else None,
-    ]
-    return Writer().finish(_table([Scalar("B", INFER), _table(infer)]))
+    writer = Writer()
+    root, kind, infer = writer.table(1, 4)
+    writer.head[kind] = INFER
+    at, config_at, names_at, tensors_at, outputs_at = writer.table(
+        4 if config else 0, 4 if named else 0, 4, 4 if outputs else 0
+    )
+    writer.link(infer, at)
+    if config:
+        writer.link(config_at, writer.string(config.encode()))
+    if named:
+        _write_strings(writer, names_at, [name.encode() for name, _ in pairs])
+    _write_tensors(writer, tensors_at, [array for _, array in pairs])
+    if outputs:
+        _write_strings(writer, outputs_at, [name.encode() for name in outputs])
+    return b"".join(writer.finish(root))
 
 
 def write_metadata_request() -> bytes:
-    return Writer().finish(_table([Scalar("B", METADATA), _table([])]))
+    writer = Writer()
+    root, kind, request = writer.table(1, 4)
+    writer.head[kind] = METADATA
+    writer.link(request, writer.table()[0])
+    return b"".join(writer.finish(root))
 
 
 def read_request(body: bytes) -> InferRequest | MetadataRequest:
@@ -108,13 +188,27 @@ def read_request(body: bytes) -> InferRequest | MetadataRequest:
 
 def write_infer_response(outputs: Sequence[np.ndarray]) -> bytes:
     """Tensors in the order asked for; the errors vector is absent, as clients expect. Raises Unsupported."""
-    return Writer().finish(_table([_refs([_tensor(array) for array in outputs])]))
+    return b"".join(_infer_response(outputs))
+
+
+def _infer_response(outputs: Sequence[np.ndarray]) -> list[bytes | memoryview]:
+    writer = Writer()
+    root, tensors_at = writer.table(4)
+    _write_tensors(writer, tensors_at, outputs)
+    return writer.finish(root)
 
 
 def write_errors(message: str, code: int = 1) -> bytes:
     """An InferResponse that carries one error and no tensors."""
-    error = _table([Scalar("q", code), _string(message)])
-    return Writer().finish(_table([None, _refs([error])]))
+    writer = Writer()
+    root, _, errors_at = writer.table(0, 4)
+    errors, [entry] = writer.references(1)
+    writer.link(errors_at, errors)
+    at, code_at, message_at = writer.table(8, 4)
+    writer.link(entry, at)
+    writer.head[code_at : code_at + 8] = code.to_bytes(8, "little", signed=True)
+    writer.link(message_at, writer.string(message.encode(errors="replace")))
+    return b"".join(writer.finish(root))
 
 
 def read_infer_response(body: bytes) -> list[np.ndarray]:
@@ -127,11 +221,22 @@ def read_infer_response(body: bytes) -> list[np.ndarray]:
 
 
 def write_metadata_response(metadata: Metadata) -> bytes:
+    writer = Writer()
+    root, *fields = writer.table(4, 4, 4, 4, 4, 4)
     texts = (metadata.name, metadata.version, metadata.server, metadata.description)
-    sides = (metadata.inputs, metadata.outputs)
-    return Writer().finish(
-        _table([*(_string(text) for text in texts), *(_refs([_io(tensor) for tensor in side]) for side in sides)])
-    )
+    for field, text in zip(fields[:4], texts, strict=True):
+        writer.link(field, writer.string(text.encode()))
+    for field, side in zip(fields[4:], (metadata.inputs, metadata.outputs), strict=True):
+        listed, entries = writer.references(len(side))
+        writer.link(field, listed)
+        for entry, tensor in zip(entries, side, strict=True):
+            at, name, description, shape, kind = writer.table(4, 4, 4, 1)
+            writer.link(entry, at)
+            writer.link(name, writer.string(tensor.name.encode()))
+            writer.link(description, writer.string(b""))
+            writer.link(shape, writer.longs(_sizes(tensor)))
+            writer.head[kind] = TYPES.get(tensor.dtype, 0)
+    return b"".join(writer.finish(root))
 
 
 def read_metadata_response(body: bytes) -> Metadata:
@@ -164,16 +269,33 @@ def metadata_json(metadata: Metadata) -> bytes:
 # ---- tensors
 
 
-def _tensor(array: np.ndarray) -> Write:
-    name = tensors.dtype_name(array)
-    if name not in TYPES:
-        raise Unsupported(f"GraphPipe has no type for {name}; cast it, or use the REST protocol")
-    kind = Scalar("B", TYPES[name])
-    shape = _longs(array.shape)
-    if name == tensors.STRING:
-        return _table([kind, shape, None, _refs([_string(value) for value in tensors.string_values(array)])])
-    data = tensors.raw(array)
-    return _table([kind, shape, lambda w: w.vector(len(data), data, align=16)])  # aligned for any reader's vector unit
+def _write_tensors(writer: Writer, field: int, arrays: Sequence[np.ndarray]) -> None:
+    at, entries = writer.references(len(arrays))
+    writer.link(field, at)
+    for entry, array in zip(entries, arrays, strict=True):
+        writer.link(entry, _write_tensor(writer, array))
+
+
+def _write_tensor(writer: Writer, array: np.ndarray) -> int:
+    code = CODES.get(array.dtype) or TYPES.get(tensors.dtype_name(array))
+    if code is None:
+        raise Unsupported(f"GraphPipe has no type for {array.dtype.name}; cast it, or use the REST protocol")
+    strings = code == TYPES[tensors.STRING]
+    at, kind, shape, data, values = writer.table(1, 4, 0 if strings else 4, 4 if strings else 0)
+    writer.head[kind] = code
+    writer.link(shape, writer.longs(array.shape))
+    if strings:
+        _write_strings(writer, values, tensors.string_values(array))
+    else:
+        writer.data(data, tensors.raw(array))
+    return at
+
+
+def _write_strings(writer: Writer, field: int, values: Sequence[bytes]) -> None:
+    at, entries = writer.references(len(values))
+    writer.link(field, at)
+    for entry, value in zip(entries, values, strict=True):
+        writer.link(entry, writer.string(value))
 
 
 def _read_tensor(table: Table, where: str) -> np.ndarray:
@@ -187,17 +309,12 @@ def _read_tensor(table: Table, where: str) -> np.ndarray:
         if NAMES[code] != tensors.STRING:
             if values:
                 raise InvalidInput(f"string_val is given, but the type is {NAMES[code]}; use data alone")
-            return tensors.from_raw(NAMES[code], shape, memoryview(b"") if data is None else data)
+            return tensors.from_raw(NAMES[code], shape, data)
         if data:
             raise InvalidInput("data is given, but the type is string; use string_val alone")
         return tensors.strings(values, shape)
     except InvalidInput as error:
         raise InvalidInput(f"{where}: {error}") from None
-
-
-def _io(tensor: Tensor) -> Write:
-    kind = Scalar("B", TYPES.get(tensor.dtype, 0))
-    return _table([_string(tensor.name), _string(""), _longs(_sizes(tensor)), kind])
 
 
 def _read_io(table: Table) -> Tensor:
@@ -214,27 +331,3 @@ def _text(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         raise InvalidInput(f"a name or text is not UTF-8: {raw[:40]!r}") from None
-
-
-# ---- what the writer takes, said in fewer words
-
-
-def _table(fields: Sequence[Field]) -> Write:
-    return lambda writer: writer.table(fields)
-
-
-def _refs(items: Sequence[Write]) -> Write:
-    return lambda writer: writer.references(items)
-
-
-def _string(text: str | bytes) -> Write:
-    value = text.encode() if isinstance(text, str) else text
-    return lambda writer: writer.string(value)
-
-
-def _strings(texts: Sequence[str]) -> Write:
-    return _refs([_string(text) for text in texts])
-
-
-def _longs(values: Sequence[int]) -> Write:
-    return lambda writer: writer.vector(len(values), np.asarray(values, "<i8").tobytes())

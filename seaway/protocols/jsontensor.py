@@ -1,16 +1,22 @@
 """JSON ⇄ arrays by TensorFlow Serving's rules: NaN and Infinity as bare tokens, {"b64": …} for bytes, no coercion.
 
-Regular numbers go through orjson and NumPy at once. Whatever these do not take (NaN, strings, ragged lists, a wrong
-type) goes through the general path, which gives the same values, and the errors.
+There are three ways from text to numbers, each the next one's shortcut, with the same values:
+
+    open_regular, regular_array    a document of one regular list of numbers: no Python object is made of any number
+    parse, to_array(regular=True)  numbers that NumPy can take in bulk
+    parse, to_array                everything else (NaN, strings, ragged lists, a wrong type), and all errors
 """
 
 import base64
 import binascii
 import json
+import math
+import re
 from typing import Any
 
 import numpy as np
 import orjson
+import simdjson
 
 from seaway.errors import InvalidInput, Unsupported
 from seaway.protocols import tensors
@@ -24,14 +30,93 @@ WRITABLE = READABLE
 TENSORFLOW_NAMES = {**FLOATS, tensors.STRING: "string", "float16": "half"}
 
 
+_NUMERALS = b"0123456789+-.eE \t\r\n"  # what a list of numbers holds besides brackets and commas
+_NAMES = 200  # bytes at either end of a regular document, where keys and a signature's name may stand
+_MOST_KEYS = 50  # more are not searched for one by one
+
+# One string, or one of the tokens that TensorFlow Serving's parser takes and Python's does not.
+_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*+"?|-NaN|-?Inf(?:inity)?', re.DOTALL)
+# One escape sequence; the group holds half a surrogate pair.
+_ESCAPES = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
+
+
+def open_regular(body: bytes) -> simdjson.Object | None:
+    """The document, unread, if it is one whole JSON object without quotes in its middle; else None.
+
+    Of equal keys all are in it: that is for the caller to see.
+    """
+    if body.find(b'"', _NAMES, max(_NAMES, len(body) - _NAMES)) >= 0:
+        return None
+    try:
+        document = simdjson.Parser().parse(body)
+    except (ValueError, RuntimeError):
+        return None
+    return document if isinstance(document, simdjson.Object) else None
+
+
+def regular_array(document: simdjson.Object, key: str, body: bytes, dtype: str) -> np.ndarray | None:
+    """What `to_array` makes of the document's `key`, if that is a regular list of numbers which `dtype` takes.
+
+    Nothing but `key` may hold a list. simdjson has proved the text to be JSON, and takes all numbers out of all lists;
+    what brackets and commas are in the text then proves that the lists are as regular as their first elements say.
+    """
+    held = document[key]
+    if not isinstance(held, simdjson.Array) or not (dtype in FLOATS or dtype in INTEGERS):
+        return None
+    try:
+        if dtype in FLOATS:
+            numbers: np.ndarray = np.frombuffer(held.as_buffer(of_type="d"), np.float64)
+        elif dtype == "uint64":
+            numbers = np.frombuffer(held.as_buffer(of_type="u"), np.uint64)
+        else:
+            numbers = np.frombuffer(held.as_buffer(of_type="i"), np.int64)
+    except (TypeError, ValueError):  # something is no number, or not of this kind
+        return None
+    shape = _first_lengths(held)
+    if len(shape) > tensors.MAX_RANK or math.prod(shape) != len(numbers):
+        return None
+    lists = body[body.find(b"[") : body.rfind(b"]") + 1]
+    if lists.translate(None, _NUMERALS) != _brackets(shape):
+        return None
+    return _cast(numbers.reshape(shape), dtype)
+
+
+def _first_lengths(value: Any) -> list[int]:
+    """Lengths along the first elements, and one more than can be used where there are too many."""
+    shape: list[int] = []
+    while isinstance(value, simdjson.Array) and len(value) and len(shape) <= tensors.MAX_RANK:
+        shape.append(len(value))
+        value = value[0]
+    return shape
+
+
+def _brackets(shape: list[int]) -> bytes:
+    """What is left of lists of this shape when their numbers are taken away."""
+    one = b""
+    for length in reversed(shape):
+        one = b"[" + (one + b",") * (length - 1) + one + b"]"
+    return one
+
+
 def parse(body: bytes) -> Any:
-    """The first JSON document in `body`; what follows it is ignored, and of equal top-level keys the first counts."""
+    """The first JSON document in `body`; what follows it is ignored, and of equal keys the first counts."""
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
         return _parse_general(body)
-    repeated = isinstance(parsed, dict) and any(body.count(b'"%s"' % key.encode()) > 1 for key in parsed)
-    return _parse_general(body) if repeated else parsed
+    return _parse_general(body) if _may_repeat_keys(parsed, body) else parsed
+
+
+def _may_repeat_keys(document: Any, body: bytes) -> bool:
+    """False where no key of the document, of an object right in it or of the rows right in it can be there twice."""
+    if not isinstance(document, dict):
+        return False
+    counts = dict.fromkeys(document, 1)
+    for value in document.values():
+        rows = value if isinstance(value, list) else [value]
+        for key in rows[0] if rows and isinstance(rows[0], dict) else ():
+            counts[key] = counts.get(key, 0) + len(rows)
+    return len(counts) > _MOST_KEYS or any(body.count(b'"%s"' % key.encode()) > n for key, n in counts.items())
 
 
 def _parse_general(body: bytes) -> Any:
@@ -39,14 +124,17 @@ def _parse_general(body: bytes) -> Any:
     start = len(text) - len(text.lstrip(" \t\r\n"))
     if start == len(text):
         raise InvalidInput("JSON Parse error: The document is empty")
+    if b"Inf" in body or b"-NaN" in body:
+        text = _TOKENS.sub(lambda token: _PYTHON_TOKENS.get(token[0], token[0]), text)
     try:
-        return json.JSONDecoder(object_pairs_hook=_first_of_each).raw_decode(text, start)[0]
+        parsed, end = _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as error:
         raise InvalidInput(f"JSON Parse error: Invalid value. {error.msg} at offset: {error.pos}") from None
     except RecursionError:
         raise InvalidInput("JSON Parse error: the document is nested too deeply") from None
-    except ValueError as error:
-        raise InvalidInput(f"JSON Parse error: {error}") from None
+    if "\\u" in text and any(escape[1] for escape in _ESCAPES.finditer(text, start, end)):
+        raise InvalidInput("JSON Parse error: The surrogate pair in string is invalid.")
+    return parsed
 
 
 def _first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -54,6 +142,24 @@ def _first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for key, value in pairs:
         first.setdefault(key, value)
     return first
+
+
+def _integer(text: str) -> int | float:
+    """Beyond 64 bits an integer is a double."""
+    value = int(text) if len(text) < 21 else _LARGE
+    return value if -(2**63) <= value < 2**64 else _double(text)
+
+
+def _double(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise InvalidInput("JSON Parse error: Number too big to be stored in double.")
+    return value
+
+
+_PYTHON_TOKENS = {"Inf": "Infinity", "-Inf": "-Infinity", "-NaN": "NaN"}
+_LARGE = 2**64
+_DECODER = json.JSONDecoder(object_pairs_hook=_first_of_each, parse_int=_integer, parse_float=_double)
 
 
 def is_base64(value: Any) -> bool:
@@ -94,15 +200,16 @@ def _regular(value: Any, dtype: str) -> np.ndarray | None:
         array = np.asarray(value)
     except (ValueError, OverflowError, RecursionError):
         return None
-    if array.ndim > tensors.MAX_RANK:
+    if array.ndim > tensors.MAX_RANK or array.dtype.kind not in ("iuf" if dtype in FLOATS else "iu"):
         return None
+    return _cast(array, dtype)
+
+
+def _cast(array: np.ndarray, dtype: str) -> np.ndarray | None:
+    """Numbers as `dtype`, floats by way of double; None where an integer is out of range."""
     if dtype in FLOATS:
-        if array.dtype.kind not in "iuf":
-            return None
-        with np.errstate(over="ignore"):
-            return array.astype(dtype, copy=False)
-    if array.dtype.kind not in "iu":
-        return None
+        with np.errstate(over="ignore"):  # "|x| > FLT_MAX -> +-inf"
+            return array.astype(np.float64, copy=False).astype(dtype, copy=False)
     info = np.iinfo(dtype)
     if array.size and (int(array.min()) < info.min or int(array.max()) > info.max):
         return None
@@ -142,10 +249,9 @@ def _fill(value: Any, shape: list[int], level: int, dtype: str, into: list[Any])
 def _element(value: Any, dtype: str) -> Any:
     kind = type(value)
     if dtype == tensors.STRING:
-        if is_base64(value):
-            return _unbase64(value["b64"])
-        if kind is str:
-            return _utf8(value)
+        text = to_bytes(value)
+        if text is not None:
+            return text
     elif dtype == "bool":
         if kind is bool:
             return value
@@ -155,7 +261,7 @@ def _element(value: Any, dtype: str) -> Any:
     elif kind is int and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
         return value
     raise InvalidInput(
-        f"JSON Value: {shown(value)} Type: {_json_type(value)} is not of expected type: {_tensorflow(dtype)}"
+        f"JSON Value: {shown(value)} Type: {json_type(value)} is not of expected type: {_tensorflow(dtype)}"
     )
 
 
@@ -164,6 +270,13 @@ def _finite_or_token(value: int | float) -> float:
         return float(value)
     except OverflowError:
         raise InvalidInput("JSON Parse error: Number too big to be stored in double.") from None
+
+
+def to_bytes(value: Any) -> bytes | None:
+    """The bytes of a string or of {"b64": …}; None for anything else. Raises InvalidInput."""
+    if is_base64(value):
+        return _unbase64(value["b64"])
+    return _utf8(value) if type(value) is str else None
 
 
 def _unbase64(text: str) -> bytes:
@@ -191,7 +304,7 @@ def from_array(array: np.ndarray, as_bytes: bool = False) -> Any:
     if array.dtype.name not in WRITABLE:
         raise InvalidInput(f"Failed to write JSON value for tensor type: {_tensorflow(array.dtype.name)}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        return _with_tokens(array)
+        return shortest(array)
     return np.ascontiguousarray(array) if array.ndim else _scalar(array)
 
 
@@ -199,7 +312,8 @@ def _scalar(array: np.ndarray) -> Any:
     return float(str(array)) if array.dtype.kind == "f" else array.item()  # str: float32's own shortest digits
 
 
-def _with_tokens(array: np.ndarray) -> Any:
+def shortest(array: np.ndarray) -> Any:
+    """Nested lists of Python floats that are written with the digits that float32, or whatever it is, needs."""
     held = np.array([float(str(v)) for v in array.reshape(-1)], object)
     return held.reshape(array.shape).tolist()
 
@@ -241,10 +355,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= 120 else text[:120] + "…"
 
 
-def _json_type(value: Any) -> str:
-    if value is None:
-        return "Null"
-    names = {bool: "Bool", str: "String", dict: "Object", list: "Array"}
+def json_type(value: Any) -> str:
+    """As TensorFlow Serving's errors name it."""
+    if isinstance(value, bool):
+        return str(value)
+    names = {type(None): "Null", str: "String", dict: "Object", list: "Array"}
     return names.get(type(value), "Number")
 
 

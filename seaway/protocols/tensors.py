@@ -12,6 +12,14 @@ from seaway.errors import InvalidInput
 
 STRING = "str"
 MAX_RANK = 32  # what every library on the way can carry
+_FEW = 4096  # bytes that are copied sooner than viewed
+
+_NUMBERS = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64", "complex64", "complex128"),
+)
+# NumPy's dtype for each of the card's
+DTYPES = {name: np.dtype(name).newbyteorder("<") for name in _NUMBERS} | {STRING: np.dtype(object)}
 
 
 def dtype_name(array: np.ndarray) -> str:
@@ -38,21 +46,22 @@ def string_values(array: np.ndarray) -> list[bytes]:
 
 
 def raw(array: np.ndarray) -> memoryview:
-    """The numbers as contiguous little-endian bytes, row-major; copied only where they are not that already."""
-    little = array.dtype.newbyteorder("<")
-    flat = np.ascontiguousarray(array, dtype=little).reshape(-1)
+    """The numbers as contiguous little-endian bytes, row-major; copied only where they are few or not that already."""
+    if array.nbytes <= _FEW and array.dtype.isnative and np.little_endian:
+        return memoryview(array.tobytes())
+    flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1)
     return flat.view(np.uint8).data if flat.size else memoryview(b"")
 
 
 def from_raw(dtype: str, shape: Sequence[int], data: memoryview) -> np.ndarray:
     """A read-only view of numbers in `data`, the reverse of `raw`. Raises InvalidInput for a length not the shape's."""
     _check_shape(shape)
-    kind = np.dtype(dtype).newbyteorder("<")
+    kind = DTYPES.get(dtype) or np.dtype(dtype).newbyteorder("<")
     needed = math.prod(shape) * kind.itemsize
     if len(data) != needed:
         raise InvalidInput(f"{dtype} of shape {list(shape)} needs {needed} bytes of data, but {len(data)} came")
     try:
-        return np.frombuffer(data, kind).reshape(shape)
+        return np.ndarray(shape, kind, data)
     except (ValueError, OverflowError) as error:
         raise InvalidInput(f"shape {list(shape)} cannot be used: {error}") from None
 
@@ -60,5 +69,5 @@ def from_raw(dtype: str, shape: Sequence[int], data: memoryview) -> np.ndarray:
 def _check_shape(shape: Sequence[int]) -> None:
     if len(shape) > MAX_RANK:
         raise InvalidInput(f"a tensor of {len(shape)} dimensions: at most {MAX_RANK} are supported")
-    if any(size < 0 for size in shape):
+    if min(shape, default=0) < 0:
         raise InvalidInput(f"shape {list(shape)} has a negative size; give the actual one")

@@ -1,11 +1,13 @@
-"""TensorFlow Serving's REST API, bytes ⇄ values, for the server and for clients: paths, predict, status, metadata.
+"""TensorFlow Serving's REST API, bytes ⇄ values, for the server and for clients.
 
-    POST /v1/models/M[/versions/V | /labels/L]:predict      read_predict, read_inputs ⇄ write_predict_request
-                                                            write_predict ⇄ read_predict_answer
+    POST /v1/models/M[/versions/V | /labels/L]:predict      read, write ⇄ write_predict_request, read_predict_answer
+    POST /v1/models/M[/versions/V | /labels/L]:classify     read, write; so is :regress
     GET  /v1/models/M[/versions/V | /labels/L]              write_status ⇄ read_status
     GET  /v1/models/M[/versions/V | /labels/L]/metadata     write_metadata
 
 Row format ("instances" → "predictions") carries examples, column format ("inputs" → "outputs") whole tensors.
+"Order of checks: JSON -> object? -> signature_name is a string? -> model/version/label lookup -> signature exists? ->
+instances/inputs -> tensors -> run": so a server calls `check` before it says that there is no such model.
 """
 
 import re
@@ -18,16 +20,18 @@ import numpy as np
 import orjson
 
 from seaway.card import Tensor
-from seaway.errors import InvalidInput, Unsupported
-from seaway.protocols import jsontensor, tensors
+from seaway.errors import InvalidInput, SeawayError, Unsupported
+from seaway.protocols import example, jsontensor, tensors
+from seaway.protocols.calls import DEFAULT_SIGNATURE, Asked, Call, Reply, Served, Signature
 
-DEFAULT_SIGNATURE = "serving_default"
+ROW, COLUMN = "row", "column"  # forms of a predict call; those of the others are their verbs
 
 _MODEL = r"([^:/]+)(?:/versions/(\d+)|/labels/([^/:]+))?"
 _POST = re.compile(rf"/v1/models/{_MODEL}:(predict|classify|regress)", re.IGNORECASE | re.DOTALL)
 _GET = re.compile(rf"/v1/models/{_MODEL}(/metadata)?", re.IGNORECASE | re.DOTALL)
 _VERBS = ("predict", "classify", "regress")  # "The verb is case-sensitive in effect"
 _MAX_INT64 = 2**63 - 1
+_PLAIN = ("float32", "float64", "int32", "int64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,89 @@ def read_path(method: str, target: str) -> Route:
     return Route(verb, unquote(model), int(version) if version else None, unquote(label) if label else None)
 
 
-# ---- predict, as the server reads and answers it
+# ---- what the server reads and answers
+
+
+def read(asked: Asked, served: Served) -> Call:
+    """The call that a predict, classify or regress makes. Raises InvalidInput, Unsupported."""
+    if asked.verb == "predict":
+        return _read_regular(asked.body, served) or _read_any(asked.body, served)
+    request = read_predict(asked.body)
+    examples = example.read_examples(request.document)
+    wanted = example.wanted_outputs(asked.verb, _signature(request.signature, served))
+    inputs = {example.INPUT: tensors.strings(examples, (len(examples),))}
+    return Call(request.signature, inputs, wanted, asked.verb)
+
+
+def check(body: bytes, verb: str = "predict") -> None:
+    """Raises InvalidInput for what is wrong with a body before its model is looked up."""
+    request = read_predict(body)
+    if verb != "predict":
+        example.read_examples(request.document)
+
+
+def write(call: Call, outputs: Mapping[str, np.ndarray], served: Served) -> Reply:
+    """The answer in the format that the request came in. Raises InvalidInput where the outputs do not fit it."""
+    if call.form in (ROW, COLUMN):
+        return Reply(200, _write_regular(outputs, call.form) or write_predict(outputs, call.form == ROW))
+    return Reply(200, example.write_results(call.form, outputs, len(call.inputs[example.INPUT])))
+
+
+def error(error: SeawayError) -> Reply:
+    return Reply(error.status, write_error(str(error)))
+
+
+def _signature(name: str, served: Served) -> Signature:
+    signature = served.signatures.get(name)
+    if signature is None:
+        raise InvalidInput(f'Serving signature name: "{name}" not found in signature def')
+    return signature
+
+
+def _read_any(body: bytes, served: Served) -> Call:
+    request = read_predict(body)
+    inputs, row = read_inputs(request, _signature(request.signature, served).inputs)
+    return Call(request.signature, inputs, None, ROW if row else COLUMN)
+
+
+def _read_regular(body: bytes, served: Served) -> Call | None:
+    """The same for the body that most clients send, in a fifth of the time: a sole input's numbers, in a regular list.
+
+    None for any other body, and for whatever may be wrong with it.
+    """
+    document = jsontensor.open_regular(body)
+    if document is None:
+        return None
+    name: Any = ""
+    match list(document):
+        case [key]:
+            pass
+        case ["signature_name", key] | [key, "signature_name"]:
+            name = document["signature_name"]
+        case _:
+            return None
+    if key not in ("instances", "inputs") or not isinstance(name, str):
+        return None
+    name = name or DEFAULT_SIGNATURE
+    signature = served.signatures.get(name)
+    if signature is None or len(signature.inputs) != 1:
+        return None
+    sole = signature.inputs[0]
+    array = jsontensor.regular_array(document, key, body, sole.dtype)
+    return None if array is None else Call(name, {sole.name: array}, None, ROW if key == "instances" else COLUMN)
+
+
+def _write_regular(outputs: Mapping[str, np.ndarray], form: str) -> bytes | None:
+    """The same as `write_predict` for a sole output of finite numbers; None for others."""
+    if len(outputs) != 1:
+        return None
+    (array,) = outputs.values()
+    if array.dtype.name not in _PLAIN or not array.ndim or not array.flags.c_contiguous:
+        return None
+    text = orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
+    if b"n" in text:  # null, which is what orjson writes for NaN and the infinities
+        return None
+    return (b'{"predictions":%s}' if form == ROW else b'{"outputs":%s}') % text
 
 
 def read_predict(body: bytes) -> PredictRequest:

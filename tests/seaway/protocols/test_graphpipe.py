@@ -1,5 +1,10 @@
+import contextlib
 import json
 import struct
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seaway.card import Tensor
-from seaway.errors import InvalidInput, SeawayError, Unsupported
+from seaway.errors import InvalidInput, NotFound, SeawayError, Unsupported
 from seaway.protocols import graphpipe
+from seaway.protocols.calls import BINARY, Asked, Call, Served, Signature
+from seaway.protocols.flatbuffer import Writer
 from seaway.protocols.graphpipe import InferRequest, Metadata, MetadataRequest
 from seaway.protocols.tensors import strings
 
@@ -151,7 +158,187 @@ def test_a_shape_of_too_many_dimensions():
         graphpipe.read_request(body)
 
 
-READERS = [graphpipe.read_request, graphpipe.read_infer_response, graphpipe.read_metadata_response]
+# ---- as a server uses it
+
+X, Y = Tensor("x", "float32", (None,)), Tensor("y", "float32", (None,))
+A, B = Tensor("a", "float32", (None, 2)), Tensor("b", "str", (None,))
+SERVED = Served(
+    "half",
+    2,
+    "half/2@abc",
+    {
+        "another": Signature((X,), (Tensor("double", "float32", (None,)), Y)),
+        "serving_default": Signature((X,), (Y,)),
+        "pair": Signature((A, B), (Tensor("sum", "float32", (None,)), Tensor("label", "str", (None,)))),
+    },
+)
+ROWS = np.float32([[1, 2]])
+
+
+def read(inputs, outputs=(), config=""):
+    return graphpipe.read(Asked("infer", graphpipe.write_infer_request(inputs, outputs, config)), SERVED)
+
+
+@pytest.mark.parametrize(
+    "inputs, outputs, config, signature, names",
+    [
+        ({"": np.float32([1])}, (), "", "serving_default", ["x"]),
+        ({"x": np.float32([1])}, ["y"], " ", "serving_default", ["x"]),
+        ({"x": np.float32([1])}, ["double"], "{}", "another", ["x"]),
+        ({"x": np.float32([1])}, (), '{"signature_name": "another"}', "another", ["x"]),
+        ([("", ROWS), ("", WORDS)], (), "", "pair", ["a", "b"]),
+        ([("b", WORDS), ("a", ROWS)], ["label"], "", "pair", ["b", "a"]),
+        ([("a", ROWS), ("", WORDS)], (), "", "pair", ["a", "b"]),
+    ],
+)
+def test_the_signature_that_a_request_means(inputs, outputs, config, signature, names):
+    call = read(inputs, outputs, config)
+    assert isinstance(call, Call)
+    assert (call.signature, list(call.inputs)) == (signature, names)
+    assert call.outputs == (list(outputs) or None)
+
+
+@pytest.mark.parametrize(
+    "inputs, outputs, config, said",
+    [
+        (
+            {"z": np.float32([1])},
+            (),
+            "",
+            r"no signature of half/2 takes 1 inputs \['z'\].*serving_default\(x\) -> \(y\)",
+        ),
+        ({"x": np.float32([1])}, ["z"], "", r"gives \['z'\]"),
+        ({"x": np.float32([1])}, (), '{"signature_name": "nope"}', "called 'nope'"),
+        ({"x": np.float32([1])}, (), '{"signature_name": 1}', "not a string"),
+        (
+            {"x": np.float32([1])},
+            (),
+            '{"fast": 1, "signature_name": "another"}',
+            r"\['fast'\]; known are \['signature_name",
+        ),
+        ({"x": np.float32([1])}, (), "fast", "no JSON object"),
+        ({"x": np.float32([1])}, (), "[" * 100_000, "no JSON object"),
+        ([("x", np.float32([1])), ("x", np.float32([2]))], (), "", "takes 2 inputs"),
+        ([("a", ROWS), ("a", ROWS)], (), "", "given twice"),
+        ([("b", WORDS), ("", ROWS)], (), "", "given twice"),
+        ({"x": np.float64([1])}, (), "", "'x' is float64, but serving_default of half/2 takes float32"),
+        ({"x": WORDS}, (), "", "'x' is str"),
+        ([], (), "", "takes 0 inputs"),
+    ],
+)
+def test_requests_that_no_signature_takes(inputs, outputs, config, said):
+    with pytest.raises(InvalidInput, match=said):
+        read(inputs, outputs, config)
+
+
+def test_answers_come_in_the_order_asked_for():
+    values = {"y": np.float32([1]), "double": np.float32([2])}
+    for asked_for, expected in (((), [2, 1]), (["y", "double"], [1, 2]), (["y", "y"], [1, 1])):
+        call = read({"x": np.float32([1])}, asked_for, '{"signature_name": "another"}')
+        assert call.outputs == (list(dict.fromkeys(asked_for)) or None)
+        reply = graphpipe.write(call, values, SERVED)
+        assert (reply.status, reply.type) == (200, BINARY)
+        assert [float(a[0]) for a in graphpipe.read_infer_response(b"".join(reply.body))] == expected
+
+
+def test_large_tensors_are_not_copied():
+    array = np.zeros(100_000, np.float32)
+    reply = graphpipe.write(read({"": np.float32([1])}), {"y": array}, SERVED)
+    assert any(np.shares_memory(np.frombuffer(piece, np.uint8), array) for piece in reply.body)
+
+
+def test_a_metadata_request_is_answered_at_once():
+    reply = graphpipe.read(Asked("infer", graphpipe.write_metadata_request()), SERVED)
+    found = graphpipe.read_metadata_response(reply.body)
+    assert found == graphpipe.metadata(SERVED)
+    assert (found.name, found.version, found.inputs, found.outputs) == ("half", "2", (X,), (Y,))
+    assert found.description == "half/2@abc, signature serving_default"
+
+
+def test_an_error_is_plain_text():
+    reply = graphpipe.error(NotFound("no model \udcff"))
+    assert (reply.status, reply.body, reply.type) == (404, b"no model ?\n", "text/plain; charset=utf-8")
+    assert reply.headers == {"X-Content-Type-Options": "nosniff"}
+
+
+# ---- PyPI's graphpipe 1.0.4, in an environment of its own, because of its pins
+
+
+@pytest.fixture(scope="module")
+def graphpipe_py(tmp_path_factory) -> Path:
+    """The interpreter of an environment with it."""
+    folder = tmp_path_factory.mktemp("graphpipe_py")
+    uv, interpreter = Path(sys.executable).with_name("uv"), folder / "bin" / "python"
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True, timeout=60)
+    packages = ["graphpipe==1.0.4", "flatbuffers==25.12.19", "numpy==2.4.6"]
+    install = [uv, "pip", "install", "--quiet", "--no-deps", "--python", interpreter, *packages]
+    done = subprocess.run(install, capture_output=True, text=True, timeout=240)
+    if done.returncode:
+        pytest.skip(f"PyPI's graphpipe cannot be installed here: {done.stderr[-300:]}")
+    return interpreter
+
+
+PROGRAM = r"""
+import pathlib, sys
+import numpy as np
+from graphpipe import convert
+
+out = pathlib.Path(sys.argv[1])
+for path in out.glob("*.npy"):
+    request = convert.InferReq("{}", [np.load(path)], ["x"], ["y"])
+    path.with_suffix(".request").write_bytes(convert.serialize_infer_request(request))
+    [ours], errors = convert.deserialize_infer_response(path.with_suffix(".response").read_bytes())
+    assert not errors
+    assert ours.dtype == np.load(path).dtype and ours.shape == np.load(path).shape, path
+    assert ours.tobytes() == np.load(path).tobytes(), path
+    again = convert.deserialize_request(path.with_suffix(".ours").read_bytes())
+    assert (again.config, again.input_names, again.output_names) == (b"{}", [b"x"], [b"y"]), again
+    assert again.input_tensors[0].tobytes() == np.load(path).tobytes(), path
+[words], errors = convert.deserialize_infer_response((out / "words.response").read_bytes())
+assert words.tolist() == [[b"a", b"\xff"]], words
+(out / "words.request").write_bytes(convert.serialize_infer_request(convert.InferReq(None, [words])))
+(out / "metadata.request").write_bytes(convert.serialize_metadata_request())
+found = convert.deserialize_metadata_response((out / "metadata.response").read_bytes())
+image = found.Inputs(0)
+print(found.Name(), image.Name(), image.ShapeAsNumpy().tolist(), image.Type(), found.Outputs(0).Type())
+"""
+
+
+@pytest.mark.slow
+def test_graphpipe_py_reads_what_we_write_and_the_reverse(graphpipe_py, tmp_path):
+    shapes = [(), (0, 3), (2, 3)]
+    arrays = {
+        f"{name}-{i}": np.arange(np.prod(shape, dtype=int)).astype(name).reshape(shape)
+        for name in NUMBERS
+        for i, shape in enumerate(shapes)
+    }
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+        (tmp_path / f"{name}.response").write_bytes(graphpipe.write_infer_response([array]))
+        (tmp_path / f"{name}.ours").write_bytes(graphpipe.write_infer_request({"x": array}, ["y"], "{}"))
+    words = strings([b"a", b"\xff"], (1, 2))
+    (tmp_path / "words.response").write_bytes(graphpipe.write_infer_response([words]))
+    (tmp_path / "metadata.response").write_bytes(graphpipe.write_metadata_response(METADATA))
+    program = [graphpipe_py, "-W", "ignore::DeprecationWarning", "-c", PROGRAM, tmp_path]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "b'characters' b'image' [-1, 28, 28, 1] 10 12\n"
+    for name, array in arrays.items():
+        request = graphpipe.read_request((tmp_path / f"{name}.request").read_bytes())
+        assert (request.inputs[0][0], request.outputs, request.config) == ("x", ["y"], "{}")
+        assert same(request.inputs[0][1], array)
+    assert same(graphpipe.read_request((tmp_path / "words.request").read_bytes()).inputs[0][1], words)
+    assert graphpipe.read_request((tmp_path / "metadata.request").read_bytes()) == MetadataRequest()
+
+
+# ---- bodies that are broken
+
+READERS = [
+    graphpipe.read_request,
+    graphpipe.read_infer_response,
+    graphpipe.read_metadata_response,
+    lambda body: graphpipe.read(Asked("infer", body), SERVED),
+]
 MESSAGES = [
     graphpipe.write_infer_request({"x": np.arange(6, dtype=np.float32), "s": WORDS}, ["y"], "{}"),
     graphpipe.write_infer_response([np.arange(6), WORDS]),
@@ -172,19 +359,68 @@ def test_every_truncation_is_refused_or_read(read, body):
             continue
 
 
-@settings(deadline=None)
-@given(
-    st.sampled_from(MESSAGES), st.lists(st.tuples(st.integers(0, 2**31), st.integers(0, 255)), min_size=1, max_size=8)
+CHANGES = st.lists(
+    st.tuples(st.integers(0, 2**31), st.sampled_from(["byte", "word", "cut", "repeat"]), st.integers(0, 2**32 - 1)),
+    min_size=1,
+    max_size=8,
 )
-def test_changed_bytes_never_break_a_reader(body, changes):
-    broken = bytearray(body)
-    for at, value in changes:
-        broken[at % len(broken)] = value
+
+
+def broken(body: bytes, changes) -> bytes:
+    """The body with bytes and offsets overwritten, parts cut out or doubled."""
+    made = bytearray(body)
+    for where, how, value in changes:
+        at = where % (len(made) + 1)
+        if how == "byte":
+            made[at : at + 1] = [value % 256]
+        elif how == "word":  # mostly small offsets, which lead somewhere
+            made[at - at % 4 : at - at % 4 + 4] = struct.pack("<I", value if value % 8 == 0 else value % 256)
+        elif how == "cut":
+            del made[at : at + value % 16]
+        else:
+            made[at:at] = made[at : at + value % 64]
+    return bytes(made)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(MESSAGES), CHANGES)
+def test_changed_bodies_never_break_a_reader(body, changes):
     for read in READERS:
         try:
-            read(bytes(broken))
+            read(broken(body, changes))
         except SeawayError:
             continue
+
+
+def test_no_body_unfolds_to_much_more_than_its_size():
+    """4,000 tensors that all point at one vector of 100,000 strings cost no more than a few bodies."""
+    plain = graphpipe.write_infer_request([("", strings([b""] * 100_000, (100_000,)))])
+    writer = Writer()
+    root, kind, infer = writer.table(1, 4)
+    writer.head[kind] = 1
+    at, _, _, tensors_at = writer.table(0, 0, 4)
+    writer.link(infer, at)
+    listed, entries = writer.references(4_000)
+    writer.link(tensors_at, listed)
+    tensor, kind, shape, _, values = writer.table(1, 4, 0, 4)
+    writer.head[kind] = 12
+    for entry in entries:
+        writer.link(entry, tensor)
+    writer.link(shape, writer.longs([100_000]))
+    vector, slots = writer.references(100_000)
+    writer.link(values, vector)
+    empty = writer.string(b"")
+    for slot in slots:
+        writer.link(slot, empty)
+    folded = b"".join(writer.finish(root))
+    for body in (plain, folded):
+        tracemalloc.start()
+        try:
+            with pytest.raises(InvalidInput) if body is folded else contextlib.nullcontext():
+                graphpipe.read_request(body)
+            assert tracemalloc.get_traced_memory()[1] < 40 * len(body)
+        finally:
+            tracemalloc.stop()
 
 
 @settings(deadline=None)

@@ -24,6 +24,14 @@ INF, NAN = float("inf"), float("nan")
         (b'{"a": "x", "b": "a"}', {"a": "x", "b": "a"}),
         (b'["\xff"]', ["\udcff"]),  # bytes that are no UTF-8 pass through
         (b"18446744073709551615", 2**64 - 1),
+        (b"[18446744073709551616, NaN]", [float(2**64), NAN]),  # beyond 64 bits an integer is a double
+        (b"[-9223372036854775808, -9223372036854775809, NaN]", [-(2**63), float(-(2**63)), NAN]),
+        (b'[Inf, -Inf, -NaN, "Inf -NaN", Infinity]', [INF, -INF, NAN, "Inf -NaN", INF]),
+        (b'{"inputs": {"x": 1, "x": 2}}', {"inputs": {"x": 1}}),
+        (b'{"instances": [{"x": 1}, {"x": 2, "x": 3}]}', {"instances": [{"x": 1}, {"x": 2}]}),
+        (b'{"instances": [{"x": 1}, {"x": 2}], "b": "x"}', {"instances": [{"x": 1}, {"x": 2}], "b": "x"}),
+        (b'["\\ud83d\\ude00 \\\\ud800"]', ["\U0001f600 \\ud800"]),
+        (b'["\\u0041"] "\\ud800"', ["A"]),
     ],
 )
 def test_parse(body, value):
@@ -32,9 +40,13 @@ def test_parse(body, value):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b" \n ", b"hello", b"{'a': 1}", b'{"a": [1', b"[1,]", b"[" * 100_000, b"9" * 5000, b'{"a" 1}', b"\xff"],
+    [
+        *(b"", b" \n ", b"hello", b"{'a': 1}", b'{"a": [1', b"[1,]", b"[" * 100_000, b"9" * 5000, b'{"a" 1}', b"\xff"),
+        *(b"1e999", b"-1e999", b'["\\ud800"]', b'["\\ude00\\ud83d"]', b'["\\udcff"]', b"[Inf", b'[Inf, "a]', b"+Inf"),
+    ],
 )
 def test_what_is_no_json(body):
+    """Half a surrogate pair too, and numbers that no double holds."""
     with pytest.raises(InvalidInput, match="JSON Parse error"):
         jsontensor.parse(body)
 
@@ -74,8 +86,8 @@ def test_strings_are_bytes():
     [
         (["1"], "float32", "String is not of expected type: float"),
         ([None], "float32", "Null"),
-        ([True, 1.5], "float32", "Bool"),
-        ([[1, True]], "int64", "Bool"),
+        ([True, 1.5], "float32", "True"),
+        ([[1, True]], "int64", "True"),
         ([1], "bool", "Number is not of expected type: bool"),
         ([1], "str", "Number is not of expected type: string"),
         ([1.0], "int32", "1.0 Type: Number is not of expected type: int32"),
@@ -185,3 +197,22 @@ def test_floats_round_trip(values):
     array = np.float32(values)
     again = jsontensor.to_array(jsontensor.parse(jsontensor.dump(jsontensor.from_array(array))), "float32")
     assert all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in zip(array.tolist(), again.tolist(), strict=True))
+
+
+def test_the_time_that_many_names_take_grows_with_their_number():
+    """Each would be searched for in the whole body: 20,000 names in a megabyte, for minutes."""
+    body = json.dumps({f"{'name' * 10}{i}": 1 for i in range(20_000)}).encode()
+    assert len(jsontensor.parse(body)) == 20_000
+
+
+def test_tokens_are_found_in_time_that_grows_with_the_text():
+    """The same for a text of quotes that a pattern could start to match anywhere."""
+    with pytest.raises(InvalidInput, match="JSON Parse error"):
+        jsontensor.parse(b'[Inf, "' + b'\\"' * 500_000)
+
+
+def test_integers_become_floats_by_way_of_double():
+    """So that it does not matter which way they are read."""
+    twice_rounded = 2**60 + 2**36 + 1  # to float32 at once: 2**60 + 2**37
+    for regular in (True, False):
+        assert jsontensor.to_array([twice_rounded], "float32", regular=regular).tolist() == [2.0**60]

@@ -1,0 +1,287 @@
+"""Tensors of the Open Inference Protocol: a JSON object, with the numbers in it as `data` or behind the JSON as bytes.
+
+    BOOL UINT8 … UINT64 INT8 … INT64 FP16 FP32 FP64 BYTES        little-endian, row-major; BOOL is one byte,
+                                                                  each of BYTES has its length before it as uint32
+BF16 is not offered: NumPy has no such type. A tensor becomes an array only after its size was compared with its shape.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+import simdjson
+
+from seaway.errors import InvalidInput, Unsupported
+from seaway.protocols import tensors
+
+DATATYPES = {
+    "bool": "BOOL",
+    "uint8": "UINT8",
+    "uint16": "UINT16",
+    "uint32": "UINT32",
+    "uint64": "UINT64",
+    "int8": "INT8",
+    "int16": "INT16",
+    "int32": "INT32",
+    "int64": "INT64",
+    "float16": "FP16",
+    "float32": "FP32",
+    "float64": "FP64",
+    tensors.STRING: "BYTES",
+}
+# Bytes of JSON that simdjson reads: fewer are sooner read by orjson, and for each it takes a dozen bytes of memory.
+FOR_SIMDJSON = range(1_000, 16_000_000)
+DTYPES = {datatype: name for name, datatype in DATATYPES.items()}
+_OF_DTYPE = {tensors.DTYPES[name]: datatype for name, datatype in DATATYPES.items()}
+# Python's types that JSON's values of each kind of NumPy's have; true is no number, and 1.0 no integer
+_ELEMENTS: dict[str, set[type]] = {"f": {float, int}, "i": {int}, "u": {int}, "b": {bool}, "O": {str}}
+_WIDEST: dict[str, Literal["d", "i", "u"]] = {"f": "d", "i": "i", "u": "u"}  # simdjson's words for 64 bits of a kind
+_TOKENS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+
+
+def parse(text: bytes) -> dict[str, Any]:
+    """A JSON object, NaN and Infinity as bare tokens allowed. Raises InvalidInput.
+
+    In longer texts the `data` of tensors stays simdjson's where it can: no Python object is made of any number.
+    """
+    if len(text) in FOR_SIMDJSON:
+        try:
+            document = simdjson.Parser().parse(text)
+        except (ValueError, RuntimeError):
+            document = None
+        if isinstance(document, simdjson.Object):
+            return {key: _tensors(document[key]) for key in document}
+    try:
+        plain = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        plain = _parse_with_tokens(text)
+    if type(plain) is not dict:
+        raise InvalidInput(f"the JSON is no object, but {type(plain).__name__}; an object with inputs is needed")
+    return plain
+
+
+def _parse_with_tokens(text: bytes) -> Any:
+    try:
+        return json.loads(text.decode())
+    except RecursionError:
+        raise InvalidInput("the JSON is nested too deeply") from None
+    except ValueError as error:
+        raise InvalidInput(f"this is no JSON: {str(error)[:200]}") from None
+
+
+def _tensors(value: Any) -> Any:
+    """What stands under a key as Python's values; of objects in a list, `data` stays as it is where it is a list."""
+    if isinstance(value, simdjson.Array):
+        return [_tensor(item) if isinstance(item, simdjson.Object) else _plain(item) for item in value]
+    return _plain(value)
+
+
+def _tensor(held: simdjson.Object) -> dict[str, Any]:
+    return {
+        key: held[key] if key == "data" and isinstance(held[key], simdjson.Array) else _plain(held[key]) for key in held
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, simdjson.Array):
+        return value.as_list()
+    return value.as_dict() if isinstance(value, simdjson.Object) else value
+
+
+def dump(document: Any) -> bytes:
+    """JSON of what `write_tensor` gives."""
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+# ---- reading
+
+
+def read_tensor(
+    given: Mapping[str, Any], where: str, parameters: Mapping[str, Any], body: bytes, at: int
+) -> tuple[np.ndarray, int]:
+    """The array that `given` describes, and where in `body` the next binary tensor starts; this one's is at `at`.
+
+    Raises InvalidInput, beginning with `where`, for what does not fit together.
+    """
+    shape, datatype, size = given.get("shape"), given.get("datatype"), parameters.get("binary_data_size")
+    if type(shape) is not list or not {*map(type, shape)} <= {int} or min(shape, default=0) < 0:
+        raise InvalidInput(f"{where}: shape is {_shown(shape)}; give a list of sizes, none of them negative")
+    if len(shape) > tensors.MAX_RANK:
+        raise InvalidInput(f"{where}: {len(shape)} dimensions; at most {tensors.MAX_RANK} are supported")
+    dtype = DTYPES.get(datatype) if isinstance(datatype, str) else None
+    if dtype is None:
+        raise InvalidInput(f"{where}: datatype {_shown(datatype)} is not offered; use one of {', '.join(DTYPES)}")
+    if size is None:
+        if "data" not in given:
+            raise InvalidInput(f"{where} has neither data nor binary_data_size; give one of them")
+        return _from_json(given["data"], where, dtype, shape), at
+    if "data" in given:
+        raise InvalidInput(f"{where} has data and binary_data_size; give one of them")
+    if type(size) is not int or not 0 <= size <= len(body) - at:
+        raise InvalidInput(f"{where}: binary_data_size is {_shown(size)}, but {len(body) - at} bytes are left")
+    return _from_bytes(body, at, size, where, dtype, shape), at + size
+
+
+def _from_json(data: Any, where: str, dtype: str, shape: list[int]) -> np.ndarray:
+    """How lists are nested is not looked at, only their elements in order, as Triton does."""
+    kind, count = tensors.DTYPES[dtype], math.prod(shape)
+    numbers = _numbers(data, kind)
+    flat = _flatten(data, where) if numbers is None else []
+    found = len(flat) if numbers is None else len(numbers)
+    if found != count:
+        raise InvalidInput(f"{where}: shape {shape} needs {count} elements of data, but {found} came")
+    try:
+        if numbers is None:
+            numbers = _elements(flat, where, dtype)
+        with np.errstate(over="ignore"):  # a number too large for FP32 is infinite, as in TensorFlow Serving
+            return numbers.astype(kind, copy=False).reshape(shape)
+    except OverflowError:
+        raise InvalidInput(f"{where}: a number of data is outside the range of {DATATYPES[dtype]}") from None
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{where}: a string of data holds half a surrogate pair") from None
+    except ValueError as error:
+        raise InvalidInput(f"{where}: shape {shape} cannot be used: {error}") from None
+
+
+def _numbers(data: Any, kind: np.dtype) -> np.ndarray | None:
+    """All numbers in simdjson's lists at once, as the widest type of their kind; None where something else is inside,
+    or a number that `kind` cannot hold."""
+    if kind.kind not in "fiu" or not isinstance(data, simdjson.Array):
+        return None
+    try:
+        numbers = np.frombuffer(data.as_buffer(of_type=_WIDEST[kind.kind]), f"<{kind.kind}8")
+    except (TypeError, ValueError):
+        return None
+    if kind.kind != "f" and kind.itemsize < 8 and len(numbers):
+        limits = np.iinfo(kind)
+        if numbers.min() < limits.min or numbers.max() > limits.max:
+            return None
+    return numbers
+
+
+def _elements(flat: list[Any], where: str, dtype: str) -> np.ndarray:
+    """The same from Python's values, with the errors: an element that is no `dtype`."""
+    kind = tensors.DTYPES[dtype]
+    wrong = {*map(type, flat)} - _ELEMENTS[kind.kind]
+    if wrong:
+        value = next(value for value in flat if type(value) in wrong)
+        raise InvalidInput(f"{where}: {_shown(value)} is no {DATATYPES[dtype]}")
+    if dtype == tensors.STRING:
+        return tensors.strings([text.encode() for text in flat], [len(flat)])
+    with np.errstate(over="ignore"):
+        return np.fromiter(flat, kind, len(flat))
+
+
+def _flatten(data: Any, where: str) -> list[Any]:
+    """What is in nested lists, in order."""
+    if isinstance(data, simdjson.Array):
+        data = data.as_list()
+    if type(data) is not list:
+        raise InvalidInput(f"{where}: data is no list; give the elements in row-major order, nested or flat")
+    if list not in {*map(type, data)}:
+        return data
+    flat: list[Any] = []
+    open_lists = [iter(data)]
+    while open_lists:
+        for value in open_lists[-1]:
+            if type(value) is list:
+                open_lists.append(iter(value))
+                break
+            flat.append(value)
+        else:
+            open_lists.pop()
+    return flat
+
+
+def _from_bytes(body: bytes, at: int, size: int, where: str, dtype: str, shape: list[int]) -> np.ndarray:
+    kind, count = tensors.DTYPES[dtype], math.prod(shape)
+    if dtype == tensors.STRING:
+        if count * 4 > size:
+            raise InvalidInput(f"{where}: shape {shape} needs {count} strings, which {size} bytes cannot hold")
+        return tensors.strings(_strings(body, at, at + size, where, count), shape)
+    if count * kind.itemsize != size:
+        raise InvalidInput(
+            f"{where}: {DATATYPES[dtype]} of shape {shape} needs {count * kind.itemsize} bytes, "
+            f"but binary_data_size is {size}"
+        )
+    try:
+        if not count:
+            return np.empty(shape, kind)
+        if dtype == "bool":  # any byte but 0 is true; NumPy's own bools must be 0 or 1
+            return np.not_equal(np.frombuffer(body, np.uint8, count, at), 0).reshape(shape)
+        return np.frombuffer(body, kind, count, at).reshape(shape)
+    except ValueError as error:
+        raise InvalidInput(f"{where}: shape {shape} cannot be used: {error}") from None
+
+
+def _strings(body: bytes, at: int, end: int, where: str, count: int) -> Iterator[bytes]:
+    for _ in range(count):
+        start = at + 4
+        at = start + int.from_bytes(body[at:start], "little")
+        if start > end or at > end:
+            raise InvalidInput(f"{where}: a string reaches over the end of the tensor's bytes; check the lengths")
+        yield body[start:at]
+    if at != end:
+        raise InvalidInput(f"{where}: {end - at} bytes follow the last of {count} strings; check the shape")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if not isinstance(value, list | dict | str) or len(value) <= 40 else f"{type(value).__name__}, …"
+    return text if len(text) <= 120 else text[:120] + "…"
+
+
+# ---- writing
+
+
+def write_tensor(name: str, array: np.ndarray, binary: bool) -> tuple[dict[str, Any], bytes | memoryview | None]:
+    """The JSON object for `dump`, and the bytes to come behind the JSON, None where the numbers are in it.
+
+    Raises Unsupported for a dtype that the protocol has not, InvalidInput for strings that are no UTF-8 in JSON.
+    """
+    datatype = _OF_DTYPE.get(array.dtype) or DATATYPES.get(tensors.dtype_name(array))
+    if datatype is None:
+        raise Unsupported(f"{name!r} is {array.dtype.name}, for which the Open Inference Protocol has no type")
+    entry: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(array.shape)}
+    if not binary:
+        entry["data"] = _as_json(name, array)
+        return entry, None
+    if datatype == "BYTES":
+        values = tensors.string_values(array)
+        block: bytes | memoryview = b"".join([len(v).to_bytes(4, "little") + v for v in values])
+    else:
+        block = tensors.raw(array)
+    entry["parameters"] = {"binary_data_size": len(block)}
+    return entry, block
+
+
+def _as_json(name: str, array: np.ndarray) -> Any:
+    if array.dtype.kind in "OSU":
+        try:
+            return [value.decode() for value in tensors.string_values(array)]
+        except UnicodeDecodeError:
+            raise InvalidInput(f"{name!r} holds bytes that are no UTF-8; ask for it with binary_data true") from None
+    flat = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(-1)
+    if flat.dtype.kind == "f" and not np.isfinite(flat).all():
+        texts = (str(value) for value in flat)  # the shortest digits of the array's own type
+        return orjson.Fragment(f"[{','.join(_TOKENS.get(text, text) for text in texts)}]".encode())
+    return flat
+
+
+def best_classes(name: str, array: np.ndarray, count: int, labels: Sequence[str]) -> np.ndarray:
+    """Triton's classification: strings "value:index" or "value:index:label", the best first; [N, count] where the
+    array has a first dimension of N rows beside others, else [count]. Raises InvalidInput for what is no numbers."""
+    if array.dtype.kind not in "fiu":
+        raise InvalidInput(f"output {name!r} is {tensors.dtype_name(array)}, which has no best classes")
+    rows = array.reshape(len(array), -1) if array.ndim > 1 and array.size else array.reshape(1, -1)
+    width = rows.shape[1]
+    count = min(count, width)
+    best = width - 1 - np.argsort(rows[:, ::-1], axis=1, kind="stable")[:, ::-1][:, :count]  # of equals, the first
+    texts = [
+        f"{row[i]!s}:{i}:{labels[i]}" if len(labels) == width else f"{row[i]!s}:{i}"
+        for row, order in zip(rows, best.tolist(), strict=True)
+        for i in order
+    ]
+    return tensors.strings([text.encode() for text in texts], [*array.shape[:1], count] if array.ndim > 1 else [count])
