@@ -19,8 +19,9 @@ VERBS: tuple[Callable[..., None], ...] = (
     run.run, serve.serve, load.load, predict.predict, evaluate.evaluate, versions.versions, lineage.lineage, ship.ship,
     doctor.doctor,
 )  # fmt: skip
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # serve gives the server what it does not know
 for verb in VERBS:
-    app.command()(verb)
+    app.command(context_settings=PASSED_ON if verb is serve.serve else None)(verb)
 
 
 def main() -> None:

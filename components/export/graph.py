@@ -4,7 +4,6 @@ import io
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import numpy_helper
 from torch.func import functional_call
@@ -17,6 +16,7 @@ from seaway import card as cards
 from seaway import golden
 from seaway.card import Tolerance
 from seaway.errors import ModelError
+from seaway.ort import import_onnxruntime
 
 # Both are within what the converter reads. 13 first: it spells out newer operators (HardSwish) in older ones that any
 # converter knows. 15 where 13 cannot say it (scaled_dot_product_attention).
@@ -80,6 +80,7 @@ def compare(
 ) -> None:
     """Proves in ONNX Runtime that the graph answers as PyTorch, at other batches than traced. Raises ModelError."""
     count = len(next(iter(examples.values())))
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised below, with what to do
     try:

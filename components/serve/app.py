@@ -1,146 +1,174 @@
-"""The ASGI application: reads a request whole within its limits, finds its endpoint, makes errors into answers.
+"""The application of each port: finds a request's endpoint, makes errors into answers, and notes what was answered.
 
-This is the one place where errors become HTTP: `status` of a SeawayError, in the words of the endpoint's protocol;
-anything else is a 500 with its trace in the log.
+This is the one place where errors become HTTP: `status` of a SeawayError, in the words of the path's protocol; anything
+else is a 500 with its trace in the log.
 """
 
 import json
 import logging
 import sys
 import time
-import zlib
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 
-from components.serve import endpoints
+from components.serve import endpoints, openapi
+from components.serve.connection import Request
 from components.serve.dataplane import DataPlane
-from components.serve.endpoints import Answer, Endpoint, Request
-from seaway.errors import InvalidInput, NotFound, SeawayError
+from components.serve.endpoints import Endpoint
+from components.serve.metrics import Metrics
+from seaway.errors import NotFound, SeawayError
+from seaway.protocols import graphpipe, oip, tfserving
+from seaway.protocols.calls import Reply
 
 log = logging.getLogger("seaway.serve")
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-WriteError = Callable[[SeawayError], Answer]
-Found = tuple[Endpoint, WriteError]
-
-HEALTH: dict[str, Found] = {
-    "/healthz": (endpoints.healthz, endpoints.tfserving_error),
-    "/readyz": (endpoints.readyz, endpoints.tfserving_error),
+PAGE = Path(__file__).with_name("page")
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
-RETRY_AFTER = {429: "1", 503: "1"}
+SECURE = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
 
-
-def data_routes(target: str) -> Found:
-    if target.lower().startswith("/v1/"):
-        return endpoints.tfserving_rest, endpoints.tfserving_error
-    path = target.partition("?")[0]
-    if path == "/" or path.startswith("/graphpipe/"):
-        return endpoints.graphpipe_http, endpoints.graphpipe_error
-    return HEALTH.get(path) or (_nowhere, endpoints.tfserving_error)
-
-
-def admin_routes(target: str) -> Found:
-    path = target.partition("?")[0]
-    if path == "/status":
-        return endpoints.admin_status, endpoints.tfserving_error
-    return HEALTH.get(path) or (_nowhere, endpoints.tfserving_error)
-
-
-async def _nowhere(_: DataPlane, request: Request) -> Answer:
-    raise NotFound(
-        f"nothing at {request.target}: TensorFlow Serving REST is under /v1/models/, GraphPipe at / and "
-        "/graphpipe/<model>, health at /healthz and /readyz"
-    )
+Route = tuple[Endpoint, str, ModuleType]  # what answers, the protocol's name in logs and metrics, and its module
 
 
 class App:
-    """Routes of one port over the data plane. While it drains, answers close their connections."""
+    """Routes of one port over the data plane."""
 
-    def __init__(self, plane: DataPlane, routes: Callable[[str], Found], max_body: int, access_log: bool) -> None:
-        self._plane, self._routes, self._max_body, self._access_log = plane, routes, max_body, access_log
+    def __init__(
+        self, plane: DataPlane, routes: "Callable[[Request], Route]", metrics: Metrics, access_log: bool
+    ) -> None:
+        self._plane, self._routes, self._metrics, self._access_log = plane, routes, metrics, access_log
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":  # a websocket, which nothing here speaks
-            return
-        began = time.perf_counter()
-        target = scope["raw_path"].decode("latin-1")
-        if scope["query_string"]:
-            target += "?" + scope["query_string"].decode("latin-1")
-        answer = await self._answer(scope, target, receive)
-        await _send(answer, self._plane.draining, send)
-        if self._access_log:
-            _log_access(scope, target, answer, time.perf_counter() - began)
-
-    async def _answer(self, scope: MutableMapping[str, Any], target: str, receive: Receive) -> Answer:
-        endpoint, write_error = self._routes(target)
+    def handle(self, request: Request) -> None:
+        """Answers the request, or leaves it with the data plane, which will."""
+        endpoint, request.protocol, module = self._routes(request)
         try:
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            body = await self._read(headers, receive)
-            return await endpoint(self._plane, Request(scope["method"], target, headers, body))
+            reply = endpoint(self._plane, request)
         except SeawayError as error:
-            return write_error(error)
+            reply = module.error(error)
+            if error.status == 405:
+                reply = replace(reply, headers={**reply.headers, "Allow": _allowed(module, request.target)})
         except Exception:
-            log.exception("%s %s failed", scope["method"], target)
-            return write_error(SeawayError("the server failed on this request; its log has the trace"))
+            log.exception("%s %s failed", request.method, request.target)
+            reply = module.error(SeawayError("the server failed on this request; its log has the trace"))
+        if reply is not None:
+            request.answer(reply)
 
-    async def _read(self, headers: dict[str, str], receive: Receive) -> bytes:
-        """Raises SeawayError with status 413 before more than the limit is kept."""
-        if int(headers.get("content-length", 0)) > self._max_body:
-            raise self._too_large()
-        pieces, size = [], 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise InvalidInput("the client went away before its request was complete", status=499)
-            pieces.append(message.get("body", b""))
-            size += len(pieces[-1])
-            if size > self._max_body:
-                raise self._too_large()
-            if not message.get("more_body"):
-                break
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return self._inflated(body) if "gzip" in headers.get("content-encoding", "") else body
-
-    def _inflated(self, body: bytes) -> bytes:
-        """A body that is no gzip counts as empty, as in TensorFlow Serving."""
-        inflater = zlib.decompressobj(wbits=31)
-        try:
-            inflated = inflater.decompress(body, self._max_body)
-        except zlib.error:
-            return b""
-        if inflater.unconsumed_tail:
-            raise self._too_large()
-        return inflated if inflater.eof else b""
-
-    def _too_large(self) -> SeawayError:
-        return SeawayError(
-            f"the body is larger than {self._max_body} bytes: send fewer examples at once, or start the server with a "
-            "larger --max-body-bytes",
-            status=413,
-        )
+    def told(self, request: Request, reply: Reply) -> None:
+        """Notes an answer, as it is sent."""
+        seconds = time.perf_counter() - request.began
+        if request.protocol:
+            model, _, version = request.key.rpartition("/")
+            self._metrics.answered(request.protocol, model, version, reply.status, seconds)
+        if self._access_log:
+            _log_access(request, reply, reply.headers.get("Seaway-Model", ""), seconds)
 
 
-async def _send(answer: Answer, closing: bool, send: Send) -> None:
-    headers = {"content-type": answer.type, "content-length": str(len(answer.body)), **answer.headers}
-    if answer.status in RETRY_AFTER:
-        headers["retry-after"] = RETRY_AFTER[answer.status]
-    if closing or answer.status == 413:  # after a 413 the rest of the body is still on its way
-        headers["connection"] = "close"
-    encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
-    await send({"type": "http.response.body", "body": answer.body})
-
-
-def _log_access(scope: MutableMapping[str, Any], target: str, answer: Answer, seconds: float) -> None:
+def _log_access(request: Request, reply: Reply, identity: str, seconds: float) -> None:
     line = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "client": (scope.get("client") or ("",))[0],
-        "method": scope["method"],
-        "path": target,
-        "status": answer.status,
-        "bytes": len(answer.body),
+        "id": request.id,
+        "trace": request.trace.split("-")[1] if request.trace else "",
+        "client": request.connection.client,
+        "method": request.method,
+        "path": request.target,
+        "status": reply.status,
+        "bytes": len(reply.body) if isinstance(reply.body, bytes) else sum(map(len, reply.body)),
         "ms": round(seconds * 1000, 3),
-        "model": answer.headers.get("Seaway-Model", ""),
+        "model": identity,
     }
-    print(json.dumps(line), file=sys.stderr, flush=True)
+    sys.stderr.write(json.dumps(line) + "\n")
+
+
+# ---- routes
+
+
+def _plain(endpoint: Endpoint) -> Route:
+    return endpoint, "", tfserving
+
+
+def _file(path: Path) -> Route:
+    reply = Reply(200, path.read_bytes(), TYPES[path.suffix], SECURE)
+    return _plain(lambda plane, request: reply)
+
+
+def _nowhere(_: DataPlane, request: Request) -> Reply:
+    raise NotFound(
+        f"nothing at {request.target[:200]}: TensorFlow Serving REST is under /v1/models/, the Open Inference Protocol "
+        "under /v2/, GraphPipe at / and /graphpipe/<model>, health at /healthz and /readyz, what there is at /docs"
+    )
+
+
+def _allowed(module: ModuleType, target: str) -> str:
+    """The methods of a path that was asked with another, as RFC 9110 wants them told."""
+    if module is graphpipe:
+        return "GET, HEAD, POST"
+    return "POST" if target.partition("?")[0].endswith("/infer") else "GET, HEAD"
+
+
+def _only_get(endpoint: Endpoint) -> Endpoint:
+    def answer(plane: DataPlane, request: Request) -> Reply | None:
+        if request.method not in ("GET", "HEAD"):
+            error = SeawayError(f"{request.method} is not for {request.target[:200]}: GET it", status=405)
+            reply = tfserving.error(error)
+            return Reply(reply.status, reply.body, reply.type, {**reply.headers, "Allow": "GET, HEAD"})
+        return endpoint(plane, request)
+
+    return answer
+
+
+def data_routes() -> Callable[[Request], Route]:
+    """The data port's: three protocols, health, the page and the API's description."""
+    description = Reply(200, json.dumps(openapi.document("/", endpoints.VERSION)).encode())
+    files = {path.name: _file(path) for path in sorted(PAGE.iterdir()) if path.suffix in TYPES}
+    page = files.pop("index.html", _plain(_nowhere))
+    fixed = {
+        **_health(),
+        "/docs": files.pop("docs.html"),
+        **{f"/page/{name}": route for name, route in files.items()},
+        "/openapi.json": _plain(lambda plane, request: description),
+        "/page/about": _plain(endpoints.page_about),
+    }
+    fixed = {path: (_only_get(route[0]), *route[1:]) for path, route in fixed.items()}
+    tfs, graph = (endpoints.tfserving_rest, "tfs", tfserving), (endpoints.graphpipe_http, "graphpipe", graphpipe)
+    v2, nowhere = (endpoints.oip_http, "oip", oip), _plain(_nowhere)
+
+    def find(request: Request) -> Route:
+        target = request.target
+        if target[:4].lower() == "/v1/":
+            return tfs
+        path = target.partition("?")[0]
+        if path == "/":
+            wants_page = request.method in ("GET", "HEAD") and "text/html" in request.headers.get("accept", "")
+            return page if wants_page else graph
+        if path == "/v2" or path.startswith("/v2/"):
+            return v2
+        return graph if path.startswith("/graphpipe/") else fixed.get(path, nowhere)
+
+    return find
+
+
+def admin_routes(metrics: Metrics) -> Callable[[Request], Route]:
+    """The admin port's, which need not be reachable from where requests come."""
+
+    def exposition(_: DataPlane, request: Request) -> Reply:
+        body, kind = metrics.exposition(request.headers.get("accept", ""))
+        return Reply(200, body, kind)
+
+    fixed = {**_health(), "/status": _plain(endpoints.admin_status), "/metrics": _plain(exposition)}
+    fixed = {path: (_only_get(route[0]), *route[1:]) for path, route in fixed.items()}
+    return lambda request: fixed.get(request.target.partition("?")[0], _plain(_nowhere))
+
+
+def _health() -> dict[str, Route]:
+    return {"/healthz": _plain(endpoints.healthz), "/readyz": _plain(endpoints.readyz)}

@@ -8,13 +8,15 @@ it pointed, and the latest is the latest that loads. A volume that is unreadable
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from components.serve import version as versions
-from components.serve.models import UNDER_WAY, Model, Signature, Version, ordered, wanted, why_unavailable
-from components.serve.pool import Arrays, Pool, Predict
+from components.serve.jobs import Job
+from components.serve.models import UNDER_WAY, Model, Version, wanted, why_unavailable
+from components.serve.pool import Held, Pool
+from components.serve.version import read_description
 from components.serve.workers import WorkerDied
 from seaway import store
 from seaway.errors import InvalidInput, NotFound, SeawayError, Unavailable
@@ -28,13 +30,24 @@ Scan = dict[str, tuple[list[int], dict[str, int]] | None]  # model → versions,
 
 
 class DataPlane:
-    def __init__(self, volume: Path, pool: Pool, default_version: str, timeout: float) -> None:
+    """`pin` names the only model and version to serve; `on_loaded(version, seconds, ok)` is told of every load,
+    `on_unloaded(version)` of every one that is gone."""
+
+    def __init__(
+        self,
+        volume: Path,
+        pool: Pool,
+        default_version: str,
+        pin: tuple[str, int] | None = None,
+    ) -> None:
         self.models: dict[str, Model] = {}
         self.draining = False
         self._looked = self._settled = False
         self._polling = asyncio.Lock()
         self.volume_error = ""
-        self._volume, self._pool, self._default, self._timeout = volume, pool, default_version, timeout
+        self._volume, self._pool, self._default, self._pin = volume, pool, default_version, pin
+        self.on_loaded: Callable[[Version, float, bool], None] = lambda version, seconds, ok: None
+        self.on_unloaded: Callable[[Version], None] = lambda version: None
         self._tasks: set[asyncio.Task[None]] = set()
         pool.on_lost = self._lost
 
@@ -64,20 +77,16 @@ class DataPlane:
             raise Unavailable(f"no version of {model} is available: {why_unavailable(found)}")
         return found.versions[available[-1]]
 
-    async def predict(
-        self, version: Version, signature: str, inputs: Arrays, outputs: Sequence[str] | None = None
-    ) -> Arrays:
-        """Runs one signature of a version. Raises what the model says, and status 504 at the deadline."""
-        version.active += 1
+    def ask(self, job: Job) -> None:
+        """Has a job's version answer it, now or later. Raises Unavailable where too many wait already."""
+        self._pool.ask(job)
+
+    def default(self, model: str) -> int | None:
+        """The version that an unlabelled request gets now; None where there is none."""
         try:
-            async with asyncio.timeout(self._timeout):
-                return await self._pool.predict(version.key, signature, inputs, outputs)
-        except TimeoutError:
-            raise SeawayError(
-                f"no answer of {version.key} within {self._timeout:g} s: deadline exceeded", status=504
-            ) from None
-        finally:
-            version.active -= 1
+            return self.find(model).number
+        except SeawayError:
+            return None
 
     def statuses(self, model: str, number: int | None = None) -> list[VersionStatus]:
         """Raises NotFound."""
@@ -90,6 +99,11 @@ class DataPlane:
             raise NotFound(f"Could not find version {number} of model {model}")
         chosen = found.versions.values() if number is None else [found.versions[number]]
         return [VersionStatus(v.number, v.state, v.error) for v in chosen]
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a worker."""
+        return self._pool.waiting
 
     def workers(self) -> list[dict[str, Any]]:
         return [
@@ -110,6 +124,8 @@ class DataPlane:
             return ""
         if self.volume_error:
             return self.volume_error
+        if self._pin and not any(model.versions for model in self.models.values()):
+            return f"{self._pin[0]}/{self._pin[1]}, the only version to serve, is not in {self._volume} yet"
         if not self.models:
             return f"there is no model in {self._volume} yet"
         return "no version is available: " + "; ".join(
@@ -133,7 +149,7 @@ class DataPlane:
             await self._poll()
 
     async def _poll(self) -> None:
-        scan, error = await asyncio.to_thread(_scan, self._volume, self.models)
+        scan, error = await asyncio.to_thread(_scan, self._volume, self.models, self._pin)
         if error and error != self.volume_error:
             log.warning("%s; what is loaded goes on being served", error)
         self.volume_error = error
@@ -167,42 +183,39 @@ class DataPlane:
 
     async def _load(self, version: Version) -> None:
         version.state = "LOADING"
-        began = asyncio.get_running_loop().time()
+        began = time.perf_counter()
         try:
-            version.contents = await asyncio.to_thread(versions.read, version.path, version.model)
-            described = await self._load_in_pool(version, version.contents)
+            described = await self._load_in_pool(version)
         except Exception as error:
             if not isinstance(error, (SeawayError, OSError)):
                 log.exception("loading %s failed", version.key)
+            self.on_loaded(version, time.perf_counter() - began, False)
             await self._not_loaded(version, str(error) or type(error).__name__)
             return
-        version.signatures = {
-            name: Signature(ordered(version, sides["inputs"]), ordered(version, sides["outputs"]))
-            for name, sides in described["signatures"].items()
-        }
-        version.definitions = described["definitions"]
+        version.served, version.batchable = read_description(described), tuple(described["batchable"])
         version.state = "AVAILABLE"
-        log.info("%s is available after %.1f s", version.identity, asyncio.get_running_loop().time() - began)
+        seconds = time.perf_counter() - began
+        self.on_loaded(version, seconds, True)
+        together = f"batched: {', '.join(version.batchable)}" if version.batchable else "requests are run one by one"
+        log.info("%s is available after %.1f s (%s)", version.identity, seconds, together)
         await self.poll()  # labels may wait for it, and what it replaces can go
 
-    async def _load_in_pool(self, version: Version, contents: versions.Contents) -> dict[str, Any]:
-        async def warm(described: dict[str, Any], predict: Predict) -> None:
-            await versions.check(contents, described, predict)
-
+    async def _load_in_pool(self, version: Version) -> dict[str, Any]:
+        held = Held(version.model, version.number, version.path)
         try:
-            return await self._pool.load(version.key, version.path, warm)
+            return await self._pool.load(version.key, held)
         except WorkerDied:
             log.warning(
                 "a worker ended while it loaded %s: it is tried once more, in a process of its own", version.key
             )
         try:
-            return await self._pool.load(version.key, version.path, warm, trial=True)
+            return await self._pool.load(version.key, held, trial=True)
         except WorkerDied:
             raise SeawayError(f"{version.path}: loading it, or its golden inputs, ends the process") from None
 
     async def _not_loaded(self, version: Version, error: str) -> None:
         model = self.models[version.model]
-        there = await asyncio.to_thread((version.path / "saved_model.pb").exists)
+        there = await asyncio.to_thread(version.path.exists)
         if not there and await asyncio.to_thread(_vanished, self._volume):
             log.warning("%s vanished while it was loaded: it is tried again", version.path)
             del model.versions[version.number]
@@ -216,6 +229,7 @@ class DataPlane:
             await asyncio.sleep(0.05)
         await self._pool.unload(version.key)
         self.models[version.model].versions.pop(version.number, None)
+        self.on_unloaded(version)
         log.info("%s is unloaded", version.key)
 
     def _lost(self, key: str, message: str) -> None:
@@ -241,7 +255,7 @@ class DataPlane:
         task.add_done_callback(self._tasks.discard)
 
 
-def _scan(volume: Path, known: dict[str, Model]) -> tuple[Scan | None, str]:
+def _scan(volume: Path, known: dict[str, Model], pin: tuple[str, int] | None) -> tuple[Scan | None, str]:
     """What is in the volume, None where it cannot be read, and what is wrong with it in words."""
     try:
         names = store.models(volume)
@@ -250,9 +264,10 @@ def _scan(volume: Path, known: dict[str, Model]) -> tuple[Scan | None, str]:
     if not names and any(model.available() for model in known.values()):
         return None, f"{volume}: all models are gone at once, as when a mount is lost; stop the server to unload them"
     scan, errors = Scan(), []
-    for name in names:
+    for name in names if pin is None else {pin[0]} & {*names}:
         try:
-            scan[name] = store.versions(volume, name), store.labels(volume, name)
+            numbers, labels = store.versions(volume, name), store.labels(volume, name)
+            scan[name] = (numbers, labels) if pin is None else ([n for n in numbers if n == pin[1]], {})
         except (SeawayError, OSError) as error:  # of this model: the others are followed
             scan[name] = None
             errors.append(str(error))

@@ -2,18 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from components.serve import version as versions
-from seaway.card import Tensor
+from seaway.protocols.calls import Served
 
 UNDER_WAY = ("START", "LOADING")
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -25,9 +17,8 @@ class Version:
     path: Path
     state: str = "START"
     error: str = ""
-    contents: versions.Contents | None = None
-    signatures: dict[str, Signature] = field(default_factory=dict)
-    definitions: dict[str, Any] = field(default_factory=dict)  # SignatureDefs as protobuf's JSON
+    served: Served | None = None  # once it is loaded
+    batchable: tuple[str, ...] = ()  # signatures that answer several requests in one run
     active: int = 0  # requests that it is answering
 
     @property
@@ -37,7 +28,7 @@ class Version:
     @property
     def identity(self) -> str:
         """What every answer names: model/version@digest."""
-        return f"{self.key}@{self.contents.digest if self.contents else ''}"
+        return self.served.identity if self.served else f"{self.key}@"
 
 
 @dataclass(slots=True)
@@ -69,11 +60,3 @@ def why_unavailable(model: Model) -> str:
     """The state of the newest version, in words."""
     newest = model.versions[max(model.versions)] if model.versions else None
     return "" if newest is None else f"version {newest.number} is in {newest.state} {newest.error}".strip()
-
-
-def ordered(version: Version, listed: list[tuple[str, str, list[int | None]]]) -> tuple[Tensor, ...]:
-    """A signature's tensors in the card's order where it names them."""
-    card = version.contents.card if version.contents else None
-    order = {t.name: i for i, t in enumerate((*card.inputs, *card.outputs))} if card else {}
-    tensors = [Tensor(name, dtype, tuple(shape)) for name, dtype, shape in listed]
-    return tuple(sorted(tensors, key=lambda t: (order.get(t.name, len(order)), t.name)))

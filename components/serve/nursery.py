@@ -1,10 +1,10 @@
 """The nursery: a process that has imported the backend once and forks workers from itself when it is asked to.
 
-    python -m components.serve.nursery FD
+    python -m components.serve.nursery FD BACKEND
 
 A worker then starts in milliseconds instead of the seconds that importing TensorFlow takes, and shares the memory of
 what was imported. It is safe to fork because importing starts no thread; nothing else is ever run in this process.
-Messages are packets: a request is the number of threads with the worker's socket attached; the answers are JSON.
+Messages are packets of JSON: a request holds the worker's settings, with its socket attached.
 """
 
 import contextlib
@@ -16,10 +16,11 @@ import signal
 import socket
 import sys
 import traceback
+from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the one library that starts threads as it is imported
 
-from components.serve import worker
+from components.serve import backend, worker
 
 
 def main() -> None:
@@ -27,6 +28,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     channel = socket.socket(fileno=int(sys.argv[1]))
+    backend.module(sys.argv[2])
     talk = channel.fileno()
     woken, wakes = os.pipe()
     os.set_blocking(wakes, False)
@@ -46,7 +48,7 @@ def main() -> None:
 
 def _fork(channel: socket.socket, pipe: tuple[int, int]) -> bool:
     """Answers one request; False where there will be no more."""
-    message, descriptors, _, _ = socket.recv_fds(channel, 64, 1)
+    message, descriptors, _, _ = socket.recv_fds(channel, 4096, 1)
     if not message:
         return False
     pid = os.fork()
@@ -56,18 +58,18 @@ def _fork(channel: socket.socket, pipe: tuple[int, int]) -> bool:
         channel.close()
         for descriptor in pipe:
             os.close(descriptor)
-        _be_worker(descriptors[0], int(message))
+        _be_worker(descriptors[0], json.loads(message))
     for descriptor in descriptors:
         os.close(descriptor)
     _tell(channel, forked=pid)
     return True
 
 
-def _be_worker(descriptor: int, threads: int) -> None:
+def _be_worker(descriptor: int, settings: dict[str, Any]) -> None:
     """Never returns: a worker ends at once, without waiting for a load that is under way."""
     status = 1
     try:
-        worker.run(socket.socket(fileno=descriptor), threads)
+        worker.run(socket.socket(fileno=descriptor), **settings)
         status = 0
     except (BrokenPipeError, ConnectionResetError):
         status = 0  # the supervisor closed the channel

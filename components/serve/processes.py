@@ -10,6 +10,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from seaway.errors import Unavailable
 
@@ -36,6 +37,7 @@ class Process:
 class Nursery:
     """Starts its process when the first worker is asked for, and again should it have died."""
 
+    backend: str
     _process: asyncio.subprocess.Process | None = None
     _channel: socket.socket | None = None
     _listener: "asyncio.Task[None] | None" = None
@@ -44,7 +46,7 @@ class Nursery:
     _children: dict[int, Process] = field(default_factory=dict)
     _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def fork(self, threads: int) -> tuple[socket.socket, Process]:
+    async def fork(self, settings: dict[str, Any]) -> tuple[socket.socket, Process]:
         """A new worker's process and our end of its socket pair. Raises Unavailable."""
         async with self._starting:
             if self._listener is None or self._listener.done():
@@ -54,7 +56,7 @@ class Nursery:
         asked: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
         try:
             with theirs:
-                socket.send_fds(self._channel, [str(threads).encode()], [theirs.fileno()])
+                socket.send_fds(self._channel, [json.dumps(settings).encode()], [theirs.fileno()])
             self._asked.append(asked)
             return ours, await asked
         except OSError as error:
@@ -83,7 +85,7 @@ class Nursery:
         with theirs:
             path = os.pathsep.join(filter(None, [str(_repository), os.environ.get("PYTHONPATH")]))
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "components.serve.nursery", str(theirs.fileno())),
+                *(sys.executable, "-m", "components.serve.nursery", str(theirs.fileno()), self.backend),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": path},

@@ -1,20 +1,27 @@
 """The SavedModel backend: the only file of the server that imports TensorFlow.
 
-Signatures are called through a session's callables on the graph as it was saved, which is how TensorFlow Serving calls
-them, and cheaper than a Python signature call.
+Signatures are called through a session's callables, which is how TensorFlow Serving calls them, and cheaper than a
+Python signature call. What is loaded is what `inspection` found to be reached and harmless, and nothing else.
 """
 
 import logging
+import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from components.serve import inspection, operators
 from seaway import quiet
+from seaway.card import Card, Tensor
 from seaway.errors import InvalidInput, ModelError, NotFound, SeawayError
+from seaway.protocols import tensors
+from seaway.protocols.calls import Signature
 
+# Left to itself, TensorFlow takes oneDNN's kernels on some CPUs only; batches are answered twice as fast with them.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # TensorFlow's own, of others' libraries
 tf = quiet.import_tensorflow()
 from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]  # noqa: E402
@@ -24,47 +31,65 @@ logging.getLogger("tensorflow").setLevel(logging.ERROR)  # the session API is ca
 
 # TensorFlow's error codes → HTTP, as TensorFlow Serving maps them
 STATUS = {3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 11: 400, 12: 501, 14: 503, 16: 401}
+IN_CALLERS_THREAD = -1  # instead of a hand-over to the session's threads and back, some 30 µs a call
+
+
+def load(path: Path, card: Card | None, threads: int, allowed_ops: frozenset[str] = frozenset()) -> "SavedModel":
+    """A version's folder into memory. Raises ModelError where it cannot be loaded or may not be (`inspection`)."""
+    return SavedModel(path, card, threads, allowed_ops)
 
 
 class SavedModel:
-    """One version in memory. Raises ModelError where it cannot be loaded."""
+    """One version in memory; `signatures` and `definitions` are those of seaway.protocols.calls.Served."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    platform = "tensorflow_savedmodel"
+
+    def __init__(self, path: Path, card: Card | None, threads: int, allowed_ops: frozenset[str] = frozenset()) -> None:
+        graph = inspection.inspect(path, allowed_ops)
+        self.signatures = {name: _signature(made) for name, made in graph.signatures.items()}
+        self.definitions = {name: _as_json(made) for name, made in graph.all_signatures.items()}
+        self._names = {name: (_names(s.inputs), _names(s.outputs)) for name, s in graph.signatures.items()}
+        self._guarded = {n for n, reached in graph.operators.items() if any(map(operators.ENDING.fullmatch, reached))}
+        self._callables: dict[tuple[str, tuple[str, ...]], Callable[..., list[Any]]] = {}
         config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
+        config.experimental.optimize_for_static_graph = True  # the graph as it was given is not kept as well
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         try:
-            meta = tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], str(path))
-        except (tf.errors.OpError, OSError, ValueError, RuntimeError, KeyError) as error:
+            self._fill(path, graph)
+        except BaseException as error:
             self._session.close()
-            raise ModelError(f"{path}: the SavedModel cannot be loaded: {_first_lines(error)}") from None
-        self._signatures = {name: sig for name, sig in meta.signature_def.items() if not name.startswith("__")}
-        self._definitions = {name: _as_json(sig) for name, sig in meta.signature_def.items()}
-        self._callables: dict[tuple[str, tuple[str, ...]], Callable[..., list[Any]]] = {}
-        if not self._signatures:
-            raise ModelError(f"{path}: the SavedModel has no signature to call; save it with signatures=")
+            if isinstance(error, tf.errors.OpError | OSError | ValueError | RuntimeError | KeyError | TypeError):
+                raise ModelError(f"{path}: the SavedModel cannot be loaded: {_first_lines(error)}") from None
+            raise
 
-    def describe(self) -> dict[str, Any]:
-        """Signatures as the card writes tensors, and as protobuf's JSON for TensorFlow Serving's metadata."""
-        sides = {
-            name: {"inputs": _tensors(sig.inputs), "outputs": _tensors(sig.outputs)}
-            for name, sig in self._signatures.items()
-        }
-        return {"signatures": sides, "definitions": self._definitions}
+    def _fill(self, path: Path, graph: inspection.Checked) -> None:
+        with self._session.graph.as_default():
+            tf.graph_util.import_graph_def(graph.definition, name="")
+        if graph.restore:
+            operator, tensor = graph.restore
+            self._session.run(operator, {tensor: str(path / "variables" / "variables")})
+        if graph.initialize:
+            self._session.run(graph.initialize, graph.assets)
 
     def predict(
-        self, signature: str, inputs: dict[str, np.ndarray], outputs: Sequence[str] | None = None
+        self, signature: str, inputs: dict[str, np.ndarray], outputs: list[str] | None = None
     ) -> dict[str, np.ndarray]:
         """Runs a signature; `outputs` None gives all. Raises InvalidInput, NotFound, or what TensorFlow said."""
-        found = self._signatures.get(signature)
+        found = self.signatures.get(signature)
         if found is None:
-            raise NotFound(f"no signature {signature!r}; there are {sorted(self._signatures)}")
-        wanted = tuple(outputs) if outputs else tuple(found.outputs)
-        if inputs.keys() != set(found.inputs):
-            raise InvalidInput(f"signature {signature!r} takes {sorted(found.inputs)}, but {sorted(inputs)} came")
+            raise NotFound(f"no signature {signature!r}; there are {sorted(self.signatures)}")
+        takes, gives = self._names[signature]
+        wanted = tuple(outputs or gives)
+        if inputs.keys() != takes.keys():
+            raise InvalidInput(f"signature {signature!r} takes {sorted(takes)}, but {sorted(inputs)} came")
         call = self._callables.get((signature, wanted)) or self._callable(signature, wanted)
+        if signature in self._guarded and (wrong := _contradiction(found, inputs)):
+            raise InvalidInput(wrong)
         try:
-            values = call(*(inputs[name] for name in found.inputs))
+            values = call(*(inputs[name] for name in takes))
         except tf.errors.OpError as error:
+            if nothing := _no_rows(found, inputs, wanted):
+                return nothing
             raise SeawayError(error.message, status=STATUS.get(error.error_code, 500)) from None
         except (ValueError, TypeError) as error:
             raise InvalidInput(f"signature {signature!r} does not take these inputs: {error}") from None
@@ -74,27 +99,66 @@ class SavedModel:
         self._session.close()
 
     def _callable(self, signature: str, wanted: tuple[str, ...]) -> Callable[..., list[Any]]:
-        found = self._signatures[signature]
-        missing = [name for name in wanted if name not in found.outputs]
+        takes, gives = self._names[signature]
+        missing = [name for name in wanted if name not in gives]
         if missing:
-            raise InvalidInput(f"signature {signature!r} has no output {missing}; it has {sorted(found.outputs)}")
-        options = config_pb2.CallableOptions()
-        options.feed.extend(info.name for info in found.inputs.values())
-        options.fetch.extend(found.outputs[name].name for name in wanted)
+            raise InvalidInput(f"signature {signature!r} has no output {missing}; it has {sorted(gives)}")
+        options = config_pb2.CallableOptions(feed=takes.values(), fetch=[gives[name] for name in wanted])
+        options.run_options.inter_op_thread_pool = IN_CALLERS_THREAD
         # The public make_callable compares shapes with the signature's, which TensorFlow Serving leaves to the graph.
         made: Callable[..., list[Any]] = self._session._make_callable_from_options(options)
         self._callables[signature, wanted] = made
         return made
 
 
-def _tensors(infos: Any) -> list[tuple[str, str, list[int | None]]]:
-    """(name, dtype, shape) of each, by name; a shape of unknown rank is given as []."""
+def _signature(made: Any) -> Signature:
+    infos = {**made.inputs, **made.outputs}
+    unranked = frozenset(name for name, info in infos.items() if info.tensor_shape.unknown_rank)
+    return Signature(_tensors(made.inputs), _tensors(made.outputs), made.method_name, unranked)
+
+
+def _tensors(infos: Any) -> tuple[Tensor, ...]:
+    """By name; the shape of unknown rank is ()."""
     listed = []
     for name, info in sorted(infos.items()):
         kind = tf.dtypes.as_dtype(info.dtype).name
-        dims = [None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim]
-        listed.append((name, "str" if kind == "string" else kind, dims))
-    return listed
+        shape = tuple(None if dim.size < 0 else int(dim.size) for dim in info.tensor_shape.dim)
+        listed.append(Tensor(name, "str" if kind == "string" else kind, shape))
+    return tuple(listed)
+
+
+def _names(infos: Any) -> dict[str, str]:
+    """The signature's name of each tensor → the graph's, in the order of `Signature`."""
+    return {name: infos[name].name for name in sorted(infos)}
+
+
+def _contradiction(signature: Signature, inputs: dict[str, np.ndarray]) -> str:
+    """What is wrong with the first input whose rank or sizes are not the signature's, or ""."""
+    for tensor in signature.inputs:
+        shape = inputs[tensor.name].shape
+        if tensor.name in signature.unranked:
+            continue
+        if len(shape) != len(tensor.shape):
+            return f"input {tensor.name!r} expects rank {len(tensor.shape)} but got {len(shape)}"
+        if any(want not in (None, size) for want, size in zip(tensor.shape, shape, strict=True)):
+            expected = [-1 if size is None else size for size in tensor.shape]
+            return f"input {tensor.name!r} expects shape {expected} but got {list(shape)}"
+    return ""
+
+
+def _no_rows(
+    signature: Signature, inputs: dict[str, np.ndarray], wanted: tuple[str, ...]
+) -> dict[str, np.ndarray] | None:
+    """The answer to a batch of no rows, for graphs that cannot give it; None where it is not that, or not known."""
+    if not inputs or _contradiction(signature, inputs) or any(len(array) for array in inputs.values() if array.ndim):
+        return None
+    declared = {tensor.name: tensor for tensor in signature.outputs}
+    outputs = [declared[name] for name in wanted]
+    if any(not t.shape or t.shape[0] is not None for t in (*signature.inputs, *outputs)):
+        return None
+    if any(None in t.shape[1:] or t.dtype not in tensors.DTYPES for t in outputs):
+        return None
+    return {t.name: np.empty((0, *(size or 0 for size in t.shape[1:])), tensors.DTYPES[t.dtype]) for t in outputs}
 
 
 def _as_json(signature: Any) -> dict[str, Any]:
@@ -104,6 +168,6 @@ def _as_json(signature: Any) -> dict[str, Any]:
     return as_json
 
 
-def _first_lines(error: Exception) -> str:
+def _first_lines(error: BaseException) -> str:
     text = getattr(error, "message", None) or str(error) or type(error).__name__
     return " ".join(line.strip() for line in str(text).splitlines()[:3])[:500]

@@ -3,25 +3,32 @@
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-import uvicorn
 import uvloop
 
 from components.serve.app import App, admin_routes, data_routes
+from components.serve.connection import Limits, Port
 from components.serve.dataplane import DataPlane
+from components.serve.jobs import Job
+from components.serve.metrics import Availability, Metrics
+from components.serve.models import Version
 from components.serve.pool import Pool
 from components.serve.settings import Settings
 from seaway.errors import Unavailable, explain
+from seaway.protocols import tfserving
 
 log = logging.getLogger("seaway.serve")
 
-BACKLOG = 2048
+BACKLOG = 4096
 LAST_REQUESTS_SECONDS = 0.25  # for connections that are open when the port closes, to send what they were opened for
-KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep an idle connection, so that they close first
+FILES = 512  # descriptors that are not connections
+ADMIN_CONNECTIONS = 256
 
 
 def serve(settings: Settings) -> None:
@@ -39,27 +46,46 @@ def serve(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, data: socket.socket, admin: socket.socket | None) -> None:
-    pool = Pool(settings.worker_count, settings.threads, settings.max_waiting)
-    plane = DataPlane(settings.volume, pool, settings.default_version, settings.timeout_seconds)
-    app = App(plane, data_routes, settings.max_body_bytes, settings.access_log)
-    servers = [(_Server(_config(app, settings), data), data)]
+    told = {"threads": settings.thread_count, "max_rows": settings.max_batch, "max_body": settings.max_body_bytes}
+    pool = Pool(
+        settings.worker_count,
+        settings.backend,
+        told,
+        settings.max_waiting,
+        settings.max_batch,
+        settings.batch_delay_ms / 1000,
+        settings.timeout_seconds,
+        settings.allow_op,
+    )
+    plane = DataPlane(settings.volume, pool, settings.default_version, settings.pin)
+    limits = Limits(
+        max_body_bytes=settings.max_body_bytes,
+        max_held_bytes=settings.held_bytes,
+        max_connections=_connections(settings.max_connections),
+        read_seconds=settings.read_seconds,
+    )
+    port = Port(tfserving.error, limits)
+    metrics = _metrics(plane, pool, port)
+    app = App(plane, data_routes(), metrics, settings.access_log)
+    port.handle, port.told = app.handle, app.told
+    listeners = [await _Listener.start(port, data)]
     if admin:
-        servers.append((_Server(_config(App(plane, admin_routes, 0, False), settings), admin), admin))
+        aside = App(plane, admin_routes(metrics), metrics, False)
+        small = Limits(max_body_bytes=1 << 16, max_connections=ADMIN_CONNECTIONS, read_seconds=settings.read_seconds)
+        listeners.append(await _Listener.start(Port(tfserving.error, small, aside.handle, aside.told), admin))
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-
-    running = [asyncio.create_task(server.serve(sockets=[port])) for server, port in servers]
     _announce(settings, data, admin)
     work = asyncio.create_task(_work(pool, plane, settings.poll_seconds))
     stop = asyncio.create_task(stopping.wait())
-    await asyncio.wait({work, stop, *running}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
     plane.draining = True  # /readyz says so; whoever routes here has a moment to notice
+    for listener in listeners:
+        listener.port.draining = True
     if not work.done():
         await asyncio.sleep(settings.drain_seconds)
-    for server, _ in servers:
-        server.should_exit = True
-    await asyncio.gather(*running)
+    await asyncio.gather(*(listener.stop(settings.timeout_seconds + 1) for listener in listeners))
     stop.cancel()
     work.cancel()
     await asyncio.gather(work, stop, return_exceptions=True)
@@ -78,31 +104,70 @@ async def _work(pool: Pool, plane: DataPlane, poll_seconds: float) -> None:
         following.cancel()
 
 
-class _Server(uvicorn.Server):
-    """Loses nobody as it ends: `_serve` handles the signals, and whoever has connected by then is still answered."""
+def _metrics(plane: DataPlane, pool: Pool, port: Port) -> Metrics:
+    """What is counted, told by those who know it."""
 
-    def __init__(self, config: uvicorn.Config, port: socket.socket) -> None:
-        super().__init__(config)
-        self._port = port.dup()  # closing a listening socket resets those who wait in its queue: ours is emptied first
-        self._port.setblocking(False)
+    def versions() -> Iterator[Version]:
+        for model in plane.models.values():
+            yield from model.versions.values()
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+    def available() -> Iterator[Availability]:
+        for version in versions():
+            labels = plane.models[version.model].labels
+            names = ",".join(sorted(label for label, number in labels.items() if number == version.number))
+            yield version.model, str(version.number), version.identity, names, version.state == "AVAILABLE"
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        with self._port as port:
-            waiting = list(iter(lambda: _accepted(port), None))
-        for connection in waiting:
-            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+    gauges = {
+        "seaway_queue_length": lambda: pool.waiting,
+        "seaway_requests_active": lambda: sum(version.active for version in versions()),
+        "seaway_connections": lambda: len(port.connections),
+        "seaway_workers_alive": lambda: sum(not worker.gone.is_set() for worker in pool.workers),
+        "seaway_body_bytes_held": lambda: port.held_bytes,
+    }
+    metrics = Metrics(gauges, available)
+
+    def answers(jobs: Sequence[Job], header: dict[str, Any], began: float) -> None:
+        model, version = jobs[0].version.model, str(jobs[0].version.number)
+        for job, reply in zip(jobs, header["replies"], strict=True):
+            arrived = job.request.complete
+            metrics.staged(job.protocol, model, version, arrived - job.request.began, began - arrived, *reply[4])
+        for requests, rows, seconds in header["runs"]:
+            metrics.batched(model, version, requests, rows, seconds)
+
+    pool.on_answers, pool.on_death = answers, metrics.worker_ended
+    plane.on_loaded = lambda version, seconds, ok: metrics.loaded(version.model, str(version.number), seconds, ok)
+    plane.on_unloaded = lambda version: metrics.forget(version.model, str(version.number))
+    return metrics
+
+
+class _Listener:
+    """A listening socket and its connections. Loses nobody as it ends: whoever has connected by then is answered."""
+
+    def __init__(self, port: Port, server: asyncio.Server, listening: socket.socket) -> None:
+        self.port, self._server = port, server
+        self._queue = listening.dup()  # closing a listening socket resets those who wait in its queue: ours is emptied
+        self._queue.setblocking(False)
+        self._sweep = asyncio.create_task(port.sweep())
+
+    @classmethod
+    async def start(cls, port: Port, listening: socket.socket) -> "_Listener":
+        server = await asyncio.get_running_loop().create_server(port.connection, sock=listening, backlog=BACKLOG)
+        return cls(port, server, listening)
+
+    async def stop(self, seconds: float) -> None:
+        """Takes no new connections, answers what was asked, and closes all; waits at most so long."""
+        self._server.close()
+        loop = asyncio.get_running_loop()
+        with self._queue:
+            while connection := _accepted(self._queue):
+                await loop.connect_accepted_socket(self.port.connection, connection)
         await asyncio.sleep(LAST_REQUESTS_SECONDS)
-        await super().shutdown(sockets)
-
-    def _protocol(self) -> asyncio.Protocol:
-        made: asyncio.Protocol = self.config.http_protocol_class(self.config, self.server_state, {})  # type: ignore[call-arg]
-        return made
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.port.connections:
+                    self.port.close_idle()
+                    await asyncio.sleep(0.01)
+        self._sweep.cancel()
 
 
 def _accepted(port: socket.socket) -> socket.socket | None:
@@ -113,19 +178,17 @@ def _accepted(port: socket.socket) -> socket.socket | None:
         return None
 
 
-def _config(app: App, settings: Settings) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level=logging.WARNING,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=int(settings.timeout_seconds) + 1,  # what was begun is answered by then or is late
-    )
+def _connections(wanted: int) -> int:
+    """As many connections as were asked for, or as many as the system lets this process have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + FILES
+    if soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    allowed = min(wanted, max(soft - FILES, 16))
+    if allowed < wanted:
+        log.warning("at most %d connections, not %d: raise the limit of open files (ulimit -n)", allowed, wanted)
+    return allowed
 
 
 def _listen(host: str, port: int) -> socket.socket:

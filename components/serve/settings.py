@@ -1,18 +1,17 @@
 """What the server is told: the one place where environment variables are read. The command line wins over them."""
 
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from components.serve import limits
+from components.serve.backend import BACKENDS
 from seaway.errors import InvalidInput
 
 PREFIX = "SEAWAY_"
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +22,23 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8501
     admin_port: int | None = None  # None: no admin port
-    workers: int = 0  # 0: one for every two cores, since the supervisor needs some too
-    default_version: Literal["stable", "latest"] = "stable"
+    backend: str = "savedmodel"
+    workers: int = 0  # 0: one for each core but the supervisor's
+    threads: int = 0  # of each worker's backend; 0: the cores that there are for each worker beside the supervisor's
+    default_version: str = "stable"
+    model: str = ""  # with model_version: the only version to serve
+    model_version: int = 0
     poll_seconds: float = 1.0
     timeout_seconds: float = 30.0  # a request's whole time in the server; TensorFlow Serving's default
+    read_seconds: float = 30.0  # for a request to arrive, and for a client to take its answer
     drain_seconds: float = 0.5  # between "not ready" and closing the port, so that who routes here can notice
     max_body_bytes: int = 64 << 20
+    max_held_bytes: int = 0  # of all bodies together; 0: a quarter of the memory that there is, at most 1 GiB
     max_waiting: int = 1000  # requests that wait for a worker; more are answered 503
+    max_connections: int = 16384
+    max_batch: int = 64  # rows that several requests may make together
+    batch_delay_ms: float = 0.0  # that a request may wait for others though a worker is idle
+    allow_op: tuple[str, ...] = ()  # operators that a SavedModel may use although they reach out of it
     access_log: bool = False
 
     def __post_init__(self) -> None:
@@ -37,20 +46,38 @@ class Settings:
             raise InvalidInput(f"--volume {self.volume}: a file, where the folder of models was expected")
         if self.default_version not in ("stable", "latest"):
             raise InvalidInput(f"default version {self.default_version!r}: choose 'stable' or 'latest'")
-        for name in ("poll_seconds", "timeout_seconds", "max_body_bytes", "max_waiting"):
+        if self.backend not in BACKENDS:
+            raise InvalidInput(f"backend {self.backend!r}: choose from {', '.join(BACKENDS)}")
+        if bool(self.model) != bool(self.model_version):
+            raise InvalidInput("model and model_version go together: they name the only version to serve")
+        for name in ("poll_seconds", "timeout_seconds", "read_seconds", "max_body_bytes", "max_waiting", "max_batch"):
             if getattr(self, name) <= 0:
                 raise InvalidInput(f"{name} is {getattr(self, name)}: it must be above 0")
-        if self.workers < 0 or self.drain_seconds < 0:
-            raise InvalidInput("workers and drain_seconds must not be negative")
+        for name in ("workers", "threads", "drain_seconds", "max_held_bytes", "batch_delay_ms", "model_version"):
+            if getattr(self, name) < 0:
+                raise InvalidInput(f"{name} is {getattr(self, name)}: it must not be negative")
+        if self.max_connections <= 0:
+            raise InvalidInput("max_connections must be above 0")
 
     @property
     def worker_count(self) -> int:
-        return self.workers or max(1, cores() // 2)
+        return self.workers or max(1, limits.cores() - 1)
 
     @property
-    def threads(self) -> int:
+    def thread_count(self) -> int:
         """Threads that a worker's backend may use."""
-        return max(1, cores() // self.worker_count)
+        return self.threads or max(1, (limits.cores() - 1) // self.worker_count)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bodies are held at most so much, all together, but always one of the largest size."""
+        there = limits.memory_bytes()
+        chosen = self.max_held_bytes or min(1 << 30, there // 4 if there else 1 << 30)
+        return max(chosen, self.max_body_bytes)
+
+    @property
+    def pin(self) -> tuple[str, int] | None:
+        return (self.model, self.model_version) if self.model else None
 
 
 def _flag(text: str) -> bool:
@@ -61,20 +88,20 @@ def _flag(text: str) -> bool:
     raise ValueError(text)
 
 
-_READ: dict[str, Any] = {
-    "volume": Path,
-    "host": str,
-    "port": int,
-    "admin_port": int,
-    "workers": int,
-    "default_version": str,
-    "poll_seconds": float,
-    "timeout_seconds": float,
-    "drain_seconds": float,
-    "max_body_bytes": int,
-    "max_waiting": int,
-    "access_log": _flag,
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in re.split(r"[,\s]+", text) if name)
+
+
+_READERS: dict[Any, Any] = {
+    Path: Path,
+    str: str,
+    int: int,
+    int | None: int,
+    float: float,
+    bool: _flag,
+    tuple[str, ...]: _names,
 }
+_READ = {field.name: _READERS[field.type] for field in fields(Settings)}
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
@@ -87,5 +114,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
         try:
             found[name] = read(text)
         except ValueError:
-            raise InvalidInput(f"{PREFIX}{name.upper()}={text!r} cannot be used: give a {read.__name__}") from None
+            raise InvalidInput(
+                f"{PREFIX}{name.upper()}={text!r} cannot be read as {read.__name__.strip('_')}"
+            ) from None
     return found

@@ -1,18 +1,17 @@
 """One worker as the supervisor sees it: a process, its end of the socket pair, and what it was asked.
 
-A worker answers predictions in the order in which they were sent, so `running` lists them with the one that is being
-computed first. When the process dies, that one is lost; the others were never begun and can go to another worker.
+It works on one frame at a time, of one job or many. When its process ends, the jobs of that frame are suspects, or
+those that it had said it was about to run.
 """
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-import numpy as np
-
 from components.serve import wire
+from components.serve.jobs import Job
 from components.serve.processes import END_SECONDS, Nursery, Process
 from seaway.errors import SeawayError
 
@@ -24,29 +23,34 @@ class WorkerDied(SeawayError):
 
 
 class Worker(asyncio.Protocol):
-    """`loaded` names the versions it holds; `running` are the predictions sent to it and not answered yet."""
+    """`loaded` names the versions it holds; `running` are the jobs it works on, since `began`."""
 
     def __init__(self) -> None:
         self.process: Process
         self.loaded: set[str] = set()
-        self.running: dict[int, Any] = {}
+        self.running: list[Job] = []
+        self.suspects: list[Job] = []  # of `running`, those that are being computed now
+        self.shapes = ""  # theirs, where they are not what the signature declares
+        self.began = 0.0
+        self.answered = 0  # frames
+        self.killed = ""  # why we ended it, where we did
         self.gone = asyncio.Event()
         self._transport: asyncio.Transport
         self._frames = wire.Frames()
-        self._calls: dict[int, asyncio.Future[wire.Message]] = {}
-        self._on_answer: Callable[[Worker, int, wire.Message], None]
+        self._calls: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._on_answer: Callable[[Worker, wire.Message], None]
         self._on_gone: Callable[[Worker], None]
 
     @classmethod
     async def start(
         cls,
         nursery: Nursery,
-        threads: int,
-        on_answer: Callable[["Worker", int, wire.Message], None],
+        settings: dict[str, Any],
+        on_answer: Callable[["Worker", wire.Message], None],
         on_gone: Callable[["Worker"], None],
     ) -> "Worker":
         """A new process, ready to load. Raises Unavailable where it does not come up."""
-        ours, process = await nursery.fork(threads)
+        ours, process = await nursery.fork(settings)
         ours.setblocking(False)
         _, worker = await asyncio.get_running_loop().create_unix_connection(cls, sock=ours)
         worker.process, worker._on_answer, worker._on_gone = process, on_answer, on_gone
@@ -56,31 +60,44 @@ class Worker(asyncio.Protocol):
     def pid(self) -> int:
         return self.process.pid
 
+    @property
+    def idle(self) -> bool:
+        return not self.running and not self.gone.is_set()
+
+    def answer(self, jobs: Sequence[Job]) -> None:
+        """Sends jobs of one version; the caller knows that the worker is idle."""
+        self.running = self.suspects = list(jobs)
+        self.shapes, self.began = "", time.perf_counter()
+        requests = [(job.protocol, job.verb, job.headers, len(job.request.body)) for job in jobs]
+        header = {"op": "answer", "key": jobs[0].key, "requests": requests}
+        self._transport.writelines(wire.pack(header, [job.request.body for job in jobs]))
+
     async def call(self, op: str, key: str, **fields: Any) -> dict[str, Any]:
         """Loads or unloads. Raises what the worker answers, WorkerDied where it does not."""
         number, future = next(_ids), asyncio.get_running_loop().create_future()
         self._calls[number] = future
         try:
-            self.send({"id": number, "op": op, "key": key, **fields}, {})
-            answer: dict[str, Any] = (await future)[0]
+            self.send({"id": number, "op": op, "key": key, **fields})
+            answer: dict[str, Any] = await future
         finally:
             self._calls.pop(number, None)
-        raise_error(answer)
+        if "error" in answer:
+            raise SeawayError(answer["error"], status=answer["status"])
         return answer
 
-    async def load(self, key: str, path: Path) -> dict[str, Any]:
-        """The version's description (SavedModel.describe); the caller adds it to `loaded` once it may be used."""
-        return await self.call("load", key, path=str(path.absolute()))
+    def send(self, header: dict[str, Any]) -> None:
+        """Raises WorkerDied where there is nobody to send to."""
+        if self.gone.is_set():
+            raise WorkerDied("the worker ended before it was asked")
+        self._transport.writelines(wire.pack(header))
 
     async def unload(self, key: str) -> None:
         self.loaded.discard(key)
         await self.call("unload", key)
 
-    def send(self, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-        """Raises WorkerDied where there is nobody to send to."""
-        if self.gone.is_set():
-            raise WorkerDied("the worker ended before it was asked")
-        self._transport.writelines(wire.pack(header, arrays))
+    def kill(self, why: str) -> None:
+        self.killed = why
+        self.process.kill()
 
     async def end(self) -> None:
         """Closes the channel, at which a worker ends itself, and makes sure of it."""
@@ -95,12 +112,13 @@ class Worker(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        for header, arrays in self._frames.feed(data):
-            number = header.get("id", 0)
-            if number in self._calls:
-                self._calls[number].set_result((header, arrays))
-            else:
-                self._on_answer(self, number, (header, arrays))
+        for header, payload in self._frames.feed(data):
+            if "replies" in header:
+                self._on_answer(self, (header, payload))
+            elif "running" in header:
+                self.suspects, self.shapes = [self.running[i] for i in header["running"]], header["shapes"]
+            elif header["id"] in self._calls:
+                self._calls[header["id"]].set_result(header)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.gone.set()
@@ -108,9 +126,3 @@ class Worker(asyncio.Protocol):
             if not future.done():
                 future.set_exception(WorkerDied("the worker's process ended"))
         self._on_gone(self)
-
-
-def raise_error(header: Mapping[str, Any]) -> None:
-    """A worker's error answer as the exception it was."""
-    if "error" in header:
-        raise SeawayError(header["error"], status=header["status"])

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from seaway.errors import ModelError
+from seaway.ort import import_onnxruntime
 
 Runner = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 def onnx_runtime(path: Path) -> Runner:
     """ONNX Runtime on the CPU, giving every output. Raises ModelError, as do its runs."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     session = _guarded(
         "ONNX Runtime cannot load the model", onnxruntime.InferenceSession, str(path), _quiet(onnxruntime)
     )

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,10 @@ class Server:
             return json.loads(connection.getresponse().read())
         finally:
             connection.close()
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"{self.admin_url}/metrics", timeout=60) as reply:
+            return reply.read().decode()
 
     def states(self, model: str) -> dict[int, str]:
         reply = self.get(f"/v1/models/{model}")
@@ -172,6 +177,12 @@ def under_load() -> type[Load]:
 
 
 @pytest.fixture(scope="session")
+def server_class() -> type[Server]:
+    """For tests that start and stop their own."""
+    return Server
+
+
+@pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of SavedModels, see make_models.py. Never served or changed itself."""
     out = tmp_path_factory.mktemp("models")
@@ -202,14 +213,18 @@ def start() -> Iterator[Callable[..., Server]]:
 def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Plain SavedModels, as TensorFlow Serving would have them; half has labels. Its volume is not changed by tests."""
     volume = tmp_path_factory.mktemp("plain")
-    for model in ("half", "multi", "types", "hard"):
+    for model in ("half", "multi", "types", "every", "hard"):
         shutil.copytree(models / model, volume / model)
     for label, version in (("stable", 1), ("canary", 2)):
         store.set_label(volume, "half", label, version)
-    running = Server(volume, "--default-version", "latest", "--max-body-bytes", "1000000", "--access-log")
-    running.wait_ready()
-    yield running
-    assert running.stop() == 0
+    running = Server(
+        volume, "--default-version", "latest", "--max-body-bytes", "1000000", "--access-log", "--threads", "2"
+    )
+    try:
+        running.wait_ready()
+        yield running
+    finally:
+        assert running.stop() == 0
 
 
 @dataclass(frozen=True)
@@ -256,8 +271,10 @@ def fill(folder: Path, saved_model: Path, name: str, offset: float, wrong: str) 
 @pytest.fixture(scope="session")
 def following(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Following]:
     volume = tmp_path_factory.mktemp("followed")
-    running = Following(Server(volume), volume, models)
-    running.publish("first")
-    running.server.wait_ready()
-    yield running
-    assert running.server.stop() == 0
+    running = Following(Server(volume, "--threads", "2"), volume, models)
+    try:
+        running.publish("first")
+        running.server.wait_ready()
+        yield running
+    finally:
+        assert running.server.stop() == 0

@@ -1,17 +1,23 @@
 """Writes the tiny SavedModels that the tests serve; run as a program, so that no test process holds TensorFlow.
 
-half/1, half/2   y = x/2 + 2 and x/2 + 3
+half/1, half/2   y = x/2 + 2 and x/2 + 3, and the same of tf.Examples as a regression and a classification
+centred/1        y = x - mean(x): what a row gives depends on its batch
 multi/7          two inputs, three outputs of different types and ranks
+every/1          one input and output of each type that GraphPipe has
 types/1          one signature for each type and shape that JSON must carry
-hard/1           `conv` ends the process on an input of rank 1; `slow` takes as many steps as it is told
+hard/1           `conv` ends the process on an input of rank 1, `fatal` where `sizes` are of another rank than 4;
+                 `slow` takes as many steps as it is told
 """
 
 import sys
 from pathlib import Path
 
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 FLOATS = tf.TensorSpec([None], tf.float32, name="x")
+EXAMPLES = tf.TensorSpec([None], tf.string, name="inputs")
+METHODS = {"regress_x_to_y": "tensorflow/serving/regress", "classify_x_to_y": "tensorflow/serving/classify"}
 
 
 def signature(*specs: tf.TensorSpec):
@@ -31,6 +37,24 @@ class HalfPlus(tf.Module):
     def twice(self, x):
         return {"double": 2 * x}
 
+    @signature(EXAMPLES)
+    def regress(self, inputs):
+        return {"outputs": self.of_examples(inputs)}
+
+    @signature(EXAMPLES)
+    def classify(self, inputs):
+        return {"scores": self.of_examples(inputs)}
+
+    def of_examples(self, inputs):
+        wanted = tf.io.FixedLenFeature([1], tf.float32, default_value=[0.0])
+        return self.half * tf.io.parse_example(inputs, {"x": wanted})["x"] + self.offset
+
+
+class Centred(tf.Module):
+    @signature(FLOATS)
+    def serve(self, x):
+        return {"y": x - tf.reduce_mean(x)}
+
 
 class Multi(tf.Module):
     @signature(tf.TensorSpec([None, 2], tf.float32, name="a"), tf.TensorSpec([None], tf.int32, name="b"))
@@ -46,7 +70,18 @@ class Hard(tf.Module):
 
     @signature(tf.TensorSpec([None, 4, 4, 1], tf.float32, name="x"))
     def conv(self, x):
-        return {"y": tf.reduce_sum(tf.nn.conv2d(x, self.weights, 1, "SAME"), [1, 2, 3])}
+        return {"y": tf.reduce_sum(self.convolved(x))}
+
+    @signature(tf.TensorSpec([None], tf.int32, name="sizes"))
+    def fatal(self, sizes):
+        return {"y": tf.reduce_sum(self.convolved(tf.ones(sizes)))}
+
+    def convolved(self, x):
+        # Of the operators that end the process on a wrong rank, one that does so on every kind of CPU.
+        pads = tf.zeros([4, 2], tf.int32)
+        return tf.raw_ops.FusedPadConv2D(
+            input=x, paddings=pads, filter=self.weights, mode="REFLECT", strides=[1, 1, 1, 1], padding="VALID"
+        )
 
     @signature(tf.TensorSpec([None], tf.int32, name="steps"))
     def slow(self, steps):
@@ -55,6 +90,16 @@ class Hard(tf.Module):
             lambda i, _: i < tf.reduce_max(steps), lambda i, s: (i + 1, tf.linalg.l2_normalize(s @ square)), (0, square)
         )
         return {"y": tf.cast(steps, tf.float32) + 0 * tf.reduce_sum(total[1])}
+
+
+def every() -> tuple[tf.Module, dict[str, tf.types.experimental.ConcreteFunction]]:
+    names = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
+    specs = [tf.TensorSpec([None, 2], tf.as_dtype(name), name=f"in_{name}") for name in (*names, "string")]
+    module = tf.Module()
+    module.echo = tf.function(
+        lambda *arrays: {f"out_{array.dtype.name}": tf.identity(array) for array in arrays}, input_signature=specs
+    )
+    return module, {"serving_default": module.echo.get_concrete_function()}
 
 
 def types() -> tuple[tf.Module, dict[str, tf.types.experimental.ConcreteFunction]]:
@@ -75,16 +120,31 @@ def types() -> tuple[tf.Module, dict[str, tf.types.experimental.ConcreteFunction
     return module, made
 
 
+def name_methods(path: Path) -> None:
+    """TensorFlow 2 gives every signature the method "predict"."""
+    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for name, method in METHODS.items():
+        model.meta_graphs[0].signature_def[name].method_name = method
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
 def main(out: Path) -> None:
     for version, offset in ((1, 2.0), (2, 3.0)):
         half = HalfPlus(offset)
         save = {"serving_default": half.serve, "twice": half.twice}
+        save |= {"regress_x_to_y": half.regress, "classify_x_to_y": half.classify}
         tf.saved_model.save(half, str(out / "half" / str(version)), signatures=save)
-    multi, hard = Multi(), Hard()
+        name_methods(out / "half" / str(version) / "saved_model.pb")
+    multi, hard, centred = Multi(), Hard(), Centred()
+    tf.saved_model.save(centred, str(out / "centred" / "1"), signatures={"serving_default": centred.serve})
     tf.saved_model.save(multi, str(out / "multi" / "7"), signatures={"serving_default": multi.serve})
+    module, signatures = every()
+    tf.saved_model.save(module, str(out / "every" / "1"), signatures=signatures)
     module, signatures = types()
     tf.saved_model.save(module, str(out / "types" / "1"), signatures=signatures)
-    tf.saved_model.save(hard, str(out / "hard" / "1"), signatures={"conv": hard.conv, "slow": hard.slow})
+    tf.saved_model.save(
+        hard, str(out / "hard" / "1"), signatures={"conv": hard.conv, "fatal": hard.fatal, "slow": hard.slow}
+    )
 
 
 main(Path(sys.argv[1]))

@@ -35,7 +35,7 @@ def test_the_digest_is_the_cards(following):
 @pytest.mark.parametrize(
     "wrong, offset, said",
     [
-        ("truncated", None, "cannot be loaded"),
+        ("truncated", None, "not a SavedModel, or a truncated one"),
         ("changed", None, "changed after its card was written"),
         ("", 2.5, "answers 4 of 4 golden examples wrongly"),
     ],

@@ -68,7 +68,7 @@ def test_a_client_that_leaves_midway(server):
 
 def test_an_input_that_aborts_tensorflow_fails_alone(server):
     worker = server.worker()
-    reply = server.predict("hard", {"signature_name": "conv", "inputs": [1.0]})
+    reply = server.predict("hard", {"signature_name": "fatal", "inputs": [1]})
     assert reply.status == 500
     assert "process that worked on this request ended" in reply.json()["error"]
     assert server.get("/healthz").status == 200
@@ -90,11 +90,45 @@ def test_a_killed_worker_fails_only_what_it_was_computing(server):
     short = [threading.Thread(target=ask, args=(number, number)) for number in (1, 2, 3)]
     for thread in short:
         thread.start()
-    server.wait(lambda: server.status()["workers"][0]["running"] == 2)
+    server.wait(lambda: server.status()["waiting"] == 3)
     os.kill(server.worker(), signal.SIGKILL)
     for thread in (long, *short):
         thread.join(120)
     assert replies == {0: 500, 1: 200, 2: 200, 3: 200}
+
+
+def test_who_shares_a_frame_with_an_input_that_ends_the_process(server):
+    """While one long request is computed, a fatal one and harmless ones gather behind it and go out together."""
+    replies: dict[int, tuple[int, object]] = {}
+
+    def ask(number, document):
+        reply = server.predict("hard", document)
+        replies[number] = reply.status, reply.json()
+
+    long = threading.Thread(target=ask, args=(0, {"signature_name": "slow", "inputs": [60_000]}))
+    long.start()
+    server.wait(lambda: server.status()["workers"][0]["running"] == 1)
+    fatal = {"signature_name": "fatal", "inputs": [1, 1]}
+    behind = [{"signature_name": "slow", "inputs": [n]} for n in range(1, 5)]
+    behind.insert(2, fatal)
+    threads = [threading.Thread(target=ask, args=(n, document)) for n, document in enumerate(behind, start=1)]
+    for thread in threads:
+        thread.start()
+    server.wait(lambda: server.status()["waiting"] == 5)
+    for thread in (long, *threads):
+        thread.join(120)
+    assert replies.pop(3)[0] == 500
+    assert [replies[n] for n in (1, 2, 4, 5)] == [(200, {"outputs": [float(n)]}) for n in (1, 2, 3, 4)]
+
+
+def test_shapes_that_end_a_process_do_so_at_most_once(server):
+    """Where the shape alone is at fault, and not what the signature declares, it is refused from then on."""
+    assert server.predict("hard", {"signature_name": "conv", "inputs": [[1.0]]}).status in (400, 500)
+    server.wait(lambda: server.predict("half", {"instances": [1]}).status == 200)
+    worker = server.worker()
+    assert server.predict("hard", {"signature_name": "conv", "inputs": [[1.0]]}).status == 400
+    assert server.predict("hard", {"signature_name": "conv", "inputs": [[2.0], [3.0]]}).status == 400
+    assert server.worker() == worker
 
 
 def test_the_process_that_starts_workers_is_replaced_too(following):
@@ -115,8 +149,9 @@ def test_a_version_whose_golden_inputs_end_the_process_is_taken_out(following):
     def fill(folder):
         shutil.copytree(following.models / "hard" / "1", folder, dirs_exist_ok=True)
         (folder / store.EXTRA).mkdir()
-        x = np.ones(3, np.float32)  # the convolution aborts on this rank
-        goldens.write(folder / store.EXTRA / goldens.GOLDEN, goldens.Golden({"x": x}, {"y": x}))
+        sizes = np.ones(3, np.int32)
+        golden = goldens.Golden({"sizes": sizes}, {"y": np.ones(3, np.float32)})
+        goldens.write(folder / store.EXTRA / goldens.GOLDEN, golden)
         cards.write(folder, Card("version", "aborting", tolerances={"y": Tolerance(1e-6, 1e-6)}), at=store.CARD)
 
     version = store.publish(following.volume, "aborting", fill)

@@ -2,13 +2,21 @@ from pathlib import Path
 
 import pytest
 
-from components.serve.settings import Settings, cores, from_environment
+from components.serve.limits import cores
+from components.serve.settings import Settings, from_environment
 from seaway.errors import InvalidInput
 
 
 def test_what_the_environment_gives():
     environment = {"SEAWAY_VOLUME": "/models", "SEAWAY_PORT": "0", "SEAWAY_ACCESS_LOG": "yes", "PORT": "1"}
     assert from_environment(environment) == {"volume": Path("/models"), "port": 0, "access_log": True}
+    typed = {"SEAWAY_ADMIN_PORT": "8502", "SEAWAY_BATCH_DELAY_MS": "0.5", "SEAWAY_ALLOW_OP": "ReadFile, WriteFile"}
+    assert from_environment(typed) == {"admin_port": 8502, "batch_delay_ms": 0.5, "allow_op": ("ReadFile", "WriteFile")}
+
+
+def test_bodies_are_held_within_the_memory():
+    assert Settings(Path("x"), max_body_bytes=1000, max_held_bytes=2000).held_bytes == 2000
+    assert Settings(Path("x"), max_body_bytes=5000, max_held_bytes=2000).held_bytes == 5000  # one must fit
 
 
 @pytest.mark.parametrize("name, value", [("PORT", "x"), ("ACCESS_LOG", "perhaps"), ("POLL_SECONDS", "")])
@@ -17,7 +25,17 @@ def test_a_value_that_does_not_read_is_named(name, value):
         from_environment({f"SEAWAY_{name}": value})
 
 
-@pytest.mark.parametrize("wrong", [{"default_version": "newest"}, {"poll_seconds": 0}, {"workers": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"default_version": "newest"},
+        {"poll_seconds": 0},
+        {"workers": -1},
+        {"backend": "torch"},
+        {"model": "half"},  # without a version
+        {"max_batch": 0},
+    ],
+)
 def test_settings_out_of_range(wrong):
     with pytest.raises(InvalidInput):
         Settings(Path("x"), **wrong)
@@ -27,7 +45,7 @@ def test_workers_share_the_cores():
     for workers in (1, 2, 64):
         settings = Settings(Path("x"), workers=workers)
         assert settings.worker_count == workers
-        assert 1 <= settings.threads <= max(1, cores() // workers)
+        assert 1 <= settings.thread_count <= max(1, cores() // workers)
     assert 1 <= Settings(Path("x")).worker_count <= cores()
 
 

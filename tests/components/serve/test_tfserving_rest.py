@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 CONFORMANCE = Path(__file__).resolve().parents[4] / "shared" / "conformance" / "tfserving"
-NOT_OFFERED = {"classify", "regress"}
 WRAPS = {"uint8-overflow", "int8-overflow", "uint8-negative"}  # silently wrapped there; 400 is the right answer
 SIGNATURES = {  # the recorded cases' names of signatures → make_models.py's
     "bools": "bool", "int64s": "int64", "uint8s": "uint8", "int8s": "int8", "uint32s": "uint32", "doubles": "float64",
@@ -23,8 +22,7 @@ def conformance_cases():
         return [pytest.param(None, None, marks=pytest.mark.skip(reason=f"no recorded answers at {CONFORMANCE}"))]
     answers = {row["id"]: row for row in json.loads((CONFORMANCE / "answers.json").read_text())}
     cases = json.loads((CONFORMANCE / "cases.json").read_text())
-    offered = [case for case in cases if not case["id"].startswith(tuple(NOT_OFFERED))]
-    return [pytest.param(case, answers[case["id"]], id=case["id"]) for case in offered]
+    return [pytest.param(case, answers[case["id"]], id=case["id"]) for case in cases]
 
 
 def same(a, b):
@@ -143,10 +141,15 @@ def test_errors_are_json_with_their_status(server, target, body, status, said):
     assert said in reply.json()["error"]
 
 
-@pytest.mark.parametrize("verb", sorted(NOT_OFFERED))
-def test_what_is_not_offered_says_so(server, verb):
-    reply = server.request("POST", f"/v1/models/half:{verb}", b'{"examples": [{"x": 1.0}]}')
-    assert reply.status == 501
+def test_regress_and_classify(server):
+    examples = {"context": {"x": 2.0}, "examples": [{"x": 80.0}, {}]}
+    body = json.dumps({"signature_name": "regress_x_to_y", **examples})
+    assert server.request("POST", "/v1/models/half/versions/1:regress", body).json() == {"results": [42.0, 3.0]}
+    body = json.dumps({"signature_name": "classify_x_to_y", **examples})
+    reply = server.request("POST", "/v1/models/half/versions/1:classify", body)
+    assert reply.json() == {"results": [[["", 42.0]], [["", 3.0]]]}
+    reply = server.request("POST", "/v1/models/half:classify", b'{"examples": [{"x": 1.0}]}')
+    assert reply.status == 400
     assert ":predict" in reply.json()["error"]
 
 

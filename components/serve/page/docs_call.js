@@ -1,0 +1,93 @@
+// Requests and answers as text, for /docs.
+
+const LONGEST = 20000;  // characters of an answer that are shown
+
+// JSON laid out for reading: what fits a line stays on it, so that a picture's rows are lines.
+export function layOut(value, indent = "") {
+  const line = JSON.stringify(value);
+  if (line.length + indent.length <= 130 || value === null || typeof value !== "object") return line;
+  const inner = indent + "  ";
+  const [open, close] = Array.isArray(value) ? "[]" : "{}";
+  const parts = Array.isArray(value)
+    ? value.map((part) => layOut(part, inner))
+    : Object.entries(value).map(([name, part]) => `${JSON.stringify(name)}: ${layOut(part, inner)}`);
+  return `${open}\n${inner}${joined(parts, inner)}\n${indent}${close}`;
+}
+
+// Short parts, as numbers, fill their lines.
+function joined(parts, indent) {
+  if (parts.some((part) => part.length > 24)) return parts.join(`,\n${indent}`);
+  let text = "", length = 0;
+  for (const [i, part] of parts.entries()) {
+    const full = length + part.length > 110;
+    text += i ? (full ? `,\n${indent}` : ", ") + part : part;
+    length = full ? part.length : length + part.length + 2;
+  }
+  return text;
+}
+
+export function readHex(text) {
+  const digits = text.replace(/\s+/g, "");
+  if (!/^([0-9a-f]{2})*$/i.test(digits)) throw new Error("the body is not hexadecimal");
+  return Uint8Array.from(digits.match(/../g) ?? [], (pair) => parseInt(pair, 16));
+}
+
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+// The line that does the same in a shell.
+export function curl(method, url, body, isHex) {
+  if (method === "get") return `curl ${quoted(url)}`;
+  if (isHex) return `printf '${octal(body)}' | curl --data-binary @- ${quoted(url)} --output -`;
+  return `curl -H 'Content-Type: application/json' -d ${quoted(compact(body))} ${quoted(url)}`;
+}
+
+// Bytes as every shell's printf takes them.
+function octal(hex) {
+  const pairs = hex.replace(/\s+/g, "").match(/[0-9a-f]{2}/gi) ?? [];
+  return pairs.map((pair) => `\\${parseInt(pair, 16).toString(8).padStart(3, "0")}`).join("");
+}
+
+function compact(body) {
+  try {
+    return JSON.stringify(JSON.parse(body));
+  } catch {
+    return body;  // perhaps with NaN in it, or just what someone wants to try
+  }
+}
+
+function hexDump(bytes) {
+  const lines = [];
+  for (let at = 0; at < Math.min(bytes.length, 1024); at += 16) {
+    const row = [...bytes.slice(at, at + 16)];
+    const hex = row.map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+    const seen = row.map((byte) => (byte > 31 && byte < 127 ? String.fromCharCode(byte) : ".")).join("");
+    lines.push(`${at.toString(16).padStart(6, "0")}  ${hex.padEnd(48)} ${seen}`);
+  }
+  return lines.join("\n") + (bytes.length > 1024 ? `\n… ${bytes.length} bytes in all` : "");
+}
+
+// An answer's body as text: JSON laid out, bytes as a dump.
+export function bodyOf(reply, bytes) {
+  const type = reply.headers.get("content-type") ?? "";
+  if (type.startsWith("application/octet-stream")) return hexDump(bytes);
+  const text = new TextDecoder().decode(bytes);
+  let shown = text;
+  try {
+    if (type.startsWith("application/json")) shown = layOut(JSON.parse(text));
+  } catch {
+    // NaN or Infinity, which JSON.parse does not know: shown as it came
+  }
+  return shown.length > LONGEST ? `${shown.slice(0, LONGEST)}\n… ${shown.length} characters in all` : shown;
+}
+
+export function showAnswer(h, reply, body, milliseconds) {
+  const names = ["content-type", "seaway-model", "x-request-id", "retry-after"];
+  const headers = names.filter((name) => reply.headers.has(name)).map((name) => `${name}: ${reply.headers.get(name)}`);
+  return [
+    h("p", { class: "row" },
+      h("span", { class: "status", "data-good": String(reply.ok) }, `${reply.status} ${reply.statusText}`),
+      h("span", { class: "type" }, `${milliseconds.toFixed(1)} ms`)),
+    h("pre", { tabindex: "0", "aria-label": "Headers" }, headers.join("\n")),
+    h("pre", { tabindex: "0", "aria-label": "Answer" }, body),
+  ];
+}

@@ -1,0 +1,74 @@
+"""The queue's limits: how long one may wait, how many may, and what becomes of a worker that never comes back."""
+
+import http.client
+import json
+import shutil
+import threading
+
+import pytest
+
+SLOW = {"signature_name": "slow", "inputs": [100_000_000]}  # longer than any test
+QUICK = {"signature_name": "slow", "inputs": [1]}
+
+
+@pytest.fixture(scope="module")
+def hasty(models, server_class, tmp_path_factory):
+    """A server that waits for nothing longer than a second, and lets two requests wait."""
+    volume = tmp_path_factory.mktemp("hasty")
+    shutil.copytree(models / "hard", volume / "hard")
+    running = server_class(volume, "--timeout-seconds", "1", "--max-waiting", "2")
+    try:
+        running.wait_ready()
+        yield running
+    finally:
+        assert running.stop() == 0
+
+
+def test_what_takes_too_long_is_told_and_ended(hasty):
+    worker = hasty.worker()
+    reply = hasty.predict("hard", SLOW)
+    assert reply.status == 504
+    assert "deadline" in reply.json()["error"]
+    assert hasty.worker() == worker  # it may still come back
+    assert hasty.predict("hard", QUICK).status == 504  # behind it
+    hasty.wait(lambda: hasty.worker() != worker)  # nobody waits for what it computes
+    hasty.wait(lambda: hasty.predict("hard", QUICK).status == 200)
+
+
+def test_who_cannot_even_wait_is_told_when_to_come_back(hasty):
+    hasty.wait(lambda: hasty.predict("hard", QUICK).status == 200)
+    replies = []
+
+    def ask(document):
+        connection = http.client.HTTPConnection("127.0.0.1", hasty.port, timeout=60)
+        connection.request("POST", "/v1/models/hard:predict", json.dumps(document))
+        reply = connection.getresponse()
+        reply.read()
+        replies.append((reply.status, reply.headers.get("Retry-After")))
+        connection.close()
+
+    first = threading.Thread(target=ask, args=(SLOW,))
+    first.start()
+    hasty.wait(lambda: hasty.status()["workers"][0]["running"] == 1)
+    others = [threading.Thread(target=ask, args=(QUICK,)) for _ in range(6)]
+    for thread in others:
+        thread.start()
+    assert hasty.get("/healthz").status == 200  # nothing but predictions waits
+    for thread in (first, *others):
+        thread.join(60)
+    assert sorted(replies, key=str) == [(503, "1")] * 4 + [(504, None)] * 3
+
+
+def test_one_version_alone(models, server_class, tmp_path):
+    shutil.copytree(models / "half", tmp_path / "half")
+    shutil.copytree(models / "multi", tmp_path / "multi")
+    (tmp_path / "half" / "labels.json").write_text('{"stable": 2}')
+    running = server_class(tmp_path, "--model", "half", "--model-version", "1")
+    try:
+        running.wait_ready()
+        assert running.predict("half", {"instances": [1]}).json() == {"predictions": [2.5]}
+        assert running.predict("half/versions/2", {"instances": [1]}).status == 404
+        assert running.predict("multi", {"instances": [{"a": [1, 2], "b": 3}]}).status == 404
+        assert running.states("half") == {1: "AVAILABLE"}
+    finally:
+        assert running.stop() == 0
