@@ -4,20 +4,36 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 DATA ?= strokes
 ARGS ?=
+PORT ?= 8501
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TRY := .venv-try
 
-.PHONY: help setup demo test check fix golden compile lock bench clean
+.PHONY: help try setup demo test check fix golden compile lock example bench clean
+
+define PYTHON_311
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+    { echo "Seaway needs Python 3.11, and $(PYTHON) is not: install it, then make $(1) PYTHON=/path/to/python3.11"; exit 1; }
+endef
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+try: $(TRY)/.ready  ## A page to draw on, with a small environment of its own: make try [PORT=8502]
+	$(TRY)/bin/python -m cli.main serve --example --port $(PORT)
+
+# Not compiled ahead, which would take longer and more room.
+$(TRY)/.ready: requirements/try.txt
+	$(call PYTHON_311,try)
+	test -x $(TRY)/bin/python || $(PYTHON) -m venv $(TRY)
+	$(TRY)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements/try.txt
+	@touch $@
+
 setup: $(READY)  ## An environment of its own in .venv, from the locked requirements
 
 $(READY): requirements/dev.txt requirements/uv.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-	    { echo "Seaway needs Python 3.11, and $(PYTHON) is not: install it, then make setup PYTHON=/path/to/python3.11"; exit 1; }
+	$(call PYTHON_311,setup)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
@@ -52,7 +68,12 @@ bench: setup  ## The measured bars of training: make bench ARGS="--source idx:DI
 lock: setup  ## Lock requirements/dev.in anew, with hashes and without addresses
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 --override requirements/overrides.txt \
 	    requirements/dev.in -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 -c requirements/dev.txt \
+	    requirements/try.in -o requirements/try.txt
 	awk '/^uv==/ { own = 1 } /^[a-z]/ && !/^uv==/ { own = 0 } own && !/#/' requirements/dev.txt > requirements/uv.txt
+
+example: setup  ## The bundled example anew, from strokes: examples/characters
+	$(BIN)/python -m examples.make_characters
 
 clean:  ## Remove what runs left behind, but not the environment
 	rm -rf .seaway .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,27 @@
+"""The script that makes the bundled example, on little data: all stages run and the gate passes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seaway import card as cards
+from seaway import store
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_it_publishes_a_version_through_all_stages(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "examples.make_characters", "--source", "strokes:500", "--epochs", "1"]
+    command += ["--out", str(tmp_path)]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert made.returncode == 0, made.stdout + made.stderr
+    version = tmp_path / "characters" / "1"
+    card = cards.check(version, "version", at=store.CARD)
+    assert card.parents["parity"].parents["saved_model"].settings["converter"] == "onnx-tf"
+    assert {"model.onnx", "card.json", "labels.txt", "golden.npz", "parity.json"} == {
+        path.name for path in (version / store.EXTRA).iterdir()
+    }
+    assert str(tmp_path) not in (version / store.CARD).read_text(encoding="utf-8")
