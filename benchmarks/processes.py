@@ -1,0 +1,156 @@
+"""Servers as processes that a benchmark starts, measures and ends: CPU time and memory are those of the whole tree."""
+
+import contextlib
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import psutil  # type: ignore[import-untyped]
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 180.0
+STOP_SECONDS = 60.0
+PEER_STOP_SECONDS = 3.0  # MLServer with parallel workers does not end by itself
+
+
+class Server:
+    """A server on loopback; `log` holds what it wrote. Use it in a `with`: at the end it gets SIGTERM, and where it is
+    `ours` it must then end, in time and with all of its processes; others' are helped."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
+        ours: bool = True,
+    ) -> None:
+        self.log, self.ours = log, ours
+        self.port = self.admin_port = 0
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("SEAWAY_", "MLSERVER_"))}
+        with log.open("wb") as opened:
+            self.process = subprocess.Popen(
+                command, stdout=opened, stderr=subprocess.STDOUT, env=environment | dict(env or {}), cwd=cwd
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.stop()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status. Whatever of it is left at the deadline is killed; of ours that is an error."""
+        tree = self.tree()
+        self.process.send_signal(signal.SIGTERM)
+        seconds = STOP_SECONDS if self.ours else PEER_STOP_SECONDS
+        _, left = psutil.wait_procs(tree, seconds)
+        for process in left:
+            process.kill()
+        psutil.wait_procs(left, STOP_SECONDS)
+        status = self.process.wait(STOP_SECONDS)
+        if left and self.ours:
+            raise SystemExit(f"{len(left)} of the server's processes did not end within {seconds:.0f} s of SIGTERM")
+        return status
+
+    def wait_for(self, path: str, port: int | None = None) -> None:
+        """Until a GET of the path is answered 200. Stops the benchmark with the server's log where that never comes."""
+        url = f"http://127.0.0.1:{port or self.port}{path}"
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                with urllib.request.urlopen(url, timeout=5):
+                    return
+            except OSError:
+                time.sleep(0.05)
+        self.__exit__()
+        raise SystemExit(f"{url} never answered 200; the end of the server's log:\n{self.last_words()}")
+
+    def get(self, path: str) -> bytes:
+        """What a GET is answered, whatever its status."""
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+            connection.request("GET", path)
+            return connection.getresponse().read()
+
+    def last_words(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:]
+
+    def tree(self) -> list[psutil.Process]:
+        try:
+            process = psutil.Process(self.process.pid)
+            return [process, *process.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def cpu_seconds(self) -> float:
+        """User and system time of all that live, and of the children that they have buried."""
+        total = 0.0
+        for process in self.tree():
+            try:
+                used = process.cpu_times()
+            except psutil.NoSuchProcess:
+                continue
+            total += used.user + used.system + used.children_user + used.children_system
+        return total
+
+    def pss_bytes(self) -> int:
+        """Memory of the tree, pages that several processes share counted once."""
+        return sum(self.pss_by_process())
+
+    def pss_by_process(self) -> list[int]:
+        return [pss_bytes(process.pid) for process in self.tree()]
+
+
+def pss_bytes(pid: int) -> int:
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:  # it has just ended
+        return 0
+    found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+def seaway(volume: Path, log: Path, *options: str, prefix: Sequence[str] = ()) -> Server:
+    """`python -m components.serve` on free ports, ready; `prefix`: what starts it, as taskset or prlimit."""
+    command = [sys.executable, "-m", "components.serve", "--volume", str(volume), "--port", "0", "--admin-port", "0"]
+    server = Server([*prefix, *command, *options], log)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.process.poll() is None:
+        ports = re.search(r"^serving .* at http://\S+:(\d+)/ admin http://\S+:(\d+)/", log.read_text(), re.MULTILINE)
+        if ports:
+            server.port, server.admin_port = int(ports[1]), int(ports[2])
+            server.wait_for("/readyz")
+            return server
+        time.sleep(0.02)
+    server.__exit__()
+    raise SystemExit(f"the server did not say where it listens:\n{server.last_words()}")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now, for servers that cannot choose one themselves."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listening.getsockname()[1] for listening in held]
+    for listening in held:
+        listening.close()
+    return ports
+
+
+def machine() -> str:
+    """Date, commit and what the cores are; no host name."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True).stdout
+    names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    cores = len(os.sched_getaffinity(0))
+    state = " with changes" if changed.strip() else ""
+    cpu = names[0].strip() if names else "unknown CPU"
+    return f"{time.strftime('%Y-%m-%d')}, commit {commit.strip() or 'unknown'}{state}, {cores} cores of {cpu}"

@@ -1,0 +1,80 @@
+"""What is needed before anything is timed: the model, through our own stages, and the servers around it."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import processes, venvs
+from benchmarks.processes import Server
+from benchmarks.serving.cases import INPUT, MODEL
+
+IMAGES = 64
+WORKERS = (0, 1, 2)  # MLServer's parallel_workers; the best of them is what we are compared with
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def volume() -> Path:
+    """A volume with the model as version 1: exported, converted, validated and published; kept in .seaway/bench."""
+    root = venvs.HOME / "conv"
+    if not (root / "models" / MODEL / "1").exists():
+        print("exporting, converting, validating and publishing the model", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory() as held:
+            images = np.random.default_rng(4).random((IMAGES, 28, 28, 1)).round(4).astype(np.float32)
+            np.savez(Path(held, "images.npz"), image=images)
+            command = [sys.executable, "-m", "cli.main", "ship", "python:benchmarks.serving.net:conv"]
+            command += ["--input", f"{INPUT}:28x28x1", "--golden", f"{held}/images.npz", "--name", MODEL]
+            command += ["--root", str(root)]
+            done = subprocess.run(command, cwd=processes.ROOT, capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(f"the model could not be made:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return root / "models"
+
+
+def version(models: Path) -> Path:
+    return models / MODEL / "1"
+
+
+def ours(models: Path, folder: Path, backend: str, *options: str, cpus: str = "") -> Server:
+    """Our server; `cpus`: the cores that it may use, as taskset has them ("0", "0,1")."""
+    prefix = ["taskset", "-c", cpus] if cpus else []
+    return processes.seaway(models, folder / f"seaway-{backend}.log", "--backend", backend, *options, prefix=prefix)
+
+
+def mlserver(models: Path, folder: Path, workers: int) -> Server:
+    """MLServer with its own venv and our model class; metrics, access log and debug off, as is best for it."""
+    home = folder / f"mlserver-{workers}"
+    home.mkdir(exist_ok=True)
+    http, grpc, metrics = processes.free_ports(3)
+    settings = {
+        "host": "127.0.0.1",
+        "http_port": http,
+        "grpc_port": grpc,
+        "metrics_port": metrics,
+        "metrics_endpoint": None,
+        "parallel_workers": workers,
+        "debug": False,
+        "use_structured_logging": False,
+    }
+    model = {
+        "name": MODEL,
+        "implementation": "mlserver_model.OnnxModel",
+        "parameters": {"uri": str(version(models) / "assets.extra" / "model.onnx")},
+    }
+    (home / "settings.json").write_text(json.dumps(settings))
+    (home / "model-settings.json").write_text(json.dumps(model))
+    (home / "mlserver_model.py").write_bytes(Path(__file__).with_name("mlserver_model.py").read_bytes())
+    interpreter = venvs.python("mlserver")
+    env = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(home), "PATH": f"{interpreter.parent}:/usr/bin:/bin"}
+    command, log = [str(interpreter.with_name("mlserver")), "start", "."], folder / f"mlserver-{workers}.log"
+    server = Server(command, log, env, home, ours=False)
+    server.port = http
+    server.wait_for(f"/v2/models/{MODEL}/ready")
+    return server

@@ -1,0 +1,137 @@
+"""Requests a second against MLServer's best, in alternating rounds, and the CPU time that a request costs."""
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
+
+from benchmarks.processes import Server
+from benchmarks.serving import cases, prepare, wrk
+from benchmarks.serving.cases import Case, Cases
+from benchmarks.tables import middle, spread, table
+
+CONNECTIONS = (1, 8, 32)
+WARM_SECONDS = 1.0
+# Must and aim of the two bars at 8 and 32 connections, as multiples of MLServer's best
+BARS = {
+    ("savedmodel", "TFS REST, JSON"): (2.2, 4.0),
+    ("onnx", "TFS REST, JSON"): (2.5, 4.5),
+    ("savedmodel", "OIP v2, binary"): (3.0, 6.0),
+    ("onnx", "OIP v2, binary"): (3.0, 6.0),
+    ("savedmodel", "GraphPipe"): (3.0, 6.0),
+    ("onnx", "GraphPipe"): (3.0, 6.0),
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    rate: float
+    cpu_ms: float
+    p50_ms: float
+    p99_ms: float
+    bad: int
+
+
+Samples = dict[tuple[str, str, int], list[Sample]]  # (server, case, connections) → one a round
+Start = Callable[[Path], Server]
+
+
+def measure(models: Path, backends: Sequence[str], rounds: int, seconds: float, only: Sequence[str]) -> Samples:
+    """Each round starts every server anew, one at a time: MLServer with 0, 1 and 2 workers between ours."""
+    made = Cases(prepare.version(models))
+    ours = [c for c in (made.tfserving(), made.oip_json(), made.oip_binary(), made.graphpipe()) if _wanted(c, only)]
+    samples: Samples = defaultdict(list)
+    with tempfile.TemporaryDirectory() as held:
+        for number in range(rounds):
+            for name, start, asked in _servers(models, backends, ours, made.oip_json()):
+                with start(Path(held)) as server:
+                    for case in asked:
+                        cases.check(server.port, case)
+                        wrk.run(server.port, case, 8, WARM_SECONDS)
+                        for connections in CONNECTIONS:
+                            sample = _sample(server, case, connections, seconds)
+                            samples[name, case.title, connections].append(sample)
+                            print(
+                                f"round {number + 1}: {name}, {case.title}, {connections}: {sample.rate:.0f}/s",
+                                flush=True,
+                            )
+    return samples
+
+
+def _servers(
+    models: Path, backends: Sequence[str], ours: list[Case], peers: Case
+) -> Iterator[tuple[str, Start, list[Case]]]:
+    for workers, backend in zip_longest(prepare.WORKERS, backends):
+        if workers is not None:
+            yield f"MLServer/{workers}", partial(_mlserver, models, workers), [peers]
+        if backend is not None:
+            yield backend, partial(_ours, models, backend), ours
+
+
+def _mlserver(models: Path, workers: int, held: Path) -> Server:
+    return prepare.mlserver(models, held, workers)
+
+
+def _ours(models: Path, backend: str, held: Path) -> Server:
+    return prepare.ours(models, held, backend)
+
+
+def _sample(server: Server, case: Case, connections: int, seconds: float) -> Sample:
+    before = server.cpu_seconds()
+    run = wrk.run(server.port, case, connections, seconds)
+    cpu_ms = (server.cpu_seconds() - before) / max(1, run.requests) * 1e3
+    return Sample(run.rate, cpu_ms, run.p50_ms, run.p99_ms, run.bad)
+
+
+def _wanted(case: Case, only: Sequence[str]) -> bool:
+    return not only or any(word.lower() in case.title.lower() for word in only)
+
+
+def best_of_mlserver(samples: Samples, connections: int) -> tuple[float, str]:
+    """The highest median among its numbers of workers, and which one that was."""
+    names = sorted({name for name, _, count in samples if name.startswith("MLServer") and count == connections})
+    medians = {
+        n: middle(s.rate for k, v in samples.items() if k[0] == n and k[2] == connections for s in v) for n in names
+    }
+    name = max(medians, key=lambda n: medians[n])
+    return medians[name], name
+
+
+def report(samples: Samples) -> str:
+    """A line for each server, protocol and number of connections."""
+    rows = []
+    for (name, title, connections), listed in samples.items():
+        rate = middle(s.rate for s in listed)
+        peer, which = best_of_mlserver(samples, connections)
+        bar = BARS.get((name, title)) if connections in (8, 32) else None
+        ratio = f"{rate / peer:.2f}" + (" (best)" if name == which else "")
+        rows.append(
+            [
+                name.replace("MLServer/", "MLServer, workers "),
+                title,
+                connections,
+                f"{rate:.0f}",
+                spread(s.rate for s in listed),
+                ratio,
+                _verdict(rate / peer, bar),
+                f"{middle(s.cpu_ms for s in listed):.3f}",
+                f"{middle(s.p50_ms for s in listed):.2f}",
+                f"{middle(s.p99_ms for s in listed):.2f}",
+                sum(s.bad for s in listed),
+            ]
+        )
+    head = ["server", "protocol", "connections", "requests/s", "of rounds", "÷ MLServer's best", "bar"]
+    head += ["CPU ms", "p50 ms", "p99 ms", "not 2xx"]
+    return table(head, rows)
+
+
+def _verdict(ratio: float, bar: tuple[float, float] | None) -> str:
+    if bar is None:
+        return ""
+    must, aim = bar
+    if ratio >= aim:
+        return f"aim {aim} met"
+    return f"must {must} {'met' if ratio >= must else 'MISSED'}, aim {aim}"
