@@ -5,9 +5,10 @@
     python -m benchmarks.serving --parts speed --only graphpipe --backends onnx
     python -m benchmarks.serving --parts memory --million   10^6 requests each
 
-Model: conv32/pool/conv64/pool/dense128/62 on images of 28 by 28, made by our own stages. The client is wrk, on the same
-cores. Every kind of request is checked for right answers before it is timed. MLServer's environment and the model are
-made at the first run and kept in .seaway/bench.
+Model: conv32/pool/conv64/pool/dense128/62 on images of 28 by 28. Its ONNX file is made by our own stages; its
+SavedModel is written for TensorFlow from the same weights (`native`), as others' figures are. The client is wrk, on the
+same cores. Every kind of request is checked for right answers before it is timed. MLServer's environment and the model
+are made at the first run and kept in .seaway/bench.
 """
 
 import argparse

@@ -1,7 +1,9 @@
 """What is needed before anything is timed: the model, through our own stages, and the servers around it."""
 
+import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,6 +14,8 @@ import numpy as np
 from benchmarks import processes, venvs
 from benchmarks.processes import Server
 from benchmarks.serving.cases import INPUT, MODEL
+from seaway import atomic, store
+from seaway import card as cards
 
 IMAGES = 64
 WORKERS = (0, 1, 2)  # MLServer's parallel_workers; the best of them is what we are compared with
@@ -22,20 +26,36 @@ def cores() -> int:
 
 
 def volume() -> Path:
-    """A volume with the model as version 1: exported, converted, validated and published; kept in .seaway/bench."""
+    """The volume with the model as version 1; its SavedModel is `native`'s. Made once, kept in .seaway/bench."""
+    models = venvs.HOME / "native" / "models"
+    if not version(models).exists():
+        with atomic.folder(version(models)) as folder:
+            converted = version(converted_volume())
+            shutil.copytree(converted / store.EXTRA, folder / store.EXTRA)
+            onnx = folder / store.EXTRA / "model.onnx"
+            _run([sys.executable, "-m", "benchmarks.serving.native", str(onnx), str(folder)])
+            cards.write(folder, dataclasses.replace(cards.read(converted, store.CARD), sha256=""), at=store.CARD)
+    return models
+
+
+def converted_volume() -> Path:
+    """The same with the SavedModel that our own stages make: exported, converted, validated and published."""
     root = venvs.HOME / "conv"
-    if not (root / "models" / MODEL / "1").exists():
+    if not version(root / "models").exists():
         print("exporting, converting, validating and publishing the model", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as held:
             images = np.random.default_rng(4).random((IMAGES, 28, 28, 1)).round(4).astype(np.float32)
             np.savez(Path(held, "images.npz"), image=images)
             command = [sys.executable, "-m", "cli.main", "ship", "python:benchmarks.serving.net:conv"]
             command += ["--input", f"{INPUT}:28x28x1", "--golden", f"{held}/images.npz", "--name", MODEL]
-            command += ["--root", str(root)]
-            done = subprocess.run(command, cwd=processes.ROOT, capture_output=True, text=True)
-            if done.returncode:
-                raise SystemExit(f"the model could not be made:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+            _run([*command, "--root", str(root)])
     return root / "models"
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, cwd=processes.ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"the model could not be made:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
 
 def version(models: Path) -> Path:

@@ -15,6 +15,7 @@ from benchmarks.tables import middle, spread, table
 
 CONNECTIONS = (1, 8, 32)
 WARM_SECONDS = 1.0
+CONVERTED = "savedmodel, as convert made it"
 # Must and aim of the two bars at 8 and 32 connections, as multiples of MLServer's best
 BARS = {
     ("savedmodel", "TFS REST, JSON"): (2.2, 4.0),
@@ -69,6 +70,8 @@ def _servers(
             yield f"MLServer/{workers}", partial(_mlserver, models, workers), [peers]
         if backend is not None:
             yield backend, partial(_ours, models, backend), ours
+    if "savedmodel" in backends and (rest := [case for case in ours if case.title == "TFS REST, JSON"]):
+        yield CONVERTED, partial(_ours, prepare.converted_volume(), "savedmodel"), rest
 
 
 def _mlserver(models: Path, workers: int, held: Path) -> Server:

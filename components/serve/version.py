@@ -14,6 +14,7 @@ import numpy as np
 
 from components.serve import batching
 from components.serve.backend import Backend, Load
+from components.serve.readings import Readings
 from seaway import card as cards
 from seaway import golden as goldens
 from seaway import store
@@ -32,6 +33,7 @@ class Version:
     backend: Backend
     batchable: frozenset[str]
     refused: set[str] = field(default_factory=set)
+    readings: Readings = field(default_factory=Readings)
     _conforming: dict[Any, bool] = field(default_factory=dict)
 
     def conforms(self, call: Call) -> bool:

@@ -20,7 +20,7 @@ from components.serve.backend import Load, module
 from components.serve.protocols import PROTOCOLS
 from components.serve.version import Version
 from seaway.errors import InvalidInput, SeawayError, Unavailable
-from seaway.protocols.calls import Asked, Call, Reply, Served
+from seaway.protocols.calls import Asked, Call, Reply
 
 log = logging.getLogger("seaway.worker")
 
@@ -108,7 +108,7 @@ class Worker:
             return
         requests, at = [], 0
         for protocol, verb, headers, size in header["requests"]:
-            requests.append(self._read(version.served, protocol, verb, headers, payload[at : at + size]))
+            requests.append(self._read(version, protocol, verb, headers, payload[at : at + size]))
             at += size
         calls = [(r, r.call) for r in requests if r.call is not None]
         found = batching.groups([call for _, call in calls], version.batchable, self._max_rows)
@@ -135,12 +135,12 @@ class Worker:
         runs, self._runs = self._runs, []
         self._send(wire.pack({"replies": replies, "runs": runs}, pieces))
 
-    def _read(self, served: Served, protocol: str, verb: str, headers: dict[str, str], body: memoryview) -> Answering:
+    def _read(self, version: Version, protocol: str, verb: str, headers: dict[str, str], body: memoryview) -> Answering:
         began = clock()
         request = Answering(PROTOCOLS[protocol])
         try:
             plain = bodies.inflated(bytes(body), headers.get("content-encoding", ""), self._max_body)
-            asked = request.protocol.read(Asked(verb, plain, headers), served)
+            asked = version.readings.read(request.protocol.read, Asked(verb, plain, headers), version.served)
             if isinstance(asked, Call):
                 request.call = asked
             else:
