@@ -16,6 +16,7 @@ from seaway.errors import Unavailable
 
 START_SECONDS = 180.0  # importing TensorFlow on a crowded machine
 END_SECONDS = 5.0
+SEND_BYTES = 1 << 20  # that a socket may hold; the kernel gives less where it allows no more
 
 _repository = Path(__file__).parents[2]
 
@@ -53,6 +54,8 @@ class Nursery:
                 await self._start()
         assert self._channel
         ours, theirs = socket.socketpair()
+        for end in (ours, theirs):  # so that most bodies go over in one piece
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         asked: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
         try:
             with theirs:

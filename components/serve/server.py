@@ -46,7 +46,12 @@ def serve(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, data: socket.socket, admin: socket.socket | None) -> None:
-    told = {"threads": settings.thread_count, "max_rows": settings.max_batch, "max_body": settings.max_body_bytes}
+    told = {
+        "threads": settings.thread_count,
+        "cores": settings.cores_of_a_worker,
+        "max_rows": settings.max_batch,
+        "max_body": settings.max_body_bytes,
+    }
     pool = Pool(
         settings.worker_count,
         settings.backend,

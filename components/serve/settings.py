@@ -69,6 +69,11 @@ class Settings:
         return self.threads or max(1, (limits.cores() - 1) // self.worker_count)
 
     @property
+    def cores_of_a_worker(self) -> int:
+        """On which a worker may run one large batch: its share of all, the supervisor having little to do then."""
+        return max(1, limits.cores() // (self.worker_count * self.thread_count))
+
+    @property
     def held_bytes(self) -> int:
         """Bodies are held at most so much, all together, but always one of the largest size."""
         there = limits.memory_bytes()

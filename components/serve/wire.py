@@ -8,6 +8,7 @@ answer lists [status, type, headers, size] of each reply. No pickle: a worker th
 numbers, but no code.
 """
 
+import socket
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -24,6 +25,27 @@ def pack(header: Mapping[str, Any], payload: Sequence[Piece] = ()) -> list[Piece
     """One frame in pieces, so that large bodies are not copied."""
     head = orjson.dumps(header)
     return [_PREFIX.pack(len(head), sum(map(len, payload))) + head, *payload]
+
+
+def receive(channel: socket.socket) -> Iterator[Message]:
+    """The frames that come, as they come, until the other side closes; what is large is received where it stays."""
+    prefix = bytearray(_PREFIX.size)
+    while _fill(channel, memoryview(prefix)):
+        head, size = _PREFIX.unpack(prefix)
+        frame = memoryview(bytearray(head + size))
+        if not _fill(channel, frame):
+            return
+        yield orjson.loads(frame[:head]), frame[head:]
+
+
+def _fill(channel: socket.socket, into: memoryview) -> bool:
+    """False where the other side closed before that."""
+    while into:
+        count = channel.recv_into(into)
+        if not count:
+            return False
+        into = into[count:]
+    return True
 
 
 class Frames:

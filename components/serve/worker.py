@@ -4,11 +4,13 @@ A frame carries requests of one version as clients sent them. Here they are read
 (`batching`), and written as the answers that clients get. Loading goes on beside that in a thread.
 """
 
+import ctypes
 import logging
 import queue
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ log = logging.getLogger("seaway.worker")
 
 Arrays = dict[str, np.ndarray]
 JOINED = 1 << 20  # bytes up to which an answer is sent in one piece
+KEPT_BYTES = 32 << 20
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h's
 
 clock = time.perf_counter
 
@@ -43,8 +47,11 @@ class Answering:
 
 
 class Worker:
-    def __init__(self, channel: socket.socket, backend: str, threads: int, max_rows: int, max_body: int) -> None:
+    def __init__(
+        self, channel: socket.socket, backend: str, threads: int, cores: int, max_rows: int, max_body: int
+    ) -> None:
         self._channel, self._threads, self._max_rows, self._max_body = channel, threads, max_rows, max_body
+        self._cores, self._beside = cores, ThreadPoolExecutor(max(1, cores - 1))  # starts no thread before its time
         self._load_backend: Load = module(backend).load
         self._sending = threading.Lock()
         self._versions: dict[str, Version] = {}
@@ -53,15 +60,13 @@ class Worker:
 
     def run(self) -> None:
         threading.Thread(target=self._obey, daemon=True).start()
-        frames = wire.Frames()
-        while data := self._channel.recv(1 << 20):
-            for header, payload in frames.feed(data):
-                if header["op"] == "answer":
-                    self._answer(header, payload)
-                elif header["op"] == "refuse":
-                    self._versions[header["key"]].refused.add(header["shapes"])
-                else:
-                    self._orders.put(header)
+        for header, payload in wire.receive(self._channel):
+            if header["op"] == "answer":
+                self._answer(header, payload)
+            elif header["op"] == "refuse":
+                self._versions[header["key"]].refused.add(header["shapes"])
+            else:
+                self._orders.put(header)
 
     # ---- loading, in a thread of its own
 
@@ -168,7 +173,7 @@ class Worker:
         if len(calls) > 1:
             began = clock()
             try:
-                results = batching.run(version.backend.predict, calls)
+                results = batching.run(self._predict(version, calls[0]), calls)
             except SeawayError:  # of one of them: each is to get its own answer
                 results = None
             if results is not None:
@@ -187,9 +192,14 @@ class Worker:
             except Exception as error:
                 member.reply = self._failed(member, error)
 
+    def _predict(self, version: Version, call: Call) -> batching.Predict:
+        if self._cores < 2 or call.signature not in version.batchable or not version.conforms(call):
+            return version.backend.predict
+        return batching.spread(version.backend.predict, self._cores, self._beside)
+
     def _run_alone(self, version: Version, member: Answering, call: Call) -> Arrays:
         began = clock()
-        outputs = version.backend.predict(call.signature, call.inputs, call.outputs)
+        outputs = self._predict(version, call)(call.signature, call.inputs, call.outputs)
         member.compute = clock() - began
         self._runs.append((1, _rows(call), member.compute))
         return outputs
@@ -213,7 +223,17 @@ def _rows(call: Call) -> int:
     return max((len(array) for array in call.inputs.values() if array.ndim), default=1)
 
 
-def run(channel: socket.socket, backend: str, threads: int, max_rows: int, max_body: int) -> None:
+def _keep_memory() -> None:
+    """Has the allocator keep some of what is freed: else each large request's pages are given back to the system and
+    asked for again, which takes as long as reading it. Only glibc has this switch."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES // 2)
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
+def run(channel: socket.socket, backend: str, threads: int, cores: int, max_rows: int, max_body: int) -> None:
     """Answers until the supervisor closes the channel."""
+    _keep_memory()
     logging.basicConfig(format="%(asctime)s worker %(process)d: %(message)s")
-    Worker(channel, backend, threads, max_rows, max_body).run()
+    Worker(channel, backend, threads, cores, max_rows, max_body).run()

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -47,6 +48,44 @@ def test_each_call_gets_its_own_rows():
     answers = batching.run(lambda signature, inputs, outputs: {"y": inputs["x"] * 2}, calls)
     for one, answer in zip(calls, answers, strict=True):
         assert np.array_equal(answer["y"], one.inputs["x"] * 2)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 8])
+@pytest.mark.parametrize("rows", [0, 1, 31, 32, 33, 100])
+def test_a_large_call_is_spread_and_its_rows_stay_in_order(cores, rows):
+    sizes = []
+
+    def predict(name, inputs, outputs):
+        sizes.append(len(inputs["x"]))
+        return {"y": inputs["x"] * 2, "z": inputs["x"][:, 0]}
+
+    x = np.arange(rows * 2, dtype=np.float32).reshape(rows, 2)
+    with ThreadPoolExecutor(8) as threads:
+        got = batching.spread(predict, cores, threads)("s", {"x": x}, None)
+    np.testing.assert_array_equal(got["y"], x * 2)
+    np.testing.assert_array_equal(got["z"], x[:, 0])
+    assert len(sizes) == max(1, min(cores, rows // batching.SPREAD_ROWS))
+    assert sum(sizes) == rows
+
+
+def test_what_cannot_be_cut_is_not_spread():
+    def predict(name, inputs, outputs):
+        return {"sizes": np.array([len(array) for array in inputs.values()])}
+
+    with ThreadPoolExecutor(2) as threads:
+        run = batching.spread(predict, 2, threads)
+        uneven = run("s", {"a": np.zeros((64, 1)), "b": np.zeros((40, 1))}, None)
+    assert uneven["sizes"].tolist() == [64, 40]
+
+
+def test_a_share_that_fails_fails_the_call():
+    def predict(name, inputs, outputs):
+        if inputs["x"][-1, 0] == 63:
+            raise InvalidInput("the last row")
+        return inputs
+
+    with ThreadPoolExecutor(2) as threads, pytest.raises(InvalidInput, match="the last row"):
+        batching.spread(predict, 2, threads)("s", {"x": np.arange(64.0).reshape(64, 1)}, None)
 
 
 def test_outputs_that_are_not_rows_cannot_be_told_apart():

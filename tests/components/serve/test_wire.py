@@ -1,3 +1,6 @@
+import socket
+import threading
+
 import pytest
 
 from components.serve import wire
@@ -23,3 +26,30 @@ def test_a_payload_outlives_the_next_frame():
     [(_, first)] = reader.feed(frames(({}, [b"first"])))
     [(_, second)] = reader.feed(frames(({}, [b"second"])))
     assert (bytes(first), bytes(second)) == (b"first", b"second")
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000, 1 << 20])
+def test_frames_are_received_whole_however_they_are_sent(step):
+    ours, theirs = socket.socketpair()
+    stream = frames(*SENT)
+
+    def send():
+        for at in range(0, len(stream), step):
+            ours.sendall(stream[at : at + step])
+        ours.close()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with theirs:
+        got = [(header, bytes(payload)) for header, payload in wire.receive(theirs)]
+    sender.join(10)
+    assert got == [(header, b"".join(payload)) for header, payload in SENT]
+
+
+@pytest.mark.parametrize("missing", [1, 3, 5003, 5012])
+def test_what_was_not_sent_to_its_end_is_not_received(missing):
+    ours, theirs = socket.socketpair()
+    with theirs:
+        ours.sendall(frames(*SENT)[:-missing])
+        ours.close()
+        assert len(list(wire.receive(theirs))) == 2
