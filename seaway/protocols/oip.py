@@ -163,6 +163,8 @@ def _read_form(document: Mapping[str, Any], parameters: Mapping[str, Any]) -> Fo
     id_ = document.get("id", "")
     if not isinstance(id_, str):
         raise InvalidInput("id is not a string; give a string, or leave it out")
+    if not id_.isascii() and any("\ud800" <= character <= "\udfff" for character in id_):
+        raise InvalidInput("id holds half a surrogate pair, which no answer can repeat; give another one")
     binary = _flag(parameters, "binary_data_output", False)
     outputs = []
     for given in _objects(document, "outputs") if document.get("outputs") is not None else ():

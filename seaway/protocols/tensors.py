@@ -35,7 +35,10 @@ def strings(values: Iterable[bytes], shape: Sequence[int]) -> np.ndarray:
         raise InvalidInput(f"shape {list(shape)} needs {math.prod(shape)} strings, but {len(listed)} came")
     array = np.empty(len(listed), object)
     array[:] = listed
-    return array.reshape(shape)
+    try:
+        return array.reshape(shape)
+    except (ValueError, OverflowError) as error:  # no strings, and sizes beside the 0 that are too large together
+        raise InvalidInput(f"shape {list(shape)} cannot be used: {error}") from None
 
 
 def string_values(array: np.ndarray) -> list[bytes]:

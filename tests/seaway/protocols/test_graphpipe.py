@@ -431,3 +431,12 @@ def test_garbage_never_breaks_a_reader(body):
             read(body)
         except SeawayError:
             continue
+
+
+def test_no_strings_of_sizes_that_are_too_large_together():
+    body = graphpipe.write_infer_request([("text", np.empty((0, 3, 5), object))])
+    sizes = struct.pack("<3q", 0, 3, 5)
+    huge = body.replace(sizes, struct.pack("<3q", 0, 1 << 40, 1 << 40))
+    assert huge != body
+    with pytest.raises(InvalidInput, match="cannot be used"):
+        graphpipe.read_request(huge)
