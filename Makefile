@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TRY := .venv-try
 
-.PHONY: help try setup demo test check fix golden compile lock example bench clean
+.PHONY: help try setup demo test check fix golden compile lock example bench bench-article clean
 
 define PYTHON_311
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
@@ -18,7 +18,7 @@ define PYTHON_311
 endef
 
 help:  ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 try: $(TRY)/.ready  ## A page to draw on, with a small environment of its own: make try [PORT=8502]
 	$(TRY)/bin/python -m cli.main serve --example --port $(PORT)
@@ -64,6 +64,9 @@ compile: setup  ## The pipeline as KFP IR: characters.yaml
 
 bench: setup  ## The measured bars of training: make bench ARGS="--source idx:DIR"
 	$(BIN)/python -m benchmarks.train_bars $(ARGS)
+
+bench-article: setup  ## Flask and every protocol of ours, side by side: make bench-article [ARGS="--seconds 10"]
+	$(BIN)/python -m benchmarks.article $(ARGS)
 
 lock: setup  ## Lock requirements/dev.in anew, with hashes and without addresses
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 --override requirements/overrides.txt \

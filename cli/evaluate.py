@@ -19,7 +19,7 @@ def evaluate(
     data: options.Data = "strokes",
     url: options.Url = options.DEFAULT_URL,
     name: options.Name = options.DEFAULT_NAME,
-    protocol: Annotated[str, typer.Option(help="'rest' or 'graphpipe'.")] = "graphpipe",
+    protocol: Annotated[str, typer.Option(help="'tfs' or 'graphpipe'.")] = "graphpipe",
     batch: Annotated[int, typer.Option(help="Pictures a request.", min=1)] = 128,
 ) -> None:
     """Scores a running server on a test set: accuracy, balanced accuracy and its worst confusions.
@@ -28,7 +28,7 @@ def evaluate(
 
       seaway evaluate --data idx:path/to/emnist
 
-      seaway evaluate --data strokes --url http://127.0.0.1:30080 --protocol rest
+      seaway evaluate --data strokes --url http://127.0.0.1:30080 --protocol tfs
     """
     import numpy as np
     from rich.console import Console

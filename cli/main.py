@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import typer
 
-from cli import doctor, evaluate, lineage, load, predict, run, serve, ship, versions
+from cli import doctor, evaluate, lineage, load, predict, run, serve, ship, verify, versions
 from seaway.errors import exit_with_message
 
 app = typer.Typer(
@@ -16,12 +16,13 @@ app = typer.Typer(
     epilog="Begin with [bold]seaway doctor[/bold] and [bold]seaway run[/bold]; `seaway VERB --help` shows examples.",
 )
 VERBS: tuple[Callable[..., None], ...] = (
-    run.run, serve.serve, load.load, predict.predict, evaluate.evaluate, versions.versions, lineage.lineage, ship.ship,
-    doctor.doctor,
+    run.run, serve.serve, verify.verify, predict.predict, evaluate.evaluate, versions.versions, lineage.lineage,
+    ship.ship, doctor.doctor,
 )  # fmt: skip
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # serve gives the server what it does not know
 for verb in VERBS:
     app.command(context_settings=PASSED_ON if verb is serve.serve else None)(verb)
+app.add_typer(load.app)
 
 
 def main() -> None:

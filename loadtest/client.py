@@ -1,7 +1,8 @@
-"""A small synchronous client for one model server: TensorFlow Serving's REST and GraphPipe over one kept connection."""
+"""A small synchronous client for one model server: every protocol of `wire` over one kept connection."""
 
 import http.client
 import json
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -13,6 +14,7 @@ import numpy as np
 from loadtest import wire
 from seaway.errors import InvalidInput, NotFound, SeawayError, Unavailable
 from seaway.protocols import graphpipe, tfserving
+from seaway.protocols.calls import BINARY, JSON
 
 _ERRORS: dict[int, type[SeawayError]] = {400: InvalidInput, 404: NotFound, 413: InvalidInput}
 
@@ -26,18 +28,23 @@ class Answer:
 
 
 class Client:
-    """Talks to the server at `url` ("http://127.0.0.1:8501"); `timeout` in seconds. Not for several threads at once.
+    """Talks to the server at `url` ("http://127.0.0.1:8501"); `timeout` in seconds; `insecure`: any certificate is
+    taken. Not for several threads at once.
 
     Every method raises Unavailable where nobody answers in time, NotFound for an unknown model or version, InvalidInput
     for what the server calls the caller's fault, and Unavailable for what the server calls its own.
     """
 
-    def __init__(self, url: str, timeout: float = 30) -> None:
+    def __init__(self, url: str, timeout: float = 30, insecure: bool = False) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or not _has_port(parts):
             raise InvalidInput(f"{url!r} is not a server's address; give one like http://127.0.0.1:8501")
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(parts.hostname, parts.port, timeout=timeout)
+        self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+        if parts.scheme == "https":
+            context = ssl.create_default_context()
+            if insecure:
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            self._connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout, context=context)
         self._base = parts.path.rstrip("/")
         self.url = url
 
@@ -62,8 +69,8 @@ class Client:
     ) -> Answer:
         """One TensorFlow Serving predict call, `inputs` each [N, …]."""
         body = tfserving.write_predict_request(inputs, signature, row)
-        answer, served_by = self._send("POST", wire.rest_path(model, version), body, "application/json")
-        return Answer(tfserving.read_predict_answer(answer), served_by)
+        answer, headers = self._send("POST", wire.tfs_path(model, version), body, {"Content-Type": JSON})
+        return Answer(tfserving.read_predict_answer(answer), headers.get(wire.SERVED_BY, ""))
 
     def predict_graphpipe(
         self, model: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str], version: int | None = None
@@ -71,8 +78,9 @@ class Client:
         """One GraphPipe inference for the outputs named."""
         body = graphpipe.write_infer_request(dict(inputs), list(outputs))
         path = wire.graphpipe_path(model, version)
-        answer, served_by = self._send("POST", path, body, "application/octet-stream")
-        return Answer(dict(zip(outputs, graphpipe.read_infer_response(answer), strict=True)), served_by)
+        answer, headers = self._send("POST", path, body, {"Content-Type": BINARY})
+        arrays = graphpipe.read_infer_response(answer)
+        return Answer(dict(zip(outputs, arrays, strict=True)), headers.get(wire.SERVED_BY, ""))
 
     def predict(
         self,
@@ -82,10 +90,24 @@ class Client:
         output: str,
         version: int | None = None,
     ) -> tuple[np.ndarray, str]:
-        """The model's first output, named `output`, over either protocol, and the answer's Seaway-Model header."""
-        body = protocol.write(inputs, output)
-        answer, served_by = self._send("POST", protocol.path(model, version), body, protocol.content_type)
-        return protocol.read(answer), served_by
+        """The model's first output, named `output`, over any protocol, and the answer's Seaway-Model header."""
+        return self.ask(protocol, model, *protocol.write(inputs, output), output, version)
+
+    def ask(
+        self,
+        protocol: wire.Protocol,
+        model: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        output: str,
+        version: int | None = None,
+    ) -> tuple[np.ndarray, str]:
+        """The same for a request that is written already."""
+        answer, said = self._send("POST", protocol.path(model, version), body, headers)
+        try:
+            return protocol.read(answer, said, output), said.get(wire.SERVED_BY, "")
+        except InvalidInput as error:
+            raise Unavailable(f"{self.url}: what came is no {protocol.title} answer ({error})") from None
 
     def status(self, model: str, version: int | None = None) -> list[tfserving.VersionStatus]:
         """State of all loaded versions, or of one."""
@@ -100,11 +122,17 @@ class Client:
             raise Unavailable(f"{self.url}: what answers there is no model server")
         return raw
 
-    def _send(self, method: str, path: str, body: bytes | None = None, content_type: str = "") -> tuple[bytes, str]:
-        """(body, Seaway-Model) of a 2xx answer."""
-        headers = {"Content-Type": content_type} if content_type else {}
+    def _send(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[bytes, http.client.HTTPMessage]:
+        """(body, headers) of a 2xx answer."""
         try:
-            response, answer = self._exchange(method, self._base + path, body, headers)
+            response, answer = self._exchange(method, self._base + path, body, dict(headers or {}))
+        except ssl.SSLCertVerificationError as error:
+            raise Unavailable(
+                f"{self.url}: its certificate is not trusted here ({error.verify_message}); name the authority in "
+                "SSL_CERT_FILE, or give --insecure"
+            ) from None
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             reason = str(error) or type(error).__name__
@@ -112,7 +140,7 @@ class Client:
         if not 200 <= response.status < 300:
             kind = _ERRORS.get(response.status, Unavailable)
             raise kind(f"{self.url}{path}: {response.status} {response.reason}: {message_of(answer)}")
-        return answer, response.getheader(wire.SERVED_BY) or ""
+        return answer, response.headers
 
     def _exchange(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str]

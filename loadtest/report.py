@@ -1,4 +1,7 @@
-"""The load test's report: what was served, how fast over time, how latencies spread, what went wrong."""
+"""The load test's reports: what was served, how fast over time, how latencies spread, what went wrong.
+
+`page` is the evidence of one version; `load_page` is any load test's, with its limits.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -6,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from loadtest import wire
+from loadtest import gate, wire
+from loadtest.gate import Line
+from loadtest.results import distance
 from loadtest.run import LoadResult, Second
 from loadtest.served import Served
 from seaway import report
@@ -14,8 +19,6 @@ from seaway.report import Section
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-BEYOND = "beyond measure"  # a distance with NaN, infinity or another shape in it
 
 
 def page(model: str, served: Sequence[Served], runs: Sequence[LoadResult]) -> str:
@@ -27,7 +30,7 @@ def page(model: str, served: Sequence[Served], runs: Sequence[LoadResult]) -> st
     sections = [
         Section("Verdict", [_verdict(wrong, failed, foreign, answered), *_warnings(runs)]),
         Section("Served against PyTorch", [_served(served)]),
-        Section("Under load", [_runs(runs), _over_time(runs), _spread(runs)]),
+        Section("Under load", _load(runs)),
     ]
     if errors := _errors(runs):
         sections.append(Section("What went wrong", [errors]))
@@ -35,6 +38,64 @@ def page(model: str, served: Sequence[Served], runs: Sequence[LoadResult]) -> st
     short, _, digest = model.partition("@")
     lead = f"Every answer was compared with PyTorch's recorded output for the same input. Version digest {digest[:12]}."
     return report.page(f"Load test of {short}", sections, lead)
+
+
+def load_page(title: str, runs: Sequence[LoadResult], lines: Sequence[Line]) -> str:
+    """The whole HTML page of some runs and their limits."""
+    sections = []
+    if lines:
+        state = gate.verdict(lines)
+        said = {"pass": "every limit is kept", "fail": "a limit is broken", "inconclusive": "it cannot be told"}[state]
+        rows = [[report.verdict(line.state, line.state == "pass"), line.limit, line.text] for line in lines]
+        sections.append(
+            Section("Limits", [report.verdict(said, state == "pass"), report.table(["", "limit", "measured"], rows)])
+        )
+    bottlenecks = [run.generator.bottleneck for run in runs if run.generator.bottleneck]
+    sections.append(Section("Under load", [*bottlenecks, *_warnings(runs), *_load(runs)]))
+    if errors := _errors(runs):
+        sections.append(Section("What went wrong", [errors]))
+    answerers: list[list[object]] = [
+        [
+            _title(run),
+            replica.pod or "does not say",
+            _short(replica.model) or "does not say",
+            replica.answers,
+            replica.wrong,
+            distance(replica.max_abs),
+        ]
+        for run in runs
+        for replica in run.replicas
+    ]
+    headers = ["protocol", "replica", wire.SERVED_BY, "answers", "wrong", "max |Δ|"]
+    sections.append(Section("Who answered", [report.table(headers, answerers)]))
+    sections.append(Section("The load generator", [_generators(runs)]))
+    return report.page(title, sections, "Every answer was compared with PyTorch's recorded output for the same input.")
+
+
+def _short(identity: str) -> str:
+    """name/version@digest with as much of the digest as tells versions apart."""
+    name, at, digest = identity.partition("@")
+    return name + at + digest[:12]
+
+
+def _generators(runs: Sequence[LoadResult]) -> Markup:
+    headers = ["protocol", "processes", "cores each", "own delay p99 ms", "due without a free user", "never sent"]
+    rows = [
+        [_title(run), g.processes, g.cpu, g.late_p99_ms, g.unready, g.unsent]
+        for run, g in ((r, r.generator) for r in runs)
+    ]
+    return report.table(
+        headers, rows, "In an open loop latency counts from when a request was due, all delays included."
+    )
+
+
+def _load(runs: Sequence[LoadResult]) -> list[Markup]:
+    parts = [_runs(runs)]
+    if any(run.requests > run.failed for run in runs):
+        parts += [_over_time(runs), _spread(runs)]
+    if any(run.spread_ms for run in runs):
+        parts.append(_distribution(runs))
+    return parts
 
 
 def strangers(model: str, served: Sequence[Served], runs: Sequence[LoadResult]) -> int:
@@ -80,21 +141,24 @@ def _served(served: Sequence[Served]) -> Markup:
 
 
 def _runs(runs: Sequence[LoadResult]) -> Markup:
-    headers = ["protocol", "req/s", "examples/s", "p50 ms", "p90 ms", "p99 ms"]
+    headers = ["protocol", "load", "batch", "req/s", "examples/s", "p50 ms", "p90 ms", "p99 ms"]
     headers += ["requests", "max |Δ|", "wrong", "failed"]
     rows = [
         [
-            *(_title(run), run.requests_per_second, run.requests_per_second * run.batch),
+            *(_title(run), _asked(run), run.batch, run.requests_per_second, run.requests_per_second * run.batch),
             *(run.p50_ms, run.p90_ms, run.p99_ms, run.requests, distance(run.max_abs)),
             *(run.wrong, run.failed),
         ]
         for run in runs
     ]
-    caption = (
-        f"{runs[0].users} users, batch {runs[0].batch}; each user asks again when answered. "
-        "Rates and times are of right answers after the warm-up."
-    )
-    return report.table(headers, rows, caption)
+    return report.table(headers, rows, "Rates and times are of right answers after the warm-up.")
+
+
+def _asked(run: LoadResult) -> str:
+    """The load in words: users who ask again when they are answered, or requests a second."""
+    load = f"{run.rate:g}/s" if run.rate else f"{run.users} users"
+    shape = "" if run.shape == "constant" else f", {run.shape}"
+    return f"{load}{shape}{', new connections' if run.new_connections else ''}"
 
 
 def _over_time(runs: Sequence[LoadResult]) -> Markup:
@@ -106,6 +170,8 @@ def _over_time(runs: Sequence[LoadResult]) -> Markup:
         _line(rate, run.over_time, lambda s: s.right, label=_title(run), color=colour)
         _line(latency, run.over_time, lambda s: s.p50_ms, label=f"{_title(run)} p50", color=colour)
         _line(latency, run.over_time, lambda s: s.p99_ms, label=f"{_title(run)} p99", color=colour, linestyle=":")
+        if any(second.faults for second in run.over_time):
+            _line(rate, run.over_time, lambda s: s.faults, color=colour, linestyle=":", label=f"{_title(run)} faults")
     rate.set_ylabel("right answers/s")
     latency.set_ylabel("latency, ms")
     latency.set_xlabel("seconds from the start, warm-up included")
@@ -138,6 +204,29 @@ def _spread(runs: Sequence[LoadResult]) -> Markup:
     return report.figure(drawn, "Latency by percentile and protocol", "How latencies spread, after the warm-up.")
 
 
+def _distribution(runs: Sequence[LoadResult]) -> Markup:
+    """A histogram of the latencies, on a logarithmic axis since their tails are long."""
+    import math
+
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(9, 2.8), layout="constrained")
+    axes = drawn.subplots()
+    for run, colour in zip(runs, report.COLOURS, strict=False):
+        if not run.spread_ms:
+            continue
+        low, high = math.log10(run.spread_ms[0][0]), math.log10(run.spread_ms[-1][0] * 1.01)
+        edges = [10 ** (low + (high - low) * i / 60) for i in range(61)]
+        values, weights = zip(*run.spread_ms, strict=True)
+        axes.hist(values, bins=edges, weights=weights, histtype="step", linewidth=1.8, color=colour, label=_title(run))
+    axes.set_xscale("log")
+    axes.set_xlabel("latency, ms")
+    axes.set_ylabel("answers")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="small")
+    return report.figure(drawn, "Distribution of the latencies by protocol", "How often each latency was seen.")
+
+
 def _errors(runs: Sequence[LoadResult]) -> Markup | None:
     rows = [[_title(run), kind, count] for run in runs for kind, count in sorted(run.errors.items())]
     return report.table(["protocol", "kind", "times"], rows) if rows else None
@@ -157,11 +246,6 @@ def _answers(served: Sequence[Served], runs: Sequence[LoadResult]) -> Counter[st
     for found in (*(row.served_by for row in served), *(run.served_by for run in runs)):
         counts.update(found)
     return counts
-
-
-def distance(max_abs: float | None) -> str:
-    """`max_abs` as people read it."""
-    return BEYOND if max_abs is None else f"{max_abs:.2g}"
 
 
 def _title(run: LoadResult) -> str:

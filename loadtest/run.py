@@ -1,167 +1,353 @@
 """One Locust run without its web page, in a process of its own, as a function that returns what was measured."""
 
-import contextlib
 import json
+import math
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from loadtest import payloads, wire
+from loadtest import payloads, schedule, wire
 from loadtest.client import Client
-from loadtest.tally import Tally, percentile
+from loadtest.tally import Answers, Bins, Tally, finite, milliseconds_of, percentile
 from seaway.errors import InvalidInput, Unavailable
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
+OPEN_USERS = 256  # of an open loop: so many requests may be under way before new ones wait for a user
+BUSY = 0.9  # of a core: a process that takes more cannot send on time
+LATE_MS = 5.0  # p99 of what the load generator itself adds, above which it says so
+LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to load a server. `rate` 0: a closed loop, in which each user sends when it was answered; else requests a
+    second, due at fixed times, which `users` (0: enough) send. The warm-up comes before `seconds`, at the same load."""
+
+    protocol: str = "tfs"
+    users: int = 0
+    rate: float = 0.0
+    seconds: int = 10
+    warmup: int = 2
+    batch: int = 1
+    shape: str = "constant"
+    processes: int = 1
+    new_connections: bool = False
+    request_timeout: float = 30.0
+    model: str = ""  # "": as on the card
+    version: int | None = None
+    insecure: bool = False
+
+    @property
+    def user_count(self) -> int:
+        return self.users or (OPEN_USERS if self.rate else 8)
+
+    def check(self) -> None:
+        """Raises InvalidInput for what contradicts itself."""
+        if self.users < 0 or self.seconds < 1 or self.warmup < 0 or self.processes < 1:
+            raise InvalidInput(
+                f"a load test needs 1 user, 1 process and 1 second at least, not {self.users} users and "
+                f"{self.processes} processes for {self.seconds} s"
+            )
+        if self.rate < 0 or not math.isfinite(self.rate):
+            raise InvalidInput(f"--rate must be above 0 requests a second, not {self.rate:g}")
+        if self.request_timeout <= 0:
+            raise InvalidInput(f"--timeout must be above 0 seconds, not {self.request_timeout:g}")
+        if self.user_count < self.processes:
+            raise InvalidInput(f"{self.processes} processes need as many users at least, not {self.user_count}")
+        schedule.points(self.shape)
+        wire.named(self.protocol)
 
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """One second of the run, counted from its start, warm-up included: right answers, and their percentiles."""
+    """One second of the run, counted from its start, warm-up included: right answers, their percentiles, and faults."""
 
     second: int
     right: int
     p50_ms: float
     p99_ms: float
+    faults: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """Who answered: its `pod` and `model` (name/version@digest), "" where it does not say. `max_abs` None: beyond
+    measure."""
+
+    pod: str
+    model: str
+    answers: int
+    wrong: int
+    max_abs: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """What the load generator did to the measurement. `late_p99_ms` is its own delay, `cpu` the cores that each of its
+    processes took, `unready` the requests that were due before any user was free, `unsent` those that never were sent;
+    `bottleneck` says in words why the server's limit was not reached, "" where it was not the generator's fault."""
+
+    processes: int = 1
+    cpu: float = 0.0
+    late_p99_ms: float = 0.0
+    unready: int = 0
+    unsent: int = 0
+    bottleneck: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
     """`requests`, `failed`, `wrong`, `max_abs` (None: beyond measure) are of the whole run; rates and latencies are of
-    right answers after the warm-up. `requests` are those that ended; `served_by`: Seaway-Model header → 2xx answers.
-    `telling`: the golden answers differ enough that a mixed-up answer would be noticed."""
+    right answers after the warm-up. `requests` are those that ended. `telling`: the golden answers differ enough that a
+    mixed-up answer would be noticed. `partial`: the run was ended before its time. `spread_ms`: [from, answers] of bins
+    1 % wide."""
 
     protocol: str
     url: str
     users: int
+    rate: float
+    shape: str
     batch: int
+    new_connections: bool
     seconds: float
+    warmup: int
     requests: int
     failed: int
     wrong: int
     requests_per_second: float
     p50_ms: float
     p90_ms: float
+    p95_ms: float
     p99_ms: float
+    mean_ms: float
     max_abs: float | None
     telling: bool
-    served_by: dict[str, int]
+    partial: bool
+    replicas: tuple[Replica, ...]
+    generator: Generator
     errors: dict[str, int]
     percentiles: dict[str, float]
+    spread_ms: tuple[tuple[float, int], ...]
     over_time: tuple[Second, ...]
 
+    @property
+    def served_by(self) -> dict[str, int]:
+        """Seaway-Model header → 2xx answers."""
+        counts: Counter[str] = Counter()
+        for replica in self.replicas:
+            counts[replica.model] += replica.answers
+        return dict(counts)
 
-def run(
-    url: str,
-    golden: Path,
-    protocol: str = "rest",
-    seconds: int = 10,
-    users: int = 8,
-    batch: int = 1,
-    model: str | None = None,
-    version: int | None = None,
-    warmup: int = 2,
-    request_timeout: float = 30,
-) -> LoadResult:
-    """Loads the server at `url` for `warmup` + `seconds` seconds with `users` that each wait for their answer.
 
-    `golden` is a published version's folder or an ONNX artifact. Raises Unavailable where no server answers or Locust
-    fails, NotFound for a model it does not know, InvalidInput and CardError for what was given.
+@dataclass(slots=True)
+class Progress:
+    """What is known while a run goes on; `last` is of the last second or so."""
+
+    elapsed: float = 0.0
+    users: int = 0
+    processes: int = 1
+    total: Tally = field(default_factory=Tally)
+    last: Tally = field(default_factory=Tally)
+
+
+Told = Callable[[Progress], None]
+
+
+def run(url: str, source: Path, plan: Plan, told: Told | None = None) -> LoadResult:
+    """Loads the server at `url` as planned; `told` hears of it every second or so.
+
+    `source`: a published version's folder, an ONNX artifact or an .npz file (`payloads.read_model`). A run that is
+    interrupted (Ctrl-C) ends early, with what was measured until then. Raises Unavailable where no server answers or
+    Locust fails, NotFound for a model it does not know, InvalidInput, CardError and DataError for what was given.
     """
-    if users < 1 or seconds < 1 or warmup < 0:
-        raise InvalidInput(f"a load test needs 1 user and 1 second at least, not {users} for {seconds} s")
-    spoken = wire.named(protocol)
-    card, examples = payloads.read_model(golden)
-    name = model or card.name
-    sent = payloads.encode(card, examples, spoken, batch)
-    _probe(url, spoken, name, version, {t.name: examples.inputs[t.name][:1] for t in card.inputs}, card.outputs[0].name)
-    options = [
-        *("--host", url, "--users", users, "--spawn-rate", users, "--run-time", f"{warmup + seconds}s"),
-        *("--stop-timeout", request_timeout + 1, "--request-timeout", request_timeout),
-        *("--golden", golden, "--protocol", protocol, "--batch", batch, "--model", name),
-        *("--model-version", version or 0),
-    ]
-    tally, elapsed = _locust([str(option) for option in options], protocol, warmup + seconds + request_timeout + 60)
-    if elapsed < warmup + seconds - 0.5:
-        raise Unavailable(f"Locust ran for {elapsed:.1f} s instead of {warmup + seconds} s; was it ended by someone?")
-    return result(tally, elapsed, protocol, url, users, batch, seconds, warmup, payloads.distinct(sent))
+    plan.check()
+    model, protocol = payloads.read_model(source), wire.named(plan.protocol)
+    sent = payloads.encode(model, protocol, plan.batch)
+    name = plan.model or model.name
+    if not name:
+        raise InvalidInput("--name is missing: a file of examples does not say what the model is called")
+    _probe(url, protocol, name, plan, sent[0])
+    progress = _locust(url, source, name, plan, told or (lambda progress: None))
+    return result(progress, url, plan, payloads.distinct(sent), progress.elapsed < plan.warmup + plan.seconds - 0.5)
 
 
-def result(
-    tally: Tally,
-    elapsed: float,
-    protocol: str,
-    url: str,
-    users: int,
-    batch: int,
-    seconds: int,
-    warmup: int,
-    telling: bool,
-) -> LoadResult:
+def result(progress: Progress, url: str, plan: Plan, telling: bool = True, partial: bool = False) -> LoadResult:
     """A run's counts as rates and percentiles; the warm-up and what came after the end count for correctness alone.
 
-    `elapsed`: seconds until the users were told to stop; Locust may be early or late by some hundredths.
+    `progress.elapsed`: seconds until the users were told to stop; Locust may be early or late by some hundredths.
     """
-    measured: Counter[int] = Counter()
+    tally, elapsed, warmup = progress.total, progress.elapsed, plan.warmup
+    if elapsed <= warmup:  # ended while it warmed up: better these seconds than none
+        warmup = 0
+    end = warmup + plan.seconds
+    measured: Bins = Counter()
     for second, bins in tally.seconds.items():
-        if warmup <= second < warmup + seconds:
+        if warmup <= second < end:
             measured.update(bins)
+    over = max(min(plan.seconds, elapsed - warmup), 1e-3)
+    rate = measured.total() / over
+    mean = sum(milliseconds_of(number) * count for number, count in measured.items()) / max(1, measured.total())
     return LoadResult(
-        protocol=protocol,
+        protocol=plan.protocol,
         url=url,
-        users=users,
-        batch=batch,
-        seconds=seconds,
+        users=plan.user_count,
+        rate=plan.rate,
+        shape=plan.shape,
+        batch=plan.batch,
+        new_connections=plan.new_connections,
+        seconds=plan.seconds,
+        warmup=plan.warmup,
         requests=tally.requests,
         failed=tally.failed,
         wrong=tally.wrong,
-        requests_per_second=measured.total() / min(seconds, elapsed - warmup),
+        requests_per_second=rate,
         p50_ms=percentile(measured, 0.5),
         p90_ms=percentile(measured, 0.9),
+        p95_ms=percentile(measured, 0.95),
         p99_ms=percentile(measured, 0.99),
-        max_abs=tally.max_abs if tally.max_abs != float("inf") else None,
+        mean_ms=mean,
+        max_abs=finite(tally.max_abs),
         telling=telling,
-        served_by=dict(tally.served_by),
+        partial=partial,
+        replicas=tuple(_replica(name, found) for name, found in sorted(tally.replicas.items())),
+        generator=_generator(progress, plan),
         errors=dict(tally.errors),
         percentiles={f"{share:g}": percentile(measured, share) for share in SHARES},
-        over_time=tuple(
-            Second(s, bins.total(), percentile(bins, 0.5), percentile(bins, 0.99))
-            for s, bins in sorted(tally.seconds.items())
-            if s < warmup + seconds
-        ),
+        spread_ms=tuple((milliseconds_of(number), measured[number]) for number in sorted(measured)),
+        over_time=tuple(_second(tally, second) for second in range(_seconds(tally, warmup + plan.seconds))),
     )
 
 
-def _probe(
-    url: str, protocol: wire.Protocol, model: str, version: int | None, inputs: payloads.Inputs, output: str
-) -> None:
+def _seconds(tally: Tally, most: int) -> int:
+    return min(most, 1 + max((*tally.seconds, *tally.faults), default=-1))
+
+
+def _second(tally: Tally, second: int) -> Second:
+    bins = tally.seconds.get(second, Counter())
+    return Second(second, bins.total(), percentile(bins, 0.5), percentile(bins, 0.99), tally.faults[second])
+
+
+def _replica(name: str, found: Answers) -> Replica:
+    pod, _, model = name.partition(" ")
+    return Replica(pod, model, found.answers, found.wrong, finite(found.max_abs))
+
+
+def _generator(progress: Progress, plan: Plan) -> Generator:
+    tally, elapsed = progress.total, max(progress.elapsed, 1e-3)
+    cpu = tally.cpu / elapsed / progress.processes
+    late = percentile(tally.late, 0.99)
+    unsent = 0
+    if plan.rate:
+        times = schedule.Schedule(plan.rate, plan.warmup + plan.seconds, plan.shape)
+        due = times.count if times.due(times.count - 1) <= elapsed else _due_by(times, elapsed)
+        unsent = max(0, due - tally.late.total() - tally.unready)
+    return Generator(
+        progress.processes, cpu, late, tally.unready, unsent, _bottleneck(cpu, late, unsent + tally.unready, plan)
+    )
+
+
+def _due_by(times: schedule.Schedule, elapsed: float) -> int:
+    low, high = 0, times.count
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if times.due(middle) <= elapsed else (low, middle)
+    return low
+
+
+def _bottleneck(cpu: float, late_ms: float, unready: int, plan: Plan) -> str:
+    if cpu > BUSY:
+        return (
+            f"each sending process took {cpu:.0%} of a core: the load generator, not the server, is the bottleneck; "
+            "use more --processes, or another machine"
+        )
+    if plan.rate and late_ms > LATE_MS:
+        return (
+            f"the load generator sent requests up to {late_ms:.0f} ms late (p99) although users were free: it, not the "
+            "server, is short of CPU; use more --processes, or another machine"
+        )
+    if unready > 0.01 * plan.rate * (plan.warmup + plan.seconds):
+        return (
+            f"{unready} requests were due while all {plan.user_count} users waited for answers: the server is slower "
+            "than this rate, or --users are too few"
+        )
+    return ""
+
+
+def _probe(url: str, protocol: wire.Protocol, model: str, plan: Plan, payload: payloads.Payload) -> None:
     """One request before the clock starts, so that a wrong address or name is one clear message."""
-    with Client(url) as client:
-        client.predict(protocol, model, inputs, output, version)
+    with Client(url, plan.request_timeout, plan.insecure) as client:
+        client.ask(protocol, model, payload.body, payload.headers, payload.output, plan.version)
 
 
-def _locust(options: list[str], protocol: str, limit: float) -> tuple[Tally, float]:
-    """What was counted, and the seconds from the start of the test to the moment when users were told to stop."""
+def _locust(url: str, source: Path, model: str, plan: Plan, told: Told) -> Progress:
+    seconds = plan.warmup + plan.seconds
     with tempfile.TemporaryDirectory() as scratch:
-        file, log = Path(scratch) / "result.json", Path(scratch) / "log"
+        counts, log = Path(scratch) / "counts", Path(scratch) / "log"
+        counts.touch()
+        options = [
+            *("--host", url, "--users", plan.user_count, "--spawn-rate", plan.user_count, "--run-time", f"{seconds}s"),
+            *("--stop-timeout", math.ceil(plan.request_timeout) + 1, "--request-timeout", plan.request_timeout),
+            *("--golden", source.absolute(), "--protocol", plan.protocol, "--batch", plan.batch, "--model", model),
+            *("--model-version", plan.version or 0, "--rate", plan.rate, "--shape", plan.shape, "--counts", counts),
+            *(["--new-connections"] if plan.new_connections else []),
+            *(["--insecure"] if plan.insecure else []),
+            *(["--processes", plan.processes] if plan.processes > 1 else []),
+        ]
         command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--only-summary"]
-        command += ["--loglevel", "WARNING", "--result", str(file), *options]
+        command += ["--loglevel", "WARNING", *map(str, options)]
         with log.open("wb") as opened:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=opened, stderr=subprocess.STDOUT)
             try:
-                with contextlib.suppress(subprocess.TimeoutExpired):  # then there is no result, or a partial one
-                    process.wait(limit)
+                progress = _follow(process, counts, told, seconds + plan.request_timeout + 60)
             finally:
                 end(process)
-        try:
-            counted = json.loads(file.read_bytes())
-        except (FileNotFoundError, ValueError):
+        if not progress.elapsed:
             said = log.read_text("utf-8", "replace").strip()[-1500:]
-            raise Unavailable(f"Locust ended with status {process.returncode} and no result:\n{said}") from None
-    return Tally.from_json(counted["tallies"][protocol]), counted["elapsed"]
+            raise Unavailable(f"Locust ended with status {process.returncode} and no result:\n{said}")
+        return progress
+
+
+def _follow(process: "subprocess.Popen[bytes]", counts: Path, told: Told, limit: float) -> Progress:
+    """Reads what Locust tells until it has ended; Ctrl-C, which Locust hears as well, ends it early."""
+    progress = Progress()
+    deadline = time.monotonic() + limit
+    with counts.open("rb") as opened:
+        lines = _lines(opened)
+        try:
+            while process.poll() is None and time.monotonic() < deadline:
+                time.sleep(LOOK_SECONDS)
+                _read(progress, lines, told)
+        except KeyboardInterrupt:
+            end(process)
+        _read(progress, lines, told)
+    return progress
+
+
+def _lines(opened: object) -> Iterator[bytes]:
+    """Complete lines; "" where there are none yet."""
+    pending = b""
+    while True:
+        pending += opened.read()  # type: ignore[attr-defined]
+        *complete, pending = pending.split(b"\n")
+        yield from complete
+        yield b""
+
+
+def _read(progress: Progress, lines: Iterator[bytes], told: Told) -> None:
+    for line in iter(lambda: next(lines), b""):
+        raw = json.loads(line)
+        progress.elapsed, progress.users, progress.processes = raw["elapsed"], raw["users"], raw["processes"]
+        progress.last = Tally()
+        for tally in raw["tallies"].values():
+            progress.last.merge(Tally.from_json(tally))
+        progress.total.merge(progress.last)
+        told(progress)
 
 
 def end(process: "subprocess.Popen[bytes]", grace: float = 10) -> None:

@@ -7,18 +7,50 @@ from typing import Any
 
 _STEP = math.log(1.01)  # a bin is 1 % wide: percentiles are right within 0.5 %
 
+Bins = Counter[int]
+
+
+@dataclass(slots=True)
+class Answers:
+    """Of one replica: 2xx answers, those of them that were wrong, and the largest |Δ| from PyTorch's."""
+
+    answers: int = 0
+    wrong: int = 0
+    max_abs: float = 0.0
+
+    def add(self, answers: int, wrong: int, max_abs: float) -> None:
+        self.answers += answers
+        self.wrong += wrong
+        self.max_abs = max(self.max_abs, max_abs)
+
 
 @dataclass(slots=True)
 class Tally:
-    """Of one protocol. `seconds`: second since the start → latency bin → right answers that came in that second."""
+    """Of one protocol. Seconds count from the run's start.
+
+    replicas  "<Seaway-Pod> <Seaway-Model>" of the 2xx answers, "" for what is missing → what it answered
+    seconds   second → latency bin → right answers that came in that second
+    faults    second → failed and wrong answers that came in that second
+    late      bin of milliseconds between the moment a request was due and the moment when a user, who had been waiting
+              for that moment, sent it: what the load generator itself adds
+    unready   requests that were due before any user was free to send them
+    cpu       CPU seconds that the sending processes took
+    """
 
     requests: int = 0
     failed: int = 0  # no 2xx answer
     wrong: int = 0  # a 2xx answer that is not PyTorch's
-    max_abs: float = 0.0
     errors: Counter[str] = field(default_factory=Counter)
-    served_by: Counter[str] = field(default_factory=Counter)  # Seaway-Model of the 2xx answers, "" where it is missing
-    seconds: dict[int, Counter[int]] = field(default_factory=dict)
+    replicas: dict[str, Answers] = field(default_factory=dict)
+    seconds: dict[int, Bins] = field(default_factory=dict)
+    faults: Counter[int] = field(default_factory=Counter)
+    late: Bins = field(default_factory=Counter)
+    unready: int = 0
+    cpu: float = 0.0
+
+    @property
+    def max_abs(self) -> float:
+        return max((replica.max_abs for replica in self.replicas.values()), default=0.0)
 
     def right(self, second: int, milliseconds: float) -> None:
         self.requests += 1
@@ -27,56 +59,84 @@ class Tally:
             bins = self.seconds[second] = Counter()
         bins[bin_of(milliseconds)] += 1
 
-    def fault(self, kind: str, *, wrong: bool) -> None:
+    def fault(self, second: int, kind: str, *, wrong: bool) -> None:
         self.requests += 1
         self.wrong += wrong
         self.failed += not wrong
         self.errors[kind] += 1
+        self.faults[second] += 1
+
+    def answered(self, replica: str, wrong: bool, max_abs: float) -> None:
+        found = self.replicas.get(replica)
+        if found is None:
+            found = self.replicas[replica] = Answers()
+        found.add(1, wrong, max_abs)
 
     def merge(self, other: "Tally") -> None:
-        """Adds what another process counted."""
+        """Adds what another process, or a later second, counted."""
         self.requests += other.requests
         self.failed += other.failed
         self.wrong += other.wrong
-        self.max_abs = max(self.max_abs, other.max_abs)
+        self.unready += other.unready
+        self.cpu += other.cpu
         self.errors.update(other.errors)
-        self.served_by.update(other.served_by)
+        self.faults.update(other.faults)
+        self.late.update(other.late)
+        for name, replica in other.replicas.items():
+            self.replicas.setdefault(name, Answers()).add(replica.answers, replica.wrong, replica.max_abs)
         for second, bins in other.seconds.items():
             self.seconds.setdefault(second, Counter()).update(bins)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; an infinite `max_abs` becomes null."""
         return {
-            "requests": self.requests,
-            "failed": self.failed,
-            "wrong": self.wrong,
-            "max_abs": self.max_abs if math.isfinite(self.max_abs) else None,
+            **{name: getattr(self, name) for name in ("requests", "failed", "wrong", "unready", "cpu")},
             "errors": dict(self.errors),
-            "served_by": dict(self.served_by),
-            "seconds": {str(s): {str(b): n for b, n in bins.items()} for s, bins in self.seconds.items()},
+            "replicas": {n: [r.answers, r.wrong, finite(r.max_abs)] for n, r in self.replicas.items()},
+            "seconds": {str(s): _bins_to_json(bins) for s, bins in self.seconds.items()},
+            "faults": _bins_to_json(self.faults),
+            "late": _bins_to_json(self.late),
         }
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "Tally":
         return cls(
-            **{key: raw[key] for key in ("requests", "failed", "wrong")},
-            max_abs=math.inf if raw["max_abs"] is None else raw["max_abs"],
+            **{key: raw[key] for key in ("requests", "failed", "wrong", "unready", "cpu")},
             errors=Counter(raw["errors"]),
-            served_by=Counter(raw["served_by"]),
-            seconds={int(s): Counter({int(b): n for b, n in bins.items()}) for s, bins in raw["seconds"].items()},
+            replicas={n: Answers(a, w, math.inf if d is None else d) for n, (a, w, d) in raw["replicas"].items()},
+            seconds={int(s): _bins_from_json(bins) for s, bins in raw["seconds"].items()},
+            faults=_bins_from_json(raw["faults"]),
+            late=_bins_from_json(raw["late"]),
         )
+
+
+def _bins_to_json(bins: Bins) -> dict[str, int]:
+    return {str(number): count for number, count in bins.items()}
+
+
+def _bins_from_json(raw: dict[str, int]) -> Bins:
+    return Counter({int(number): count for number, count in raw.items()})
+
+
+def finite(distance: float) -> float | None:
+    """None for a distance beyond measure, as JSON has it."""
+    return distance if math.isfinite(distance) else None
 
 
 def bin_of(milliseconds: float) -> int:
     return round(math.log(max(milliseconds, 1e-3)) / _STEP)
 
 
-def percentile(bins: Counter[int], share: float) -> float:
+def milliseconds_of(number: int) -> float:
+    return math.exp(number * _STEP)
+
+
+def percentile(bins: Bins, share: float) -> float:
     """Milliseconds that `share` (0..1) of the answers did not exceed; 0 where there were none."""
     wanted = share * bins.total()
     seen = 0
     for number in sorted(bins):
         seen += bins[number]
         if seen >= wanted:
-            return math.exp(number * _STEP)
+            return milliseconds_of(number)
     return 0.0

@@ -16,7 +16,8 @@ import numpy as np
 
 from loadtest import report as reports
 from loadtest import run as locust
-from loadtest.run import LoadResult
+from loadtest.results import distance
+from loadtest.run import LoadResult, Plan
 from loadtest.served import Inputs, Served, Take, served_parity
 from seaway import atomic, data, golden, store
 from seaway import card as cards
@@ -25,7 +26,7 @@ from seaway.errors import CardError, DataError, InvalidInput
 from seaway.golden import TEST_OUTPUTS
 
 LOAD, REPORT = "load.json", "report.html"
-PROTOCOLS = ("rest", "graphpipe")
+PROTOCOLS = ("tfs", "graphpipe")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,12 +69,13 @@ def load(
             *(url, name, version, examples.take, examples.expected, examples.labels),
             *(card.tolerances[output], protocol, output),
         )
-        distance = reports.distance(whole.max_abs)
-        print(f"{whole.hop}: {whole.examples:,} examples, {whole.wrong} wrong, max |Δ| {distance}", flush=True)
+        worst = distance(whole.max_abs)
+        print(f"{whole.hop}: {whole.examples:,} examples, {whole.wrong} wrong, max |Δ| {worst}", flush=True)
         served.append(whole)
     for protocol in protocols:
         print(f"Locust over {protocol}: {users} users for {seconds} s", flush=True)
-        run = locust.run(url, folder, protocol, seconds, users, batch, name, version)
+        plan = Plan(protocol, users, seconds=seconds, batch=batch, model=name, version=version)
+        run = locust.run(url, folder, plan)
         latency = f"p50 {run.p50_ms:.1f} ms, p99 {run.p99_ms:.1f} ms"
         print(f"  {run.requests_per_second:.0f} req/s, {latency}, {run.wrong} wrong, {run.failed} failed", flush=True)
         runs.append(run)

@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--max-waiting", type=int, help="requests that may wait for a worker; more are answered 503 (default 1000)")
     option("--max-connections", type=int, help="more are answered 503 and closed (default 16384)")
     option("--access-log", action="store_true", help="one JSON line a request on stderr")
+    option("--pod", help="this server's name, which every answer then carries as Seaway-Pod")
     return parser
 
 

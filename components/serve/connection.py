@@ -84,7 +84,8 @@ class Request:
 @dataclass(slots=True)
 class Port:
     """What the connections of one listening socket share. `refuse` writes the errors that are found before any
-    application sees the request; `told` is called with every answer that was given (for logs and metrics)."""
+    application sees the request; `told` is called with every answer that was given (for logs and metrics); `always` are
+    header lines of every answer."""
 
     refuse: Callable[[SeawayError], Reply]
     limits: Limits
@@ -93,6 +94,7 @@ class Port:
     connections: "set[Connection]" = field(default_factory=set)
     held_bytes: int = 0
     draining: bool = False
+    always: bytes = b""
     _date: bytes = b""
     _date_until: float = 0.0
 
@@ -307,6 +309,7 @@ class Connection(asyncio.Protocol):
         head = [
             b"HTTP/1.1 %d %b\r\n" % (reply.status, _PHRASES.get(reply.status, "").encode()),
             self._port.date(),
+            self._port.always,
             b"content-type: %b\r\ncontent-length: %d\r\n" % (reply.type.encode("latin-1"), sum(map(len, body))),
         ]
         for name, value in reply.headers.items():

@@ -69,7 +69,7 @@ async def _serve(settings: Settings, data: socket.socket, admin: socket.socket |
         max_connections=_connections(settings.max_connections),
         read_seconds=settings.read_seconds,
     )
-    port = Port(tfserving.error, limits)
+    port = Port(tfserving.error, limits, always=f"seaway-pod: {settings.pod}\r\n".encode() if settings.pod else b"")
     metrics = _metrics(plane, pool, port)
     app = App(plane, data_routes(), metrics, settings.access_log)
     port.handle, port.told = app.handle, app.told

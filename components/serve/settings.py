@@ -12,6 +12,7 @@ from components.serve.backend import BACKENDS
 from seaway.errors import InvalidInput
 
 PREFIX = "SEAWAY_"
+POD = re.compile("[A-Za-z0-9._-]{1,253}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Settings:
     batch_delay_ms: float = 0.0  # that a request may wait for others though a worker is idle
     allow_op: tuple[str, ...] = ()  # operators that a SavedModel may use although they reach out of it
     access_log: bool = False
+    pod: str = ""  # this server's name, which every answer then carries: a Kubernetes pod's
 
     def __post_init__(self) -> None:
         if self.volume.exists() and not self.volume.is_dir():
@@ -56,6 +58,8 @@ class Settings:
         for name in ("workers", "threads", "drain_seconds", "max_held_bytes", "batch_delay_ms", "model_version"):
             if getattr(self, name) < 0:
                 raise InvalidInput(f"{name} is {getattr(self, name)}: it must not be negative")
+        if self.pod and not POD.fullmatch(self.pod):
+            raise InvalidInput(f"pod {self.pod!r}: a name of letters, digits, '-', '.' and '_', at most 253")
         if self.max_connections <= 0:
             raise InvalidInput("max_connections must be above 0")
 

@@ -166,7 +166,7 @@ def test_predict_names_what_is_in_pictures(place: Path, url: str) -> None:
     assert "no.png: not a picture" in refused.stderr
 
 
-@pytest.mark.parametrize("protocol", ["rest", "graphpipe"])
+@pytest.mark.parametrize("protocol", ["tfs", "graphpipe"])
 def test_evaluate_scores_the_server_as_the_table_did(
     place: Path, first: subprocess.CompletedProcess[str], url: str, protocol: str
 ) -> None:

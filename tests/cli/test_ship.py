@@ -46,7 +46,7 @@ def test_two_nets_are_shipped_and_a_running_server_answers_as_pytorch_did(place:
             wait_until_available(client, name)
             card = store.read_card(volume, name, 1)
             known = golden.read(store.path(volume, name, 1) / store.EXTRA / golden.GOLDEN)
-            for protocol in ("rest", "graphpipe"):
+            for protocol in ("tfs", "graphpipe"):
                 got, served_by = client.predict(wire.named(protocol), name, known.inputs, "scores")
                 assert golden.compare(got, known.outputs["scores"], card.tolerances["scores"]).wrong == 0
                 assert served_by == f"{name}/1@{card.sha256}"

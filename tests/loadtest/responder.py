@@ -1,4 +1,4 @@
-"""A tiny real model server for the toy's versions, over REST and GraphPipe, that can be told to misbehave."""
+"""A tiny real model server for the toy's versions, over every protocol, that can be told to misbehave."""
 
 import itertools
 import threading
@@ -12,7 +12,8 @@ import toy
 from seaway import card as cards
 from seaway import store
 from seaway.errors import SeawayError
-from seaway.protocols import graphpipe, tfserving
+from seaway.protocols import graphpipe, oip, tfserving
+from seaway.protocols.calls import Asked, Served, Signature
 
 NAME = "toy"
 
@@ -26,7 +27,7 @@ class Responder(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.volume = volume
-        self.fault, self.every, self.delay = "", 1, 0.0
+        self.fault, self.every, self.delay, self.pod = "", 1, 0.0, ""
         self.states, self.digests = {}, {}
         self.counter, self.asked = itertools.count(), []
         self.versions = {}
@@ -90,8 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.server.fault if number and number % self.server.every == 0 else ""
         if self.server.delay:
             time.sleep(self.server.delay)  # a slow model, not a wait for readiness
-        path, _, version = self.path.removesuffix(":predict").partition("/versions/")
-        if path not in (f"/v1/models/{NAME}", f"/graphpipe/{NAME}"):
+        path, _, version = self.path.removesuffix(":predict").removesuffix("/infer").partition("/versions/")
+        if path not in (f"/v1/models/{NAME}", f"/v2/models/{NAME}", f"/graphpipe/{NAME}"):
             return self.send(404, tfserving.write_error(f"Servable not found for request: {path}"))
         if fault == "error":
             return self.send(500, tfserving.write_error("the model ran out of luck"))
@@ -100,34 +101,46 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         try:
             version, card, weights = self.server.version(int(version or 0))
-            rest = path.startswith("/v1")
-            answer = self.infer(body, card, weights, fault, rest)
+            answer, headers = self.infer(body, card, weights, fault, path.split("/")[1])
         except SeawayError as error:
             return self.send(error.status, tfserving.write_error(str(error)))
         if fault == "garbage":
             answer = b"[]"
         digest = self.server.digests.get(version, card.sha256)
-        return self.send(200, answer, "application/json", f"{NAME}/{version}@{digest}")
+        return self.send(200, answer, "application/json", f"{NAME}/{version}@{digest}", headers)
 
-    def infer(self, body, card, weights, fault, rest):
-        if rest:
+    def infer(self, body, card, weights, fault, kind):
+        """(body, headers) of the answer; `kind` is the path's first part."""
+        call, served = None, Served(NAME, 1, "", {"serving_default": Signature(card.inputs, card.outputs)})
+        if kind == "v1":
             inputs, _ = tfserving.read_inputs(tfserving.read_predict(body), card.inputs)
+        elif kind == "v2":
+            asked = Asked("infer", body, {key.lower(): value for key, value in self.headers.items()})
+            call = oip.read(asked, served)
+            inputs = call.inputs
         else:
             inputs = dict(graphpipe.read_request(body).inputs)
         scores = toy.answer(weights, inputs)["scores"]
         if fault == "swap":
             scores = self.server.exchange.swap(scores)
         scores = FAULTS.get(fault, lambda s: s)(scores)
-        return (
-            tfserving.write_predict({"scores": scores}, row=True) if rest else graphpipe.write_infer_response([scores])
-        )
+        if call is not None:
+            reply = oip.write(call, {"scores": scores}, served)
+            return reply.body if isinstance(reply.body, bytes) else b"".join(reply.body), reply.headers
+        if kind == "v1":
+            return tfserving.write_predict({"scores": scores}, row=True), {}
+        return graphpipe.write_infer_response([scores]), {}
 
-    def send(self, status, body, content_type="application/json", served_by=None):
+    def send(self, status, body, content_type="application/json", served_by=None, headers=()):
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         if served_by:
             self.send_header("Seaway-Model", served_by)
+        if self.server.pod:
+            self.send_header("Seaway-Pod", self.server.pod)
+        for name, value in dict(headers).items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 

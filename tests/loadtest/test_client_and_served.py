@@ -11,7 +11,7 @@ from loadtest.served import served_parity
 from seaway import store
 from seaway.errors import DataError, InvalidInput, NotFound, Unavailable
 
-BOTH = pytest.mark.parametrize("protocol", ["rest", "graphpipe"])
+BOTH = pytest.mark.parametrize("protocol", ["tfs", "graphpipe"])
 
 
 @pytest.fixture(scope="module", params=["picture", "table"])
@@ -20,7 +20,8 @@ def served(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     made = toy.make(folder / "made", {"picture": toy.PICTURE, "table": toy.TABLE}[request.param])
     made.publish(folder / "volume")
-    card, examples = read_model(store.path(folder / "volume", "toy", 1))
+    card = store.read_card(folder / "volume", "toy", 1)
+    examples = read_model(store.path(folder / "volume", "toy", 1)).examples
     with serving(folder / "volume") as server:
         yield server, card, examples
 
@@ -96,7 +97,7 @@ def test_served_parity_of_a_healthy_server(served, protocol):
     assert (row.examples, row.wrong, row.flipped, row.accuracy) == (16, 0, 0, None)
     assert row.max_abs < 1e-6
     assert row.served_by == {f"toy/1@{served[1].sha256}": 4}
-    assert row.hop == {"rest": "served, REST", "graphpipe": "served, GraphPipe"}[protocol]
+    assert row.hop == {"tfs": "served, REST", "graphpipe": "served, GraphPipe"}[protocol]
 
 
 @BOTH

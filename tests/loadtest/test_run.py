@@ -1,10 +1,12 @@
 """Locust against a real server in this process: what it reports must be what happened."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +14,13 @@ import toy
 from responder import serving
 
 from loadtest import run as runs
-from loadtest.run import LOCUSTFILE, run
+from loadtest.run import LOCUSTFILE, Plan, Progress, run
+from loadtest.tally import Tally
 from seaway import store
 from seaway.errors import CardError, InvalidInput, NotFound, Unavailable
 
-BOTH = pytest.mark.parametrize("protocol", ["rest", "graphpipe"])
+ROOT = Path(__file__).resolve().parents[2]
+EACH = pytest.mark.parametrize("protocol", ["tfs", "graphpipe", "oip", "oip-binary"])
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +37,12 @@ def server(volume):
         yield started
 
 
-def short(server, protocol="rest", version=1, users=2, **more):
+def short(server, protocol="tfs", version=1, users=2, **more):
     golden = store.path(server.volume, "toy", version)
-    return run(server.url, golden, protocol, seconds=1, users=users, warmup=0, version=version, **more)
+    return run(server.url, golden, Plan(protocol, users=users, seconds=1, warmup=0, version=version, **more))
 
 
-@pytest.mark.parametrize(("protocol", "version"), [("graphpipe", 1), ("rest", 2)], ids=["one input", "two inputs"])
+@pytest.mark.parametrize(("protocol", "version"), [("graphpipe", 1), ("tfs", 2), ("oip", 2), ("oip-binary", 1)])
 def test_a_healthy_server(server, protocol, version):
     got = short(server, protocol, version, batch=3)
     assert (got.wrong, got.failed, got.errors, got.telling) == (0, 0, {}, True)
@@ -51,7 +55,7 @@ def test_a_healthy_server(server, protocol, version):
     assert 0 < sum(second.right for second in got.over_time) <= got.requests  # the last ones came after the end
 
 
-@pytest.mark.parametrize(("protocol", "fault"), [("rest", "nan"), ("graphpipe", "off")])
+@pytest.mark.parametrize(("protocol", "fault"), [("tfs", "nan"), ("graphpipe", "off"), ("oip-binary", "off")])
 def test_wrong_answers_are_counted_apart_from_failures(server, protocol, fault):
     server.fault, server.every = fault, 3
     got = short(server, protocol)
@@ -63,7 +67,7 @@ def test_wrong_answers_are_counted_apart_from_failures(server, protocol, fault):
     assert got.max_abs is None or got.max_abs > 5e-4
 
 
-@BOTH
+@EACH
 def test_a_server_that_mixes_up_two_callers_answers_is_caught(server, protocol):
     server.fault = "swap"
     got = short(server, protocol, users=2)
@@ -100,7 +104,7 @@ def test_the_injected_latency_is_what_is_reported(server):
 def test_an_unpinned_run_of_an_onnx_artifact_knows_another_version_s_answers_by_their_digest(server, tmp_path):
     made = toy.make(tmp_path / "made", toy.TABLE)  # the newest version in the volume
     server.digests[2] = "f" * 64
-    got = run(server.url, made.onnx, "graphpipe", seconds=1, users=1, warmup=0)
+    got = run(server.url, made.onnx, Plan("graphpipe", users=1, seconds=1, warmup=0))
     assert got.wrong == got.failed == 0 < got.requests
     assert set(got.served_by) == {f"toy/2@{'f' * 64}"}
 
@@ -108,17 +112,17 @@ def test_an_unpinned_run_of_an_onnx_artifact_knows_another_version_s_answers_by_
 def test_wrong_use_is_one_clear_message(server, tmp_path):
     golden = store.path(server.volume, "toy", 1)
     with pytest.raises(NotFound, match="Servable not found"):
-        run(server.url, golden, model="nobody")
+        run(server.url, golden, Plan(model="nobody"))
     with pytest.raises(CardError, match="there is no card"):
-        run(server.url, tmp_path)
+        run(server.url, tmp_path, Plan())
     with pytest.raises(InvalidInput, match="at least 1"):
-        run(server.url, golden, batch=0)
+        run(server.url, golden, Plan(batch=0))
     with pytest.raises(InvalidInput, match="no protocol 'grpc'"):
-        run(server.url, golden, protocol="grpc")
+        run(server.url, golden, Plan("grpc"))
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         with pytest.raises(Unavailable, match="is the server running"):
-            run(f"http://127.0.0.1:{held.getsockname()[1]}", golden)
+            run(f"http://127.0.0.1:{held.getsockname()[1]}", golden, Plan())
 
 
 def test_locust_that_breaks_says_what_it_said(server, tmp_path, monkeypatch):
@@ -132,10 +136,16 @@ def test_locust_that_breaks_says_what_it_said(server, tmp_path, monkeypatch):
 def locust(server, tmp_path, *more):
     """The locustfile as a user starts it, without our runner; returns (process's result, its counts)."""
     command = [sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--headless", "--host", server.url, "--users", "2"]
-    command += ["--run-time", "2s", "--stop-timeout", "9", "--result", tmp_path / "result.json", *more]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
-    file = tmp_path / "result.json"
-    return done, json.loads(file.read_bytes())["tallies"] if file.exists() else None
+    command += ["--run-time", "2s", "--stop-timeout", "9", "--counts", tmp_path / "counts", *more]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env=environment
+    )
+    file, counted = tmp_path / "counts", {}
+    for line in file.read_text().splitlines() if file.exists() else ():
+        for key, tally in json.loads(line)["tallies"].items():
+            counted.setdefault(key, Tally()).merge(Tally.from_json(tally))
+    return done, counted
 
 
 def test_the_locustfile_alone_speaks_both_protocols_and_agrees_with_locust_s_own_counts(server, tmp_path):
@@ -144,10 +154,10 @@ def test_the_locustfile_alone_speaks_both_protocols_and_agrees_with_locust_s_own
     done, counted = locust(server, tmp_path, "--golden", golden, "--json")
     assert done.returncode == 1, done.stderr  # wrong answers are failures in Locust's eyes too
     own = {row["name"]: row for row in json.loads(done.stdout)}
-    for key, name in (("rest", "REST predict"), ("graphpipe", "GraphPipe infer")):
-        assert counted[key]["requests"] == own[name]["num_requests"] > 0
-        assert counted[key]["wrong"] == own[name]["num_failures"]
-    assert sum(tally["wrong"] for tally in counted.values()) == (next(server.counter) - 1) // 5 > 0
+    for key, name in (("tfs", "REST predict"), ("graphpipe", "GraphPipe infer")):
+        assert counted[key].requests == own[name]["num_requests"] > 0
+        assert counted[key].wrong == own[name]["num_failures"]
+    assert sum(tally.wrong for tally in counted.values()) == (next(server.counter) - 1) // 5 > 0
 
 
 def test_several_processes_are_counted_together(server, tmp_path):
@@ -155,8 +165,8 @@ def test_several_processes_are_counted_together(server, tmp_path):
     more = ["--protocol", "graphpipe", "--processes", "2", "--model-version", "1"]
     done, counted = locust(server, tmp_path, "--golden", golden, *more)
     assert done.returncode == 0, done.stderr
-    assert counted["graphpipe"]["requests"] == next(server.counter)
-    assert counted["graphpipe"]["wrong"] == counted["graphpipe"]["failed"] == 0
+    assert counted["graphpipe"].requests == next(server.counter)
+    assert counted["graphpipe"].wrong == counted["graphpipe"].failed == 0
 
 
 def test_the_locustfile_without_examples_says_what_to_give(server, tmp_path):
@@ -176,26 +186,31 @@ def test_ending_a_process_that_does_not_listen():
     runs.end(process)
 
 
+def result(tally, elapsed, **plan):
+    return runs.result(Progress(elapsed, total=tally), "", Plan(**plan))
+
+
 def test_percentiles_are_within_one_percent():
     random = np.random.default_rng(0)
     samples = random.lognormal(3, 1, 20000)
-    tally = runs.Tally()
+    tally = Tally()
     for sample in samples:
         tally.right(0, float(sample))
-    got = runs.result(runs.Tally.from_json(json.loads(json.dumps(tally.to_json()))), 1, "rest", "", 1, 1, 1, 0, True)
+    got = result(Tally.from_json(json.loads(json.dumps(tally.to_json()))), 1, seconds=1, warmup=0)
     for share, value in ((50, got.p50_ms), (90, got.p90_ms), (99, got.p99_ms)):
         assert value == pytest.approx(np.percentile(samples, share), rel=0.01)
 
 
 def test_the_warm_up_counts_for_correctness_but_not_for_speed():
-    tally = runs.Tally()
+    tally = Tally()
     for second in (0, 1, 2, 2, 3, 4):
         tally.right(second, 1000 if second < 2 else 10)
-    tally.fault("HTTP 500", wrong=False)
-    got = runs.result(tally, 4.1, "rest", "", 1, 1, seconds=2, warmup=2, telling=True)
+    tally.fault(3, "HTTP 500", wrong=False)
+    got = result(tally, 4.1, seconds=2, warmup=2)
     assert (got.requests, got.failed) == (7, 1)
     assert got.requests_per_second == 1.5
     assert [second.second for second in got.over_time] == [0, 1, 2, 3]
-    early = runs.result(tally, 3.5, "rest", "", 1, 1, seconds=2, warmup=2, telling=True)
+    assert [second.faults for second in got.over_time] == [0, 0, 0, 1]
+    early = result(tally, 3.5, seconds=2, warmup=2)
     assert early.requests_per_second == 2
     assert got.p99_ms == pytest.approx(10, rel=0.01)

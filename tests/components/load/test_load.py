@@ -58,12 +58,12 @@ def test_the_stage_writes_evidence_on_which_the_version_is_promoted(server, volu
     truth = np.load(made.dataset / "test_labels.npy")
     recorded = golden.read(made.onnx / golden.TEST_OUTPUTS).outputs["scores"]
     accuracy = (recorded.argmax(axis=1) == truth).mean()
-    assert card.metrics["rest_accuracy"] == card.metrics["graphpipe_accuracy"] == accuracy
+    assert card.metrics["tfs_accuracy"] == card.metrics["graphpipe_accuracy"] == accuracy
 
     found = json.loads((out / "load.json").read_text())
     assert [row["hop"] for row in found["served"]] == ["served, REST", "served, GraphPipe"]
     assert all(row["examples"] == 40 and row["wrong"] == 0 for row in found["served"])
-    assert [run["protocol"] for run in found["runs"]] == ["rest", "graphpipe"]
+    assert [run["protocol"] for run in found["runs"]] == ["tfs", "graphpipe"]
     assert sum(run["requests"] for run in found["runs"]) == card.metrics["requests"] > 0
 
     assert [(row["hop"], row["accuracy"], row["wrong"], row["failed"]) for row in found["rows"]] == [
@@ -82,7 +82,7 @@ def test_the_stage_writes_evidence_on_which_the_version_is_promoted(server, volu
 
 def test_wrong_and_failed_answers_are_evidence_too_and_promote_refuses(server, volume, tmp_path):
     server.fault, server.every = "nan", 2
-    card = load(server.url, volume, "toy", 1, tmp_path / "evidence", seconds=1, users=2, protocols=["rest"])
+    card = load(server.url, volume, "toy", 1, tmp_path / "evidence", seconds=1, users=2, protocols=["tfs"])
     assert card.metrics["wrong"] > 0
     assert card.metrics["failed"] == 0
     words = Text((tmp_path / "evidence" / "report.html").read_text()).words
@@ -92,7 +92,7 @@ def test_wrong_and_failed_answers_are_evidence_too_and_promote_refuses(server, v
     with pytest.raises(Refused, match="answers differed from PyTorch's"):
         promote(volume, "toy", 1, tmp_path / "evidence")
     server.every = 1
-    card = load(server.url, volume, "toy", 1, tmp_path / "all", seconds=1, users=2, protocols=["rest"])
+    card = load(server.url, volume, "toy", 1, tmp_path / "all", seconds=1, users=2, protocols=["tfs"])
     assert card.metrics["wrong"] == card.metrics["requests"] + 16, "the golden examples too"
     (row,) = json.loads((tmp_path / "all" / "load.json").read_text())["rows"]
     assert row["max_abs"] is None

@@ -79,6 +79,17 @@ def test_a_request_and_its_answer():
     asyncio.run(work())
 
 
+def test_every_answer_carries_what_the_port_always_says():
+    async def work():
+        async with serving() as (port, _, number):
+            port.always = b"seaway-pod: seaway-0\r\n"
+            for sent in (HEAD + b"\r\n", b"nonsense\r\n\r\n", HEAD + b"Content-Length: 9999\r\n\r\n"):
+                _, headers, _ = await talk(number, sent)
+                assert headers["seaway-pod"] == "seaway-0"
+
+    asyncio.run(work())
+
+
 def test_ids_and_traces_are_passed_on():
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -34,6 +34,7 @@ def test_a_value_that_does_not_read_is_named(name, value):
         {"backend": "torch"},
         {"model": "half"},  # without a version
         {"max_batch": 0},
+        {"pod": "two\r\nlines"},
     ],
 )
 def test_settings_out_of_range(wrong):

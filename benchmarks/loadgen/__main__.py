@@ -1,0 +1,111 @@
+"""What the load generator costs, how right it is, and what its gate makes of equal and unequal servers.
+
+    python -m benchmarks.loadgen                          cost and accuracy, five minutes
+    python -m benchmarks.loadgen --parts gate --runs 40   an hour
+
+cost      requests/s of one Locust process of ours, every answer checked, against a bare FastHttpUser that posts the
+          same body; peer and responder are `bare_locustfile` and `responder`, on a core each, in alternating rounds
+rate      requests/s sent in an open loop against those asked for
+accuracy  reported percentiles against a responder whose latencies are known
+gate      of so many comparisons of two equal servers, and of one that is 50 % slower, how many were judged slower
+"""
+
+import argparse
+import tempfile
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import processes
+from benchmarks.loadgen import locust, responder
+from benchmarks.tables import middle, table
+from loadtest import gate
+from loadtest.gate import Target
+from loadtest.run import Plan, run
+
+PARTS = ("cost", "rate", "accuracy", "gate")
+LATENCIES_MS = (20.0, 0.35)  # median, and sigma of a log-normal spread
+MODEL = "trivial"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks.loadgen", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:3])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=40, help="of `gate`, each of five rounds of both servers or more")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as held:
+        source = Path(held, "one.npz")
+        np.savez(source, image=np.random.default_rng(0).random((1, 28, 28, 1)).round(4).astype(np.float32))
+        print(f"{processes.machine()}\n", flush=True)
+        for part in given.parts:
+            print(f"### {part}\n\n{globals()[f'_{part}'](source, given)}", flush=True)
+
+
+def _cost(source: Path, given: argparse.Namespace) -> str:
+    """Requests/s of both, and their ratio round by round."""
+    rates: dict[str, list[float]] = defaultdict(list)
+    with responder.serving() as url:
+        for _ in range(given.rounds):
+            for name in ("bare", "ours"):
+                rates[name].append(locust.rate(name, url, source, given.seconds))
+    ratios = [ours / bare for ours, bare in zip(rates["ours"], rates["bare"], strict=True)]
+    bar = "0.9 met" if middle(ratios) >= 0.9 else "0.75 met, 0.9 MISSED" if middle(ratios) >= 0.75 else "0.75 MISSED"
+    rows = [
+        ["bare FastHttpUser", f"{middle(rates['bare']):.0f}", "1", ""],
+        ["ours, every answer checked", f"{middle(rates['ours']):.0f}", f"{middle(ratios):.2f}", bar],
+    ]
+    return table(["one process, 8 users", "requests/s", "ratio, median of rounds", "bar: 0.75 checked, 0.9 not"], rows)
+
+
+def _rate(source: Path, given: argparse.Namespace) -> str:
+    rows = []
+    with responder.serving() as url:
+        for asked in (50, 200, 500, 1000, 1500):
+            got = run(url, source, Plan(rate=asked, seconds=given.seconds, warmup=1, model=MODEL))
+            off = got.requests_per_second / asked - 1
+            g = got.generator
+            cells = [asked, f"{got.requests_per_second:.1f}", f"{off:+.2%}", f"{g.cpu:.0%}", f"{g.late_p99_ms:.2f}"]
+            rows.append([*cells, g.bottleneck])
+    return table(["asked, requests/s", "answered", "off", "CPU of a core", "own delay p99 ms", "it says"], rows)
+
+
+def _accuracy(source: Path, given: argparse.Namespace) -> str:
+    median, sigma = LATENCIES_MS
+    rows = []
+    with responder.serving(median, sigma) as url:
+        for name, plan in (("closed, 8 users", Plan(users=8)), ("open, 100/s", Plan(rate=100))):
+            responder.seen(url)
+            got = run(url, source, Plan(users=plan.users, rate=plan.rate, seconds=20, warmup=0, model=MODEL))
+            known = np.array(responder.seen(url)[1:])  # the first was asked before the clock started
+            for share, reported in ((50, got.p50_ms), (95, got.p95_ms), (99, got.p99_ms)):
+                true = float(np.percentile(known, share))
+                off = reported / true - 1
+                met = "met" if abs(off) < 0.05 else "MISSED"
+                rows.append([name, f"p{share}", f"{true:.2f}", f"{reported:.2f}", f"{off:+.1%}", met])
+    return table(["loop", "", "injected ms", "reported ms", "off", "within 5 %"], rows)
+
+
+def _gate(source: Path, given: argparse.Namespace) -> str:
+    """Servers whose latency is drawn anew for each request; the slow one's is 1.5 times as long."""
+    median, sigma = LATENCIES_MS
+    rows = []
+    plan = Plan(rate=50, users=32, seconds=2, warmup=0, model=MODEL)
+    with (
+        responder.serving(median, sigma) as base,
+        responder.serving(median, sigma) as equal,
+        responder.serving(1.5 * median, sigma) as slow,
+    ):
+        for name, url in (("equal", equal), ("50 % slower", slow)):
+            found = Counter[str]()
+            for _ in range(given.runs):
+                pairs = gate.rounds(Target(base, source), Target(url, source), plan, 0.2)
+                found[gate.verdict(gate.against(pairs, 0.2))] += 1
+            rows.append([name, given.runs, found["pass"], found["inconclusive"], found["fail"]])
+    return table(["candidate", "comparisons", "pass", "inconclusive", "fail"], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Results as files: JSON for programs, Markdown for a pull request; and two of them compared."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from loadtest import gate, wire
+from loadtest.gate import Line
+from loadtest.run import Generator, LoadResult, Replica, Second
+from seaway import atomic
+from seaway.errors import DataError
+
+SCHEMA_VERSION = 1
+JSON, MARKDOWN, HTML = "load.json", "load.md", "load.html"
+
+
+def write_json(path: Path, results: Sequence[LoadResult], lines: Sequence[Line] = ()) -> None:
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "verdict": gate.verdict(lines) if lines else None,
+        "limits": [dataclasses.asdict(line) for line in lines],
+        "runs": [dataclasses.asdict(result) for result in results],
+    }
+    with atomic.file(path) as part:
+        part.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> list[LoadResult]:
+    """The runs in a file of `write_json`. Raises DataError for what is none."""
+    try:
+        document = json.loads(path.read_bytes())
+        if document["schema_version"] != SCHEMA_VERSION:
+            raise DataError(
+                f"{path}: its schema is {document['schema_version']}, this is for {SCHEMA_VERSION}; measure again"
+            )
+        return [_result(raw) for raw in document["runs"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: no result of `seaway load --report` ({type(error).__name__}: {error})") from None
+
+
+def _result(raw: dict[str, Any]) -> LoadResult:
+    raw = dict(raw)
+    raw["replicas"] = tuple(Replica(**replica) for replica in raw["replicas"])
+    raw["over_time"] = tuple(Second(**second) for second in raw["over_time"])
+    raw["spread_ms"] = tuple((ms, count) for ms, count in raw["spread_ms"])
+    raw["generator"] = Generator(**raw["generator"])
+    return LoadResult(**raw)
+
+
+SIGNS = {"pass": "✅", "fail": "❌", "inconclusive": "❔"}
+
+
+def markdown(title: str, results: Sequence[LoadResult], lines: Sequence[Line] = ()) -> str:
+    """A table of the runs and one of the limits."""
+    rows = [
+        [
+            wire.named(r.protocol).title,
+            f"{r.rate:g}/s" if r.rate else f"{r.users} users",
+            str(r.batch),
+            f"{r.requests_per_second:.0f}",
+            *(f"{ms:.1f}" for ms in (r.p50_ms, r.p95_ms, r.p99_ms)),
+            distance(r.max_abs),
+            f"{r.wrong:,}",
+            f"{r.failed:,}",
+        ]
+        for r in results
+    ]
+    head = [
+        "protocol",
+        "load",
+        "batch",
+        "right answers/s",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "max abs Δ",
+        "wrong",
+        "failed",
+    ]
+    parts = [f"### {title}", _table(head, rows)]
+    if lines:
+        parts.append(_table(["", "limit", "measured"], [[SIGNS[li.state], li.limit, li.text] for li in lines]))
+    parts += [f"> {r.generator.bottleneck}" for r in results if r.generator.bottleneck]
+    return "\n\n".join(parts) + "\n"
+
+
+def compare(before: Sequence[LoadResult], after: Sequence[LoadResult]) -> str:
+    """Markdown: each run of `before` beside the one of `after` with the same protocol and batch. Raises DataError."""
+    rows = []
+    for one in before:
+        others = [o for o in after if (o.protocol, o.batch) == (one.protocol, one.batch)]
+        if not others:
+            continue
+        other = others[0]
+        title = f"{wire.named(one.protocol).title}, batch {one.batch}"
+        for name, digits in (("requests_per_second", 0), ("p50_ms", 2), ("p95_ms", 2), ("p99_ms", 2)):
+            a, b = getattr(one, name), getattr(other, name)
+            rows.append([title, name, f"{a:.{digits}f}", f"{b:.{digits}f}", f"{b / a:.2f}" if a else ""])
+        for name in ("requests", "failed", "wrong"):
+            rows.append([title, name, f"{getattr(one, name):,}", f"{getattr(other, name):,}", ""])
+        if (one.users, one.rate, one.shape) != (other.users, other.rate, other.shape):
+            rows.append([title, "asked differently", _asked(one), _asked(other), ""])
+    if not rows:
+        raise DataError("the two have no protocol and batch in common: nothing can be compared")
+    return _table(["run", "", "A", "B", "B ÷ A"], rows) + "\n"
+
+
+def _asked(result: LoadResult) -> str:
+    load = f"{result.rate:g} requests/s" if result.rate else f"{result.users} users"
+    return f"{load}, {result.shape}"
+
+
+def distance(max_abs: float | None) -> str:
+    """`max_abs` as people read it."""
+    return "beyond measure" if max_abs is None else f"{max_abs:.2g}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines)

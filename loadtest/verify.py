@@ -1,0 +1,94 @@
+"""Served parity under load: every answer of every replica, over every protocol, against PyTorch's recorded output."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from loadtest import payloads, wire
+from loadtest.client import Client
+from loadtest.payloads import Model
+from loadtest.results import distance
+from loadtest.run import LoadResult, Plan, Progress, Replica, run
+from seaway.errors import InvalidInput, NotFound, Unavailable
+
+Told = Callable[[str, Progress], None]
+
+
+def verify(
+    url: str, source: Path, plan: Plan, protocols: Sequence[str] = (), told: Told | None = None
+) -> list[LoadResult]:
+    """A run as planned for each of `protocols`; without them, for each that the server speaks. Raises as `run`.
+
+    Connections are opened anew for every request, so that each replica behind one address gets its share of them.
+    """
+    plan = replace(plan, new_connections=True)
+    chosen = list(protocols) or spoken(url, source, plan)
+    results = []
+    for key in chosen:
+        results.append(run(url, source, replace(plan, protocol=key), told and (lambda p, key=key: told(key, p))))
+    return results
+
+
+def spoken(url: str, source: Path, plan: Plan) -> list[str]:
+    """The protocols that answer at `url`. Raises what the first one met where none does."""
+    model = payloads.read_model(source)
+    found, first = [], None
+    for key in wire.PROTOCOLS:
+        try:
+            _ask(url, model, wire.named(key), plan)
+            found.append(key)
+        except (InvalidInput, NotFound, Unavailable) as error:
+            first = first or error
+    if not found and first is not None:
+        raise first
+    return found
+
+
+def _ask(url: str, model: Model, protocol: wire.Protocol, plan: Plan) -> None:
+    payload = payloads.encode(model, protocol, 1)[0]
+    with Client(url, plan.request_timeout, plan.insecure) as client:
+        name = plan.model or model.name
+        client.ask(protocol, name, payload.body, payload.headers, payload.output, plan.version)
+
+
+def replicas(results: Sequence[LoadResult]) -> list[Replica]:
+    """Who answered, over all runs."""
+    found: dict[tuple[str, str], Replica] = {}
+    for one in (replica for result in results for replica in result.replicas):
+        key = one.pod, one.model
+        known = found.get(key, Replica(one.pod, one.model, 0, 0, 0.0))
+        distances = (known.max_abs, one.max_abs)
+        worst = None if None in distances else max(d for d in distances if d is not None)
+        found[key] = Replica(*key, known.answers + one.answers, known.wrong + one.wrong, worst)
+    return [found[key] for key in sorted(found)]
+
+
+def faults(results: Sequence[LoadResult], identity: str = "") -> list[str]:
+    """What is wrong, in words; empty where every answer was right, and came from `identity` (name/version@digest) where
+    that is given and the server says who it is."""
+    said = []
+    for replica in replicas(results):
+        who = replica.pod or "a replica without a name"
+        if replica.wrong:
+            worst = distance(replica.max_abs)
+            serves = replica.model or "no version that it names"
+            count = f"{replica.wrong:,} of {replica.answers:,}"
+            said.append(f"{who} answered {count} wrongly, max |Δ| {worst}; it serves {serves}")
+        if identity and replica.model and replica.model != identity:
+            said.append(f"{who} serves {replica.model}, not {identity}")
+    for result in results:
+        title = wire.named(result.protocol).title
+        said += [
+            f"{title}: {count} times {kind}"
+            for kind, count in sorted(result.errors.items())
+            if not kind.startswith("WrongAnswer")
+        ]
+        if not result.requests:
+            said.append(f"{title}: no request was answered")
+    return said
+
+
+def identity_of(source: Path, name: str, version: int) -> str:
+    """What the answers of this version say; "" where `source` is none. Raises as `payloads.read_model`."""
+    digest = payloads.read_model(source).digest
+    return f"{name}/{version}@{digest}" if digest and version else ""

@@ -1,0 +1,145 @@
+"""What the gate says of results whose truth is known."""
+
+import dataclasses
+import random
+from collections import Counter
+
+import pytest
+
+from loadtest import gate
+from loadtest.gate import Limits, against, judge, limits, read, verdict
+from loadtest.run import Generator, Plan, Progress, result
+from loadtest.tally import Tally
+from seaway.errors import InvalidInput
+
+
+def measured(milliseconds, failed=0, wrong=0, rate=0.0, bottleneck=""):
+    """A result of answers that took so long, over ten seconds."""
+    tally = Tally()
+    for i, value in enumerate(milliseconds):
+        tally.right(i % 10, value)
+    for _ in range(failed):
+        tally.fault(0, "HTTP 500", wrong=False)
+    for _ in range(wrong):
+        tally.fault(0, "WrongAnswer: x", wrong=True)
+    made = result(Progress(10.0, total=tally), "http://x", Plan(rate=rate, seconds=10, warmup=0))
+    return dataclasses.replace(made, generator=Generator(bottleneck=bottleneck))
+
+
+def states(lines):
+    return {line.limit: line.state for line in lines}
+
+
+def test_each_limit_is_kept_or_broken():
+    got = measured([10] * 5000, failed=3, wrong=0)
+    found = states(judge(got, Limits(failed=0.001, p50_ms=11, p90_ms=9, p99_ms=12, rate=400)))
+    assert found == {
+        "failed": "pass",
+        "wrong": "pass",
+        "p50_ms": "pass",
+        "p90_ms": "fail",
+        "p99_ms": "pass",
+        "rate": "pass",
+    }
+    assert states(judge(got, Limits(rate=501)))["rate"] == "fail"
+    assert states(judge(got, Limits()))["failed"] == "fail"
+    assert states(judge(measured([1] * 10, wrong=1), Limits()))["wrong"] == "fail"
+
+
+def test_what_chance_can_make_is_inconclusive():
+    spread = random.Random(1)
+    close = [spread.gauss(50, 10) for _ in range(400)]
+    [line] = [li for li in judge(measured(close), Limits(p50_ms=50.2)) if li.limit == "p50_ms"]
+    assert line.state == "inconclusive"
+    few = states(judge(measured([1] * 100), Limits(p99_ms=10)))
+    assert few["p99_ms"] == "inconclusive"  # one hundred answers tell nothing of the hundredth
+    assert states(judge(measured([]), Limits()))["failed"] == "inconclusive"
+
+
+def test_a_slow_generator_breaks_no_limit():
+    got = measured([100] * 5000, bottleneck="it was short of CPU")
+    found = states(judge(got, Limits(p50_ms=50, rate=1000)))
+    assert found["p50_ms"] == found["rate"] == "inconclusive"
+
+
+def test_a_rate_that_was_not_even_asked_is_inconclusive():
+    assert states(judge(measured([1] * 1000, rate=100), Limits(rate=200)))["rate"] == "inconclusive"
+
+
+def test_a_run_that_was_cut_short_is_inconclusive():
+    got = dataclasses.replace(measured([1] * 1000), partial=True)
+    assert verdict(judge(got, Limits())) == "inconclusive"
+
+
+def test_the_verdict_is_the_worst_line():
+    line = gate.Line
+    assert verdict([line("a", "pass", ""), line("b", "inconclusive", "")]) == "inconclusive"
+    assert verdict([line("a", "fail", ""), line("b", "inconclusive", "")]) == "fail"
+    assert verdict([line("a", "pass", "")]) == "pass"
+    assert verdict([]) == "inconclusive"
+    assert gate.EXIT == {"pass": 0, "fail": 1, "inconclusive": 3}
+
+
+def rounds(factor, noise, seed, count=5):
+    spread = random.Random(seed)
+
+    def one(scale):
+        level = 20 * scale * spread.lognormvariate(0, noise)  # a round's own luck
+        return measured([level * spread.lognormvariate(0, 0.3) for _ in range(300)])
+
+    return [(one(1.0), one(factor)) for _ in range(count)]
+
+
+def sequence(factor, seed, noise=0.1):
+    """The verdict after as many rounds as `gate.rounds` would run."""
+    pairs = rounds(factor, noise, seed, gate.MOST_ROUNDS)
+    for count in range(gate.ROUNDS, gate.MOST_ROUNDS + 1):
+        found = verdict(against(pairs[:count], 0.2))
+        if found != "inconclusive":
+            return found
+    return "inconclusive"
+
+
+def test_forty_comparisons_of_equal_and_of_slower_versions():
+    """The bar: of 40 equal pairs at most 2 are judged slower, of 40 that are 50 % slower at least 38."""
+    equal = Counter(sequence(1.0, seed) for seed in range(40))
+    slower = Counter(sequence(1.5, seed) for seed in range(40))
+    assert equal["fail"] <= 2
+    assert slower["fail"] >= 38
+    assert slower["pass"] == 0
+
+
+def test_noisy_rounds_are_inconclusive():
+    assert verdict(against(rounds(1.3, 0.8, 3), 0.2)) == "inconclusive"
+    assert verdict(against(rounds(1.0, 0.1, 3, count=1), 0.2)) == "inconclusive"
+    assert verdict(against([(measured([]), measured([1] * 10))] * 5, 0.2)) == "inconclusive"
+
+
+def test_limits_from_yaml(tmp_path):
+    file = tmp_path / "limits.yaml"
+    file.write_text("failed: 0.1%\nwrong: 0\np99_ms: 50\nrate: 200\nslower: 20%\n")
+    assert read(file) == Limits(0.001, 0.0, None, None, None, 50.0, 200.0, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("p99: 50", "no limit 'p99'; there are failed"),
+        ("p99_ms: fast", "give a number"),
+        ("p99_ms: -1", "give a number"),
+        ("p99_ms: .inf", "give a number"),
+        ("rate: true", "give a number"),
+        ("failed: 5", "a share of all requests"),
+        ("p50_ms: 20\np99_ms: 10", "contradicts"),
+        ("- 1", "give lines like"),
+        ("a: [", "no YAML"),
+        ("", "give lines like"),
+    ],
+)
+def test_limits_that_cannot_be_used(tmp_path, text, said):
+    file = tmp_path / "limits.yaml"
+    file.write_text(text)
+    with pytest.raises(InvalidInput, match=said):
+        read(file)
+    with pytest.raises(InvalidInput, match="no limit"):
+        limits({"nonsense": 1}, "--limit")

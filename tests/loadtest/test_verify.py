@@ -1,0 +1,128 @@
+"""Replicas behind one address, one of which is not what the others are."""
+
+import shutil
+import threading
+
+import numpy as np
+import pytest
+import toy
+from balancer import balancing
+from responder import serving
+
+from loadtest import gate
+from loadtest import run as runs
+from loadtest import verify as verifying
+from loadtest.capacity import capacity
+from loadtest.gate import Limits, Target, against, verdict
+from loadtest.run import Plan
+from loadtest.verify import faults, identity_of, replicas, spoken, verify
+from seaway import store
+from seaway.errors import InvalidInput, Unavailable
+
+
+@pytest.fixture(autouse=True)
+def crowded(monkeypatch):
+    """Other tests run beside these, so the load generator may be late."""
+    monkeypatch.setattr(runs, "LATE_MS", 1000.0)
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy")
+    toy.make(folder / "made").publish(folder / "volume")
+    return folder / "volume"
+
+
+@pytest.fixture
+def three(volume, tmp_path):
+    """Three replicas; the third's weights differ from the others' in one number, and nobody has told its card."""
+    changed = tmp_path / "changed"
+    shutil.copytree(volume, changed)
+    file = store.path(changed, "toy", 1) / "saved_model.pb"
+    weights = np.load(file)
+    weights[3, 1] += 0.05
+    with file.open("wb") as opened:
+        np.save(opened, weights)
+    with serving(volume) as one, serving(volume) as two, serving(changed) as other:
+        servers = (one, two, other)
+        for number, server in enumerate(servers):
+            server.pod = f"seaway-{number}"
+        with balancing([server.server_address[1] for server in servers]) as url:
+            yield url, servers
+
+
+PLAN = Plan(users=4, seconds=1, warmup=0)
+
+
+def test_the_replica_with_other_weights_is_named(three, volume):
+    url, _ = three
+    source = store.path(volume, "toy", 1)
+    got = verify(url, source, PLAN, ["tfs", "oip-binary"])
+    found = {replica.pod: replica for replica in replicas(got)}
+    assert set(found) == {"seaway-0", "seaway-1", "seaway-2"}
+    assert found["seaway-0"].wrong == found["seaway-1"].wrong == 0 < found["seaway-2"].wrong
+    assert min(replica.answers for replica in found.values()) > 0.2 * sum(replica.answers for replica in found.values())
+    [said] = faults(got, identity_of(source, "toy", 1))
+    assert said.startswith("seaway-2 answered ")
+
+
+def test_three_replicas_that_are_alike(three, volume, monkeypatch):
+    url, servers = three
+    servers[2].version = servers[0].version
+    source = store.path(volume, "toy", 1)
+    got = verify(url, source, PLAN)
+    assert [result.protocol for result in got] == ["tfs", "graphpipe", "oip", "oip-binary"]  # the toy has no from_png
+    assert faults(got, identity_of(source, "toy", 1)) == []
+    assert sum(result.requests for result in got) == sum(replica.answers for replica in replicas(got)) > 0
+    servers[1].digests[1] = "f" * 64
+    said = faults(verify(url, source, PLAN, ["graphpipe"]), identity_of(source, "toy", 1))
+    assert [line.partition(",")[0] for line in said] == [f"seaway-1 serves toy/1@{'f' * 64}"]
+
+
+def test_a_server_that_fails_is_told(volume):
+    with serving(volume) as server:
+        server.fault = "error"
+        said = faults(verify(server.url, store.path(volume, "toy", 1), PLAN, ["tfs"]))
+    assert any(line.startswith("REST: ") and "HTTP 500" in line for line in said)
+
+
+def test_where_nothing_is_spoken(volume):
+    with pytest.raises(Unavailable, match="is the server running"):
+        spoken("http://127.0.0.1:9", store.path(volume, "toy", 1), PLAN)
+    assert verifying.identity_of(store.path(volume, "toy", 1), "toy", 0) == ""
+
+
+def test_rounds_in_turn_tell_a_slow_server_from_a_fast_one(volume):
+    """Never the wrong way round; how often it can tell at all, benchmarks/loadgen measures on quiet cores."""
+    source = store.path(volume, "toy", 1)
+    with serving(volume) as fast, serving(volume) as slow:
+        fast.delay, slow.delay = 0.01, 0.08
+        plan = Plan(rate=20, users=8, seconds=1, warmup=0)
+        pairs = gate.rounds(Target(fast.url, source), Target(slow.url, source), plan, 0.2, least=3)
+    assert verdict(against(pairs, 0.2)) != "pass"
+    assert verdict(against([(slower, faster) for faster, slower in pairs], 0.2)) != "fail"
+    assert all(one.wrong == one.failed == 0 for pair in pairs for one in pair)
+    assert {base.url for base, _ in pairs} == {fast.url}
+    with pytest.raises(InvalidInput, match="needs --rate"):
+        gate.rounds(Target(fast.url, source), Target(slow.url, source), Plan(), 0.2)
+
+
+def test_the_capacity_of_a_server_that_answers_one_after_the_other(volume):
+    """20 ms each, one at a time: 50 a second and no more."""
+    source = store.path(volume, "toy", 1)
+    with serving(volume) as server:
+        one, infer = threading.Lock(), server.version
+
+        def version(number):
+            with one:
+                threading.Event().wait(0.02)
+            return infer(number)
+
+        server.version = version
+        found = capacity(server.url, source, Plan(rate=10, users=64, seconds=1, warmup=0), Limits(p50_ms=200), None)
+        with pytest.raises(InvalidInput, match="limit of latency"):
+            capacity(server.url, source, Plan(), Limits())
+    assert 10 < found.rate < 60  # less where other tests take the cores
+    assert found.above is not None
+    assert found.rate < found.above <= 80
+    assert "did not hold" in found.text
