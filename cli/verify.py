@@ -27,7 +27,7 @@ def verify(
     """Compares every answer with PyTorch's, under load, over every protocol that the server speaks, and names each
     replica that answered. The exit status is 1 if anything was wrong.
 
-    Also for stock TensorFlow Serving and other servers of the Open Inference Protocol.
+    Servers that do not say who they are, as TensorFlow Serving, are compared all the same.
 
     [bold]Examples[/bold]
 
