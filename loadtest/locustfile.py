@@ -23,7 +23,7 @@ from locust.runners import MasterRunner, WorkerRunner
 from loadtest import payloads, schedule, wire
 from loadtest.payloads import WrongAnswer
 from loadtest.schedule import Schedule
-from loadtest.tally import Tally, bin_of
+from loadtest.tally import Tally
 from seaway import errors
 
 WORKERS = "seaway-workers"  # the master's message that tells workers how many they are
@@ -107,7 +107,7 @@ class GoldenUser(FastHttpUser):  # type: ignore[misc]  # Locust has no types for
             gevent.sleep(-late)
             late = clock() - Run.started - self.due
         if self.waited:
-            self.tally.late[bin_of(late * 1000)] += 1
+            self.tally.sent(int(self.due), late * 1000)
         elif not math.isnan(late):
             self.tally.unready += 1
         return late

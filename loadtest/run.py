@@ -13,7 +13,7 @@ from pathlib import Path
 
 from loadtest import payloads, schedule, wire
 from loadtest.client import Client
-from loadtest.tally import Answers, Bins, Tally, finite, milliseconds_of, percentile
+from loadtest.tally import Answers, Tally, finite, milliseconds_of, percentile, pooled
 from seaway.errors import InvalidInput, Unavailable
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
@@ -89,9 +89,9 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Generator:
-    """What the load generator did to the measurement. `late_p99_ms` is its own delay, `cpu` the cores that each of its
-    processes took, `unready` the requests that were due before any user was free, `unsent` those that never were sent;
-    `bottleneck` says in words why the server's limit was not reached, "" where it was not the generator's fault."""
+    """What the load generator did to the measurement. `late_p99_ms` is its own delay after the warm-up, `cpu` the cores
+    that each of its processes took, `unready` the requests that were due before any user was free, `unsent` those that
+    never were sent; `bottleneck` says in words why the server's limit was not reached, "" where it was not its fault."""
 
     processes: int = 1
     cpu: float = 0.0
@@ -125,7 +125,6 @@ class LoadResult:
     p90_ms: float
     p95_ms: float
     p99_ms: float
-    mean_ms: float
     max_abs: float | None
     telling: bool
     partial: bool
@@ -186,13 +185,9 @@ def result(progress: Progress, url: str, plan: Plan, telling: bool = True, parti
     if elapsed <= warmup:  # ended while it warmed up: better these seconds than none
         warmup = 0
     end = warmup + plan.seconds
-    measured: Bins = Counter()
-    for second, bins in tally.seconds.items():
-        if warmup <= second < end:
-            measured.update(bins)
+    measured = pooled(tally.seconds, warmup, end)
     over = max(min(plan.seconds, elapsed - warmup), 1e-3)
     rate = measured.total() / over
-    mean = sum(milliseconds_of(number) * count for number, count in measured.items()) / max(1, measured.total())
     return LoadResult(
         protocol=plan.protocol,
         url=url,
@@ -211,12 +206,11 @@ def result(progress: Progress, url: str, plan: Plan, telling: bool = True, parti
         p90_ms=percentile(measured, 0.9),
         p95_ms=percentile(measured, 0.95),
         p99_ms=percentile(measured, 0.99),
-        mean_ms=mean,
         max_abs=finite(tally.max_abs),
         telling=telling,
         partial=partial,
         replicas=tuple(_replica(name, found) for name, found in sorted(tally.replicas.items())),
-        generator=_generator(progress, plan),
+        generator=_generator(progress, plan, warmup),
         errors=dict(tally.errors),
         percentiles={f"{share:g}": percentile(measured, share) for share in SHARES},
         spread_ms=tuple((milliseconds_of(number), measured[number]) for number in sorted(measured)),
@@ -238,15 +232,15 @@ def _replica(name: str, found: Answers) -> Replica:
     return Replica(pod, model, found.answers, found.wrong, finite(found.max_abs))
 
 
-def _generator(progress: Progress, plan: Plan) -> Generator:
+def _generator(progress: Progress, plan: Plan, warmup: int) -> Generator:
     tally, elapsed = progress.total, max(progress.elapsed, 1e-3)
     cpu = tally.cpu / elapsed / progress.processes
-    late = percentile(tally.late, 0.99)
+    late = percentile(pooled(tally.late, warmup, warmup + plan.seconds), 0.99)
     unsent = 0
     if plan.rate:
         times = schedule.Schedule(plan.rate, plan.warmup + plan.seconds, plan.shape)
         due = times.count if times.due(times.count - 1) <= elapsed else _due_by(times, elapsed)
-        unsent = max(0, due - tally.late.total() - tally.unready)
+        unsent = max(0, due - sum(bins.total() for bins in tally.late.values()) - tally.unready)
     return Generator(
         progress.processes, cpu, late, tally.unready, unsent, _bottleneck(cpu, late, unsent + tally.unready, plan)
     )

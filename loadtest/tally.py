@@ -31,8 +31,8 @@ class Tally:
     replicas  "<Seaway-Pod> <Seaway-Model>" of the 2xx answers, "" for what is missing → what it answered
     seconds   second → latency bin → right answers that came in that second
     faults    second → failed and wrong answers that came in that second
-    late      bin of milliseconds between the moment a request was due and the moment when a user, who had been waiting
-              for that moment, sent it: what the load generator itself adds
+    late      second → bin of milliseconds between the moment in it when a request was due and that when a user, who had
+              been waiting for it, sent the request: what the load generator itself adds
     unready   requests that were due before any user was free to send them
     cpu       CPU seconds that the sending processes took
     """
@@ -44,7 +44,7 @@ class Tally:
     replicas: dict[str, Answers] = field(default_factory=dict)
     seconds: dict[int, Bins] = field(default_factory=dict)
     faults: Counter[int] = field(default_factory=Counter)
-    late: Bins = field(default_factory=Counter)
+    late: dict[int, Bins] = field(default_factory=dict)
     unready: int = 0
     cpu: float = 0.0
 
@@ -54,10 +54,10 @@ class Tally:
 
     def right(self, second: int, milliseconds: float) -> None:
         self.requests += 1
-        bins = self.seconds.get(second)
-        if bins is None:
-            bins = self.seconds[second] = Counter()
-        bins[bin_of(milliseconds)] += 1
+        _count(self.seconds, second, milliseconds)
+
+    def sent(self, second: int, milliseconds_late: float) -> None:
+        _count(self.late, second, milliseconds_late)
 
     def fault(self, second: int, kind: str, *, wrong: bool) -> None:
         self.requests += 1
@@ -81,11 +81,11 @@ class Tally:
         self.cpu += other.cpu
         self.errors.update(other.errors)
         self.faults.update(other.faults)
-        self.late.update(other.late)
         for name, replica in other.replicas.items():
             self.replicas.setdefault(name, Answers()).add(replica.answers, replica.wrong, replica.max_abs)
-        for second, bins in other.seconds.items():
-            self.seconds.setdefault(second, Counter()).update(bins)
+        for own, others in ((self.seconds, other.seconds), (self.late, other.late)):
+            for second, bins in others.items():
+                own.setdefault(second, Counter()).update(bins)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; an infinite `max_abs` becomes null."""
@@ -94,8 +94,8 @@ class Tally:
             "errors": dict(self.errors),
             "replicas": {n: [r.answers, r.wrong, finite(r.max_abs)] for n, r in self.replicas.items()},
             "seconds": {str(s): _bins_to_json(bins) for s, bins in self.seconds.items()},
+            "late": {str(s): _bins_to_json(bins) for s, bins in self.late.items()},
             "faults": _bins_to_json(self.faults),
-            "late": _bins_to_json(self.late),
         }
 
     @classmethod
@@ -105,9 +105,16 @@ class Tally:
             errors=Counter(raw["errors"]),
             replicas={n: Answers(a, w, math.inf if d is None else d) for n, (a, w, d) in raw["replicas"].items()},
             seconds={int(s): _bins_from_json(bins) for s, bins in raw["seconds"].items()},
+            late={int(s): _bins_from_json(bins) for s, bins in raw["late"].items()},
             faults=_bins_from_json(raw["faults"]),
-            late=_bins_from_json(raw["late"]),
         )
+
+
+def _count(seconds: dict[int, Bins], second: int, milliseconds: float) -> None:
+    bins = seconds.get(second)
+    if bins is None:
+        bins = seconds[second] = Counter()
+    bins[bin_of(milliseconds)] += 1
 
 
 def _bins_to_json(bins: Bins) -> dict[str, int]:
@@ -121,6 +128,15 @@ def _bins_from_json(raw: dict[str, int]) -> Bins:
 def finite(distance: float) -> float | None:
     """None for a distance beyond measure, as JSON has it."""
     return distance if math.isfinite(distance) else None
+
+
+def pooled(seconds: dict[int, Bins], first: int, end: int) -> Bins:
+    """The bins of the seconds `first` to `end`, `end` excluded."""
+    found: Bins = Counter()
+    for second, bins in seconds.items():
+        if first <= second < end:
+            found.update(bins)
+    return found
 
 
 def bin_of(milliseconds: float) -> int:

@@ -7,12 +7,16 @@ cost      requests/s of one Locust process of ours, every answer checked, agains
           same body; peer and responder are `bare_locustfile` and `responder`, on a core each, in alternating rounds
 rate      requests/s sent in an open loop against those asked for
 accuracy  reported percentiles against a responder whose latencies are known
-gate      of so many comparisons of two equal servers, and of one that is 50 % slower, how many were judged slower
+gate      of so many comparisons of two equal versions, and of one that is 50 % slower, how many were judged slower
 """
 
 import argparse
+import shutil
+import sys
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -89,22 +93,46 @@ def _accuracy(source: Path, given: argparse.Namespace) -> str:
 
 
 def _gate(source: Path, given: argparse.Namespace) -> str:
-    """Servers whose latency is drawn anew for each request; the slow one's is 1.5 times as long."""
+    """Two versions of one model on our server; servers whose latency is drawn anew for each request; one of these whose
+    latencies are 1.5 times as long."""
     median, sigma = LATENCIES_MS
-    rows = []
-    plan = Plan(rate=50, users=32, seconds=2, warmup=0, model=MODEL)
     with (
         responder.serving(median, sigma) as base,
         responder.serving(median, sigma) as equal,
         responder.serving(1.5 * median, sigma) as slow,
+        _two_versions() as (url, folder),
     ):
-        for name, url in (("equal", equal), ("50 % slower", slow)):
-            found = Counter[str]()
-            for _ in range(given.runs):
-                pairs = gate.rounds(Target(base, source), Target(url, source), plan, 0.2)
-                found[gate.verdict(gate.against(pairs, 0.2))] += 1
-            rows.append([name, given.runs, found["pass"], found["inconclusive"], found["fail"]])
+        first = Target(base, source)
+        rows = [
+            _compared("two versions of one model", Target(url, folder, 1), Target(url, folder, 2), given.runs),
+            _compared("known latency, the same", first, Target(equal, source), given.runs),
+            _compared("known latency, 50 % slower", first, Target(slow, source), given.runs),
+        ]
     return table(["candidate", "comparisons", "pass", "inconclusive", "fail"], rows)
+
+
+def _compared(name: str, base: Target, candidate: Target, runs: int) -> list[object]:
+    model = "" if base.version else MODEL
+    plan = Plan(rate=50, users=32, seconds=2, warmup=1, model=model)
+    found = Counter[str]()
+    for _ in range(runs):
+        pairs = gate.rounds(base, candidate, plan, 0.2)
+        found[gate.verdict(gate.against(pairs, 0.2))] += 1
+        print(f"{name}: {dict(found)}", file=sys.stderr, flush=True)
+    return [name, runs, found["pass"], found["inconclusive"], found["fail"]]
+
+
+@contextmanager
+def _two_versions() -> Iterator[tuple[str, Path]]:
+    """Our server over a volume with the example model twice; its address and a version's folder."""
+    example = processes.ROOT / "examples" / "characters"
+    with tempfile.TemporaryDirectory() as held:
+        for version in ("1", "2"):
+            shutil.copytree(example / "1", Path(held, "models", "characters", version))
+        with processes.seaway(Path(held, "models"), Path(held, "log")) as server:
+            for version in ("1", "2"):
+                server.wait_for(f"/v2/models/characters/versions/{version}/ready")
+            yield f"http://127.0.0.1:{server.port}", example / "1"
 
 
 if __name__ == "__main__":
