@@ -91,7 +91,7 @@ class Replica:
 class Generator:
     """What the load generator did to the measurement. `late_p99_ms` is its own delay after the warm-up, `cpu` the cores
     that each of its processes took, `unready` the requests that were due before any user was free, `unsent` those that
-    never were sent; `bottleneck` says in words why the server's limit was not reached, "" where it was not its fault."""
+    never were sent; `bottleneck` says why the server's limit was not reached, "" where that is not its fault."""
 
     processes: int = 1
     cpu: float = 0.0

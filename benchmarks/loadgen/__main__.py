@@ -93,20 +93,17 @@ def _accuracy(source: Path, given: argparse.Namespace) -> str:
 
 
 def _gate(source: Path, given: argparse.Namespace) -> str:
-    """Two versions of one model on our server; servers whose latency is drawn anew for each request; one of these whose
-    latencies are 1.5 times as long."""
+    """Two versions of one model on our server; two servers whose latency is drawn anew for each request, of which one's
+    are 1.5 times as long."""
     median, sigma = LATENCIES_MS
     with (
         responder.serving(median, sigma) as base,
-        responder.serving(median, sigma) as equal,
         responder.serving(1.5 * median, sigma) as slow,
         _two_versions() as (url, folder),
     ):
-        first = Target(base, source)
         rows = [
             _compared("two versions of one model", Target(url, folder, 1), Target(url, folder, 2), given.runs),
-            _compared("known latency, the same", first, Target(equal, source), given.runs),
-            _compared("known latency, 50 % slower", first, Target(slow, source), given.runs),
+            _compared("known latency, 50 % slower", Target(base, source), Target(slow, source), given.runs),
         ]
     return table(["candidate", "comparisons", "pass", "inconclusive", "fail"], rows)
 
