@@ -27,6 +27,7 @@ from benchmarks.tables import middle, table
 from loadtest import gate
 from loadtest.gate import Target
 from loadtest.run import Plan, run
+from seaway import store
 
 PARTS = ("cost", "rate", "accuracy", "gate")
 LATENCIES_MS = (20.0, 0.35)  # median, and sigma of a log-normal spread
@@ -124,10 +125,12 @@ def _two_versions() -> Iterator[tuple[str, Path]]:
     """Our server over a volume with the example model twice; its address and a version's folder."""
     example = processes.ROOT / "examples" / "characters"
     with tempfile.TemporaryDirectory() as held:
-        for version in ("1", "2"):
-            shutil.copytree(example / "1", Path(held, "models", "characters", version))
-        with processes.seaway(Path(held, "models"), Path(held, "log")) as server:
-            for version in ("1", "2"):
+        volume = Path(held, "models")
+        for label, version in (("stable", 1), ("canary", 2)):  # labelled versions are served
+            shutil.copytree(example / "1", volume / "characters" / str(version))
+            store.set_label(volume, "characters", label, version)
+        with processes.seaway(volume, Path(held, "log")) as server:
+            for version in (1, 2):
                 server.wait_for(f"/v2/models/characters/versions/{version}/ready")
             yield f"http://127.0.0.1:{server.port}", example / "1"
 
