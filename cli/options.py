@@ -23,3 +23,16 @@ Data = Annotated[
         "files), 'emnist[:byclass|bymerge|balanced|letters|digits|mnist]' (downloads)."
     ),
 ]
+
+
+def limits(given: list[str] | None) -> dict[str, str]:
+    """["p99_ms=50"] as {"p99_ms": "50"}. Raises InvalidInput for what is not NAME=VALUE."""
+    from seaway.errors import InvalidInput
+
+    values = {}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InvalidInput(f"--limit {text!r}: give NAME=VALUE, as p99_ms=50")
+        values[name.strip()] = value
+    return values

@@ -20,8 +20,12 @@ def run(
     name: options.Name = options.DEFAULT_NAME,
     root: options.Root = options.DEFAULT_ROOT,
     port: options.Port = options.DEFAULT_PORT,
-    load_seconds: Annotated[int, typer.Option(help="Seconds of Locust on each protocol.", min=1, max=3600)] = 10,
+    load_seconds: Annotated[int, typer.Option(help="Seconds of Locust on each protocol.", min=1, max=3600)] = 5,
     load_users: Annotated[int, typer.Option(help="Users that Locust plays at the same time.", min=1, max=1000)] = 8,
+    load_rate: Annotated[float, typer.Option(help="Requests a second, instead of users.", min=0)] = 0,
+    limit: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE, as p99_ms=50: nothing is promoted that breaks it; repeat.")
+    ] = None,
     keep: Annotated[
         bool | None, typer.Option("--keep/--no-keep", help="Go on serving afterwards (default: on a terminal).")
     ] = None,
@@ -62,9 +66,11 @@ def run(
         "seed": seed,
         "load_seconds": load_seconds,
         "load_users": load_users,
+        "load_rate": load_rate,
+        "load_limits": options.limits(limit),
     }
-    with local.server(root / local.VOLUME, port, root / "server.log") as url:
-        outputs = local.run(characters, arguments, root)
+    with local.server(root / local.VOLUME, port, root / "server.log") as (url, metrics):
+        outputs = local.run(characters, arguments | {"metrics": metrics}, root)
         reports = local.collect_reports({field: outputs[field] for field in Outputs._fields}, root)
         print_hops(root / local.VOLUME, name, int(outputs["version"]))
         typer.echo(f"\nThe whole way took {time.monotonic() - started:.0f} s.")

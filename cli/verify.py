@@ -1,28 +1,33 @@
 """`seaway verify`: served parity: every answer of every replica under load, against PyTorch's."""
 
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import load as loading
-from cli import options
+from cli import options, plans
+
+if TYPE_CHECKING:
+    from loadtest.run import LoadResult
 
 
 def verify(
     url: Annotated[str, typer.Argument(help="Address of a running server, or of what stands before several.")],
-    protocol: loading.Protocols = None,
-    rate: loading.Rate = 0,
-    users: loading.Users = 0,
-    seconds: loading.Time = 10,
-    processes: loading.Processes = 1,
-    timeout: loading.Timeout = 30,
-    insecure: loading.Insecure = False,
-    name: Annotated[str, typer.Option(help="The model's name on the server.")] = "",
-    version: loading.Version = 0,
+    protocol: plans.Protocols = None,
+    rate: plans.Rate = 0,
+    users: plans.Users = 0,
+    seconds: plans.Time = 10,
+    processes: plans.Processes = 1,
+    timeout: plans.Timeout = 30,
+    insecure: plans.Insecure = False,
+    name: plans.Name = "",
+    version: plans.Version = 0,
     volume: options.Volume = options.DEFAULT_VOLUME,
-    golden: loading.Golden = None,
-    report: Annotated[Path | None, typer.Option(help="Folder for load.html, load.json and load.md.")] = None,
+    golden: plans.Golden = None,
+    evidence: Annotated[
+        bool, typer.Option(help="Store what was found in the version's volume, where promote looks for it.")
+    ] = True,
+    report: plans.Report = None,
 ) -> None:
     """Compares every answer with PyTorch's, under load, over every protocol that the server speaks, and names each
     replica that answered. The exit status is 1 if anything was wrong.
@@ -35,41 +40,56 @@ def verify(
 
       seaway verify http://127.0.0.1:30080 --golden models/characters/3 --rate 100 --time 30
     """
+    from dataclasses import replace
+
+    from loadtest import payloads
+    from loadtest import verify as work
+    from loadtest.run import Plan
+
+    plan = Plan(
+        users=users, rate=rate, seconds=seconds, warmup=0, processes=processes, new_connections=True,
+        request_timeout=timeout, insecure=insecure,
+    )  # fmt: skip
+    plan.check()
+    source, plan = plans.source_of(golden, volume, name, version, plan)
+    results = [
+        plans.run(url, source, replace(plan, protocol=key)) for key in protocol or work.spoken(url, source, plan)
+    ]
+    _show(results)
+    found = work.faults(results, payloads.identity(source, plan.model))
+    for fault in found:
+        typer.echo(fault, err=True)
+    if report:
+        plans.write_report(report, results)
+    if evidence and (kept := work.keep(source, results)):
+        typer.echo(f"evidence: {kept}", err=True)
+    if found:
+        raise typer.Exit(1)
+
+
+def _show(results: "Sequence[LoadResult]") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from cli.live import watching
-    from loadtest import results as written
     from loadtest import verify as work
     from loadtest import wire
+    from loadtest.results import distance, short
 
-    plan = loading._plan(users, rate, seconds, 0, 1, "constant", processes, True, timeout, insecure)
-    source, plan = loading._source(golden, volume, name, version, plan)
-    results = []
-    for key in protocol or work.spoken(url, source, plan):
-        with watching(wire.named(key).title) as told:
-            results += work.verify(url, source, plan, [key], lambda _, progress: told(progress))
-    console = Console()
+    replicas = work.replicas(results)
     table = Table("replica", "serves", "answers", "wrong", "max |Δ|")
-    for replica in work.replicas(results):
+    for replica in replicas:
         table.add_row(
             replica.pod or "does not say",
-            replica.model or "does not say",
+            short(replica.model) or "does not say",
             f"{replica.answers:,}",
             f"{replica.wrong:,}",
-            written.distance(replica.max_abs),
+            distance(replica.max_abs),
         )
+    console = Console()
     console.print(table)
     for result in results:
         console.print(
             f"{wire.named(result.protocol).title}: {result.requests:,} answers, {result.wrong} wrong, "
-            f"{result.failed} failed, max |Δ| {written.distance(result.max_abs)}, p99 {result.p99_ms:.1f} ms",
+            f"{result.failed} failed, max |Δ| {distance(result.max_abs)}, p99 {result.p99_ms:.1f} ms",
             highlight=False,
         )
-    found = work.faults(results, work.identity_of(source, plan.model, plan.version or 0))
-    if report:
-        loading.write_report(report, results, [])
-    for fault in found:
-        typer.echo(fault, err=True)
-    if found:
-        raise typer.Exit(1)

@@ -11,7 +11,7 @@ Inconclusive is what chance, a short run or a slow load generator could have mad
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
@@ -95,6 +95,11 @@ def _number(value: Any, where: str) -> float | None:
     if isinstance(value, bool) or not math.isfinite(number) or number < 0:
         raise InvalidInput(f"{where} is {value!r}: give a number from 0 up, or a share like 1%")
     return number
+
+
+def given(limits: Limits) -> dict[str, float]:
+    """What `limits` would read again: the limits there are, by name."""
+    return {name: value for name, value in asdict(limits).items() if value is not None}
 
 
 def judge(result: LoadResult, limits: Limits) -> list[Line]:

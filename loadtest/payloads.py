@@ -87,6 +87,13 @@ def read_model(source: Path) -> Model:
     return Model(card.name, tuple(t.name for t in card.inputs), output, card.tolerances[output], examples, digest)
 
 
+def identity(source: Path, name: str = "") -> str:
+    """What the answers of this version say: name/version@digest; "" where `source` is no version in a volume. `name`:
+    what the server calls the model, where that is not the folder's. Raises as `read_model`."""
+    folder, digest = source.absolute(), read_model(source).digest
+    return f"{name or folder.parent.name}/{folder.name}@{digest}" if digest and folder.name.isdigit() else ""
+
+
 def _read_file(path: Path) -> Model:
     try:
         with np.load(path, allow_pickle=False) as opened:

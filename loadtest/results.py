@@ -47,6 +47,8 @@ def _result(raw: dict[str, Any]) -> LoadResult:
     raw["replicas"] = tuple(Replica(**replica) for replica in raw["replicas"])
     raw["over_time"] = tuple(Second(**second) for second in raw["over_time"])
     raw["spread_ms"] = tuple((ms, count) for ms, count in raw["spread_ms"])
+    raw["faults"] = {kind: tuple((at, times) for at, times in points) for kind, points in raw["faults"].items()}
+    raw["server"] = {name: tuple((at, value) for at, value in points) for name, points in raw["server"].items()}
     raw["generator"] = Generator(**raw["generator"])
     return LoadResult(**raw)
 
@@ -117,6 +119,12 @@ def _asked(result: LoadResult) -> str:
 def distance(max_abs: float | None) -> str:
     """`max_abs` as people read it."""
     return "beyond measure" if max_abs is None else f"{max_abs:.2g}"
+
+
+def short(identity: str) -> str:
+    """name/version@digest with as much of the digest as tells versions apart."""
+    name, at, digest = identity.partition("@")
+    return name + at + digest[:12]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

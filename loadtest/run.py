@@ -1,5 +1,6 @@
 """One Locust run without its web page, in a process of its own, as a function that returns what was measured."""
 
+import contextlib
 import json
 import math
 import subprocess
@@ -9,10 +10,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
-from loadtest import payloads, schedule, wire
+from loadtest import metrics, payloads, schedule, wire
 from loadtest.client import Client
+from loadtest.metrics import Page
 from loadtest.tally import Answers, Tally, finite, milliseconds_of, percentile, pooled
 from seaway.errors import InvalidInput, Unavailable
 
@@ -42,6 +45,7 @@ class Plan:
     model: str = ""  # "": as on the card
     version: int | None = None
     insecure: bool = False
+    metrics: str = ""  # address of the server's Prometheus page, "": none
 
     @property
     def user_count(self) -> int:
@@ -106,7 +110,7 @@ class LoadResult:
     """`requests`, `failed`, `wrong`, `max_abs` (None: beyond measure) are of the whole run; rates and latencies are of
     right answers after the warm-up. `requests` are those that ended. `telling`: the golden answers differ enough that a
     mixed-up answer would be noticed. `partial`: the run was ended before its time. `spread_ms`: [from, answers] of bins
-    1 % wide."""
+    1 % wide. `faults`: kind → [second, times]. `server`: its own metrics, as `metrics.series` gives them."""
 
     protocol: str
     url: str
@@ -131,9 +135,11 @@ class LoadResult:
     replicas: tuple[Replica, ...]
     generator: Generator
     errors: dict[str, int]
+    faults: dict[str, tuple[tuple[int, int], ...]]
     percentiles: dict[str, float]
     spread_ms: tuple[tuple[float, int], ...]
     over_time: tuple[Second, ...]
+    server: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
 
     @property
     def served_by(self) -> dict[str, int]:
@@ -153,6 +159,7 @@ class Progress:
     processes: int = 1
     total: Tally = field(default_factory=Tally)
     last: Tally = field(default_factory=Tally)
+    pages: list[tuple[float, Page]] = field(default_factory=list)
 
 
 Told = Callable[[Progress], None]
@@ -172,6 +179,8 @@ def run(url: str, source: Path, plan: Plan, told: Told | None = None) -> LoadRes
     if not name:
         raise InvalidInput("--name is missing: a file of examples does not say what the model is called")
     _probe(url, protocol, name, plan, sent[0])
+    if plan.metrics:
+        metrics.read(plan.metrics)  # so that a wrong address is told before the load
     progress = _locust(url, source, name, plan, told or (lambda progress: None))
     return result(progress, url, plan, payloads.distinct(sent), progress.elapsed < plan.warmup + plan.seconds - 0.5)
 
@@ -211,20 +220,23 @@ def result(progress: Progress, url: str, plan: Plan, telling: bool = True, parti
         partial=partial,
         replicas=tuple(_replica(name, found) for name, found in sorted(tally.replicas.items())),
         generator=_generator(progress, plan, warmup),
-        errors=dict(tally.errors),
+        errors={kind: seconds.total() for kind, seconds in tally.faults.items()},
+        faults={kind: tuple(sorted(seconds.items())) for kind, seconds in tally.faults.items()},
         percentiles={f"{share:g}": percentile(measured, share) for share in SHARES},
         spread_ms=tuple((milliseconds_of(number), measured[number]) for number in sorted(measured)),
         over_time=tuple(_second(tally, second) for second in range(_seconds(tally, warmup + plan.seconds))),
+        server=metrics.series(progress.pages),
     )
 
 
 def _seconds(tally: Tally, most: int) -> int:
-    return min(most, 1 + max((*tally.seconds, *tally.faults), default=-1))
+    return min(most, 1 + max((*tally.seconds, *chain(*tally.faults.values())), default=-1))
 
 
 def _second(tally: Tally, second: int) -> Second:
     bins = tally.seconds.get(second, Counter())
-    return Second(second, bins.total(), percentile(bins, 0.5), percentile(bins, 0.99), tally.faults[second])
+    faults = sum(seconds[second] for seconds in tally.faults.values())
+    return Second(second, bins.total(), percentile(bins, 0.5), percentile(bins, 0.99), faults)
 
 
 def _replica(name: str, found: Answers) -> Replica:
@@ -298,7 +310,7 @@ def _locust(url: str, source: Path, model: str, plan: Plan, told: Told) -> Progr
         with log.open("wb") as opened:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=opened, stderr=subprocess.STDOUT)
             try:
-                progress = _follow(process, counts, told, seconds + plan.request_timeout + 60)
+                progress = _follow(process, counts, told, plan.metrics, seconds + plan.request_timeout + 60)
             finally:
                 end(process)
         if not progress.elapsed:
@@ -307,8 +319,9 @@ def _locust(url: str, source: Path, model: str, plan: Plan, told: Told) -> Progr
         return progress
 
 
-def _follow(process: "subprocess.Popen[bytes]", counts: Path, told: Told, limit: float) -> Progress:
-    """Reads what Locust tells until it has ended; Ctrl-C, which Locust hears as well, ends it early."""
+def _follow(process: "subprocess.Popen[bytes]", counts: Path, told: Told, page: str, limit: float) -> Progress:
+    """Reads what Locust tells until it has ended, and the server's metrics as often; Ctrl-C, which Locust hears as
+    well, ends it early."""
     progress = Progress()
     deadline = time.monotonic() + limit
     with counts.open("rb") as opened:
@@ -316,7 +329,9 @@ def _follow(process: "subprocess.Popen[bytes]", counts: Path, told: Told, limit:
         try:
             while process.poll() is None and time.monotonic() < deadline:
                 time.sleep(LOOK_SECONDS)
-                _read(progress, lines, told)
+                if _read(progress, lines, told) and page:
+                    with contextlib.suppress(Unavailable):  # it may be too busy, or gone for a while
+                        progress.pages.append((progress.elapsed, metrics.read(page)))
         except KeyboardInterrupt:
             end(process)
         _read(progress, lines, told)
@@ -333,7 +348,9 @@ def _lines(opened: object) -> Iterator[bytes]:
         yield b""
 
 
-def _read(progress: Progress, lines: Iterator[bytes], told: Told) -> None:
+def _read(progress: Progress, lines: Iterator[bytes], told: Told) -> bool:
+    """Takes what is there; whether there was something."""
+    found = False
     for line in iter(lambda: next(lines), b""):
         raw = json.loads(line)
         progress.elapsed, progress.users, progress.processes = raw["elapsed"], raw["users"], raw["processes"]
@@ -342,6 +359,8 @@ def _read(progress: Progress, lines: Iterator[bytes], told: Told) -> None:
             progress.last.merge(Tally.from_json(tally))
         progress.total.merge(progress.last)
         told(progress)
+        found = True
+    return found
 
 
 def end(process: "subprocess.Popen[bytes]", grace: float = 10) -> None:

@@ -19,9 +19,10 @@ Take = Callable[[slice], Inputs]  # the inputs of some examples, so that no test
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One row of the hop table. `max_abs`: None is beyond measure; `wrong`: examples out of tolerance; `served_by`:
-    Seaway-Model header → answers."""
+    """What one protocol made of a whole test set. `max_abs`: None is beyond measure; `wrong`: examples out of
+    tolerance; `served_by`: Seaway-Model header → answers."""
 
+    protocol: str
     hop: str
     examples: int
     accuracy: float | None
@@ -75,7 +76,9 @@ def served_parity(
                 right += int((got.argmax(axis=1) == labels_true[part]).sum())
     accuracy = None if labels_true is None else right / len(expected)
     max_abs = worst if math.isfinite(worst) else None
-    return Served(f"served, {spoken.title}", len(expected), accuracy, max_abs, wrong, flipped, dict(served_by))
+    return Served(
+        protocol, f"served, {spoken.title}", len(expected), accuracy, max_abs, wrong, flipped, dict(served_by)
+    )
 
 
 def _slices(inputs: Inputs, count: int) -> Take:

@@ -30,7 +30,7 @@ class Tally:
 
     replicas  "<Seaway-Pod> <Seaway-Model>" of the 2xx answers, "" for what is missing → what it answered
     seconds   second → latency bin → right answers that came in that second
-    faults    second → failed and wrong answers that came in that second
+    faults    kind → second → failed and wrong answers of that kind that came in that second
     late      second → bin of milliseconds between the moment in it when a request was due and that when a user, who had
               been waiting for it, sent the request: what the load generator itself adds
     unready   requests that were due before any user was free to send them
@@ -40,10 +40,9 @@ class Tally:
     requests: int = 0
     failed: int = 0  # no 2xx answer
     wrong: int = 0  # a 2xx answer that is not PyTorch's
-    errors: Counter[str] = field(default_factory=Counter)
     replicas: dict[str, Answers] = field(default_factory=dict)
     seconds: dict[int, Bins] = field(default_factory=dict)
-    faults: Counter[int] = field(default_factory=Counter)
+    faults: dict[str, Counter[int]] = field(default_factory=dict)
     late: dict[int, Bins] = field(default_factory=dict)
     unready: int = 0
     cpu: float = 0.0
@@ -63,8 +62,7 @@ class Tally:
         self.requests += 1
         self.wrong += wrong
         self.failed += not wrong
-        self.errors[kind] += 1
-        self.faults[second] += 1
+        self.faults.setdefault(kind, Counter())[second] += 1
 
     def answered(self, replica: str, wrong: bool, max_abs: float) -> None:
         found = self.replicas.get(replica)
@@ -79,8 +77,8 @@ class Tally:
         self.wrong += other.wrong
         self.unready += other.unready
         self.cpu += other.cpu
-        self.errors.update(other.errors)
-        self.faults.update(other.faults)
+        for kind, seconds in other.faults.items():
+            self.faults.setdefault(kind, Counter()).update(seconds)
         for name, replica in other.replicas.items():
             self.replicas.setdefault(name, Answers()).add(replica.answers, replica.wrong, replica.max_abs)
         for own, others in ((self.seconds, other.seconds), (self.late, other.late)):
@@ -91,22 +89,20 @@ class Tally:
         """JSON values; an infinite `max_abs` becomes null."""
         return {
             **{name: getattr(self, name) for name in ("requests", "failed", "wrong", "unready", "cpu")},
-            "errors": dict(self.errors),
             "replicas": {n: [r.answers, r.wrong, finite(r.max_abs)] for n, r in self.replicas.items()},
             "seconds": {str(s): _bins_to_json(bins) for s, bins in self.seconds.items()},
             "late": {str(s): _bins_to_json(bins) for s, bins in self.late.items()},
-            "faults": _bins_to_json(self.faults),
+            "faults": {kind: _bins_to_json(seconds) for kind, seconds in self.faults.items()},
         }
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "Tally":
         return cls(
             **{key: raw[key] for key in ("requests", "failed", "wrong", "unready", "cpu")},
-            errors=Counter(raw["errors"]),
             replicas={n: Answers(a, w, math.inf if d is None else d) for n, (a, w, d) in raw["replicas"].items()},
             seconds={int(s): _bins_from_json(bins) for s, bins in raw["seconds"].items()},
             late={int(s): _bins_from_json(bins) for s, bins in raw["late"].items()},
-            faults=_bins_from_json(raw["faults"]),
+            faults={kind: _bins_from_json(seconds) for kind, seconds in raw["faults"].items()},
         )
 
 

@@ -1,14 +1,17 @@
 """Served parity under load: every answer of every replica, over every protocol, against PyTorch's recorded output."""
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from loadtest import payloads, wire
+from loadtest import evidence, payloads, wire
 from loadtest.client import Client
 from loadtest.payloads import Model
 from loadtest.results import distance
 from loadtest.run import LoadResult, Plan, Progress, Replica, run
+from seaway import card as cards
+from seaway import store
 from seaway.errors import InvalidInput, NotFound, Unavailable
 
 Told = Callable[[str, Progress], None]
@@ -88,7 +91,14 @@ def faults(results: Sequence[LoadResult], identity: str = "") -> list[str]:
     return said
 
 
-def identity_of(source: Path, name: str, version: int) -> str:
-    """What the answers of this version say; "" where `source` is none. Raises as `payloads.read_model`."""
-    digest = payloads.read_model(source).digest
-    return f"{name}/{version}@{digest}" if digest and version else ""
+def keep(source: Path, results: Sequence[LoadResult]) -> Path | None:
+    """Stores the results as evidence of the version `source` in its volume, and returns where; None where it is no
+    version in a volume. Raises OSError where the volume cannot be written, CardError for a version that was changed."""
+    folder = source.absolute()
+    if not payloads.identity(folder):
+        return None
+    volume, name, version = folder.parents[1], folder.parent.name, int(folder.name)
+    card = cards.check(folder, "version", at=store.CARD)
+    with tempfile.TemporaryDirectory() as held:
+        made = Path(held, "evidence")
+        return evidence.keep(volume, name, made, evidence.write(made, name, version, card, [], results))

@@ -37,13 +37,16 @@ def characters(
     work: str = "/volume/work",
     volume: str = "/volume/models",
     url: str = "http://characters:8501",
+    metrics: str = "",
     name: str = "characters",
     net: str = "cnn",
     epochs: int = 0,
     seed: int = 0,
     converter: str = "onnx-tf",
-    load_seconds: int = 10,
+    load_seconds: int = 5,
     load_users: int = 8,
+    load_rate: float = 0.0,
+    load_limits: dict[str, str] = {},  # noqa: B006  KFP makes a constant of it
 ) -> Outputs:
     """`epochs=0` is the net's own default. Paths are folders on the volume that the stages mount."""
     data = explore(source=source, fingerprint=fingerprint, cache=cache)
@@ -68,6 +71,9 @@ def characters(
         onnx=onnx,
         seconds=load_seconds,
         users=load_users,
+        rate=load_rate,
+        limits=load_limits,
+        metrics=metrics,
     )
     loaded.set_caching_options(False).after(deployed)
     evidence = loaded.outputs["evidence"]

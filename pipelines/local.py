@@ -12,6 +12,7 @@ ROOT/ (".seaway")
 
 import contextlib
 import ctypes
+import re
 import shutil
 import signal
 import subprocess
@@ -58,16 +59,19 @@ def run(pipeline: Any, arguments: dict[str, Any], root: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def server(volume: Path, port: int, log: Path) -> Iterator[str]:
-    """The model server on 127.0.0.1:`port` over `volume`, as a process that ends with the caller. Yields its URL."""
+def server(volume: Path, port: int, log: Path) -> Iterator[tuple[str, str]]:
+    """The model server on 127.0.0.1:`port` over `volume`, as a process that ends with the caller. Yields its URL and
+    that of its metrics."""
     volume.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "components.serve", "--volume", str(volume), "--port", str(port)]
+    command += ["--admin-port", "0"]
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as opened:
         process = subprocess.Popen(command, stdout=opened, stderr=opened, preexec_fn=_end_with_parent)
     try:
         _wait_until_alive(process, url, log)
-        yield url
+        admin = re.search(r" admin (http://\S+)/$", log.read_text("utf-8", "replace"), re.MULTILINE)
+        yield url, f"{admin[1]}/metrics" if admin else ""
     finally:
         process.terminate()
         try:

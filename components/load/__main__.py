@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from components.load.load import load
+from loadtest import gate
 from seaway import errors
 
 PROGRAM = "python -m components.load"
@@ -12,7 +13,7 @@ PROGRAM = "python -m components.load"
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Sends the test set and then Locust's users to a served version over REST and GraphPipe, compares "
+        description="Sends the test set and then Locust's users to a served version over every protocol, compares "
         "every answer with PyTorch's, and writes the evidence that promote asks for.",
         epilog=f"{PROGRAM} --url http://127.0.0.1:8501 --volume models --name characters --version 3 "
         "--dataset work/dataset --onnx work/onnx --evidence work/evidence",
@@ -26,13 +27,19 @@ def main() -> None:
     parser.add_argument("--onnx", type=Path, metavar="DIR", help="what export wrote, with test_outputs.npz")
     parser.add_argument("--seconds", type=int, default=10, metavar="S", help="of load a protocol (default: 10)")
     parser.add_argument("--users", type=int, default=8, metavar="N", help="who ask at the same time (default: 8)")
+    parser.add_argument("--rate", type=float, default=0, metavar="R", help="requests a second, instead of users")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="examples a request (default: 1)")
+    parser.add_argument("--protocol", action="append", default=[], help="repeat for more (default: all that it speaks)")
+    parser.add_argument("--limits", type=Path, metavar="FILE", help="YAML; promote refuses where one is not kept")
+    parser.add_argument("--metrics", default="", metavar="URL", help="the server's Prometheus page, for the report")
     parser.add_argument("--report", type=Path, metavar="FILE", help="a copy of the HTML report")
     given = parser.parse_args()
     with errors.exit_with_message(PROGRAM):
         card = load(
             *(given.url, given.volume, given.name, given.version, given.evidence, given.dataset, given.onnx),
-            *(given.seconds, given.users, given.batch, given.report),
+            *(given.seconds, given.users, given.batch, given.report, given.protocol, given.rate),
+            gate.given(gate.read(given.limits)) if given.limits else None,
+            given.metrics,
         )
         found = card.metrics
         counts = ", ".join(f"{found[key]:.0f} {key}" for key in ("requests", "wrong", "failed", "foreign"))

@@ -15,6 +15,9 @@ def load(
     onnx: dsl.Input[dsl.Model],
     seconds: int,
     users: int,
+    rate: float,
+    limits: dict[str, str],
+    metrics: str,
     evidence: dsl.Output[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
 ) -> None:
@@ -36,4 +39,7 @@ def load(
             onnx=Path(onnx.path),
             seconds=seconds,
             users=users,
+            rate=rate,
+            limits=limits,
+            metrics=metrics,
         )

@@ -1,20 +1,19 @@
 """Load-tests a served version and writes the evidence that `promote` asks for.
 
-Two proofs over each protocol: the test set (or the golden examples) once, every answer compared with PyTorch's for it;
-then Locust with many users at a time, again every answer compared.
+Two proofs over each protocol that the server speaks: the test set (or the golden examples) once, every answer compared
+with PyTorch's for it; then Locust with many users at a time, again every answer compared.
 """
 
 import dataclasses
-import json
 import shutil
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from loadtest import report as reports
+from loadtest import evidence as proofs
+from loadtest import gate, verify, wire
 from loadtest import run as locust
 from loadtest.results import distance
 from loadtest.run import LoadResult, Plan
@@ -24,9 +23,6 @@ from seaway import card as cards
 from seaway.card import Card, Kind
 from seaway.errors import CardError, DataError, InvalidInput
 from seaway.golden import TEST_OUTPUTS
-
-LOAD, REPORT = "load.json", "report.html"
-PROTOCOLS = ("tfs", "graphpipe")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,43 +46,62 @@ def load(
     users: int = 8,
     batch: int = 1,
     report: Path | None = None,
-    protocols: Sequence[str] = PROTOCOLS,
+    protocols: Sequence[str] = (),
+    rate: float = 0.0,
+    limits: Mapping[str, Any] | None = None,
+    metrics: str = "",
 ) -> Card:
     """Writes `evidence` (load.json, report.html, card) and a copy in the volume; returns its card.
 
     `dataset` and `onnx` together ask for the whole test set; without them the version's golden examples are the test.
-    Wrong answers and failed requests are written down, not raised. Raises NotFound and Unavailable where the version or
-    the server is not there, DataError where `onnx` or `dataset` is not what the version was made from.
+    `protocols`: all that the server speaks, where none is named. `rate` above 0: an open loop of so many requests a
+    second. `limits` as `gate.limits` reads them. `metrics`: address of the server's Prometheus page, for the report.
+    Wrong answers, failed requests and broken limits are written down, not raised. Raises NotFound and Unavailable where
+    the version or the server is not there, InvalidInput for limits that cannot be met, DataError where `onnx` or
+    `dataset` is not what the version was made from.
     """
     cards.check_target(evidence, "evidence")
+    wanted = gate.limits(limits or {}, "limits")
     folder = store.existing(volume, name, version)
     card = cards.check(folder, "version", at=store.CARD)
-    output = card.outputs[0].name
     examples = _examples(card, folder, dataset, onnx)
-    served, runs = [], []
-    for protocol in protocols:
-        whole = served_parity(
-            *(url, name, version, examples.take, examples.expected, examples.labels),
-            *(card.tolerances[output], protocol, output),
-        )
-        worst = distance(whole.max_abs)
-        print(f"{whole.hop}: {whole.examples:,} examples, {whole.wrong} wrong, max |Δ| {worst}", flush=True)
-        served.append(whole)
-    for protocol in protocols:
-        print(f"Locust over {protocol}: {users} users for {seconds} s", flush=True)
-        plan = Plan(protocol, users, seconds=seconds, batch=batch, model=name, version=version)
-        run = locust.run(url, folder, plan)
-        latency = f"p50 {run.p50_ms:.1f} ms, p99 {run.p99_ms:.1f} ms"
-        print(f"  {run.requests_per_second:.0f} req/s, {latency}, {run.wrong} wrong, {run.failed} failed", flush=True)
-        runs.append(run)
-    written = _write(evidence, f"{name}/{version}@{card.sha256}", card, served, runs)
-    kept = store.evidence(volume, name, card.sha256) / f"load-{written.sha256[:12]}"
-    with atomic.folder(kept) as part:
-        shutil.copytree(evidence, part, dirs_exist_ok=True)
+    plan = Plan(users=users, rate=rate, seconds=seconds, batch=batch, model=name, version=version, metrics=metrics)
+    chosen = list(protocols) or verify.spoken(url, folder, plan)
+    # A light picture is inverted by from_png, so the test set is not its test.
+    served = [_whole(url, card, plan, examples, protocol) for protocol in chosen if protocol != wire.PNG.key]
+    runs = [_loaded(url, folder, dataclasses.replace(plan, protocol=protocol)) for protocol in chosen]
+    lines = [
+        dataclasses.replace(line, limit=f"{wire.named(run.protocol).title}, {line.limit}")
+        for run in runs
+        for line in gate.judge(run, wanted)
+    ]
+    written = proofs.write(evidence, name, version, card, served, runs, lines)
+    proofs.keep(volume, name, evidence, written)
     if report:
         with atomic.file(report) as copy:
-            shutil.copyfile(evidence / REPORT, copy)
+            shutil.copyfile(evidence / proofs.REPORT, copy)
     return written
+
+
+def _whole(url: str, card: Card, plan: Plan, examples: Examples, protocol: str) -> Served:
+    """The whole test set over one protocol."""
+    output = card.outputs[0].name
+    found = served_parity(
+        *(url, plan.model, plan.version, examples.take, examples.expected, examples.labels),
+        *(card.tolerances[output], protocol, output),
+    )
+    worst = distance(found.max_abs)
+    print(f"{found.hop}: {found.examples:,} examples, {found.wrong} wrong, max |Δ| {worst}", flush=True)
+    return found
+
+
+def _loaded(url: str, folder: Path, plan: Plan) -> LoadResult:
+    asked = f"{plan.rate:g} requests/s" if plan.rate else f"{plan.users} users"
+    print(f"Locust over {plan.protocol}: {asked}, {plan.seconds} s", flush=True)
+    run = locust.run(url, folder, plan)
+    latency = f"p50 {run.p50_ms:.1f} ms, p99 {run.p99_ms:.1f} ms"
+    print(f"  {run.requests_per_second:.0f} req/s, {latency}, {run.wrong} wrong, {run.failed} failed", flush=True)
+    return run
 
 
 # ---- what to ask
@@ -129,64 +144,3 @@ def _test_outputs(path: Path, output: str) -> np.ndarray:
     if output not in recorded:
         raise CardError(f"{path}: no {output!r} among PyTorch's outputs for the test set; export again")
     return recorded[output]
-
-
-# ---- what was found
-
-
-def _write(evidence: Path, model: str, card: Card, served: Sequence[Served], runs: Sequence[LoadResult]) -> Card:
-    measured_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    found: dict[str, Any] = {
-        "model": model,
-        "measured_at": measured_at,
-        "rows": [_hop(row, run) for row, run in zip(served, runs, strict=True)],
-        "served": [dataclasses.asdict(row) for row in served],
-        "runs": [dataclasses.asdict(run) for run in runs],
-    }
-    with atomic.folder(evidence) as folder:
-        (folder / LOAD).write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
-        (folder / REPORT).write_text(reports.page(model, served, runs), encoding="utf-8")
-        settings = {"measured_at": measured_at, "url": runs[0].url, "users": runs[0].users, "batch": runs[0].batch}
-        return cards.write(
-            folder,
-            Card(
-                kind="evidence",
-                name=card.name,
-                metrics=_metrics(model, served, runs),
-                settings=settings,
-                parents={"version": card},
-            ),
-        )
-
-
-def _hop(row: Served, run: LoadResult) -> dict[str, Any]:
-    """A row of the hop table: what one protocol did with the test set and under load."""
-    distances = [row.max_abs, run.max_abs]
-    return {
-        "hop": row.hop,
-        "accuracy": row.accuracy,
-        "max_abs": None if None in distances else max(d for d in distances if d is not None),
-        "requests_per_second": run.requests_per_second,
-        "p50_ms": run.p50_ms,
-        "p99_ms": run.p99_ms,
-        "wrong": row.wrong + run.wrong,
-        "failed": run.failed,
-    }
-
-
-def _metrics(model: str, served: Sequence[Served], runs: Sequence[LoadResult]) -> dict[str, float]:
-    """`foreign`: answers that did not say that they came from this version; promote asks for none of these three."""
-    metrics: dict[str, float] = {
-        "requests": sum(run.requests for run in runs),
-        "failed": sum(run.failed for run in runs),
-        "wrong": sum(run.wrong for run in runs) + sum(row.wrong for row in served),
-        "foreign": reports.strangers(model, served, runs),
-    }
-    for run in runs:
-        metrics[f"{run.protocol}_requests_per_second"] = run.requests_per_second
-        metrics[f"{run.protocol}_p50_ms"] = run.p50_ms
-        metrics[f"{run.protocol}_p99_ms"] = run.p99_ms
-    for run, row in zip(runs, served, strict=True):
-        if row.accuracy is not None:
-            metrics[f"{run.protocol}_accuracy"] = row.accuracy
-    return metrics

@@ -52,6 +52,7 @@ def objections(version: Card, evidence: Card) -> list[str]:
     ]
     if not found.get("requests", 0) > 0:
         reasons.append("no request was answered at all: is the server up, and was the load test long enough?")
+    reasons += [str(limit) for limit in evidence.settings.get("not_kept", ())]
     return reasons
 
 

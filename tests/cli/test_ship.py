@@ -38,7 +38,7 @@ def test_two_nets_are_shipped_and_a_running_server_answers_as_pytorch_did(place:
     volume = place / ".seaway" / local.VOLUME
     churn = ("python:shipped_nets:churn", "--input", "numeric:6", "--input", "category:3:int64")
     resnet18 = ("python:torchvision.models:resnet18", "--input", "3x64x64")
-    with local.server(volume, free_port(), place / "server.log") as url, Client(url) as client:
+    with local.server(volume, free_port(), place / "server.log") as (url, _), Client(url) as client:
         for name, arguments in {"churn": (*churn, "--labels", "labels.txt"), "resnet18": resnet18}.items():
             shipped = seaway(place, "ship", *arguments)
             assert shipped.returncode == 0, shipped.stdout[-3000:] + shipped.stderr

@@ -23,8 +23,8 @@ class Responder(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, volume):
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, volume, port=0):
+        super().__init__(("127.0.0.1", port), _Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.volume = volume
         self.fault, self.every, self.delay, self.pod = "", 1, 0.0, ""
@@ -155,9 +155,9 @@ FAULTS = {
 
 
 @contextmanager
-def serving(volume):
-    """A Responder answering on a random port of 127.0.0.1 until the end of the block."""
-    server = Responder(volume)
+def serving(volume, port=0):
+    """A Responder answering on a port of 127.0.0.1, a free one where none is named, until the end of the block."""
+    server = Responder(volume, port)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

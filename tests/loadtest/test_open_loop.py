@@ -4,8 +4,6 @@ import itertools
 import time
 
 import pytest
-import toy
-from responder import serving
 
 from loadtest import run as runs
 from loadtest.run import Plan, run
@@ -16,19 +14,6 @@ from seaway import store
 def crowded(monkeypatch):
     """Other tests run beside these, so the load generator may be late."""
     monkeypatch.setattr(runs, "LATE_MS", 1000.0)
-
-
-@pytest.fixture(scope="module")
-def volume(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("toy")
-    toy.make(folder / "made").publish(folder / "volume")
-    return folder / "volume"
-
-
-@pytest.fixture
-def server(volume):
-    with serving(volume) as started:
-        yield started
 
 
 def load(server, **plan):

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy
-from responder import serving
 
 from loadtest import run as runs
 from loadtest.run import LOCUSTFILE, Plan, Progress, run
@@ -29,12 +28,6 @@ def volume(tmp_path_factory):
     toy.make(folder / "made").publish(folder / "volume")
     toy.make(folder / "table", toy.TABLE).publish(folder / "volume")
     return folder / "volume"
-
-
-@pytest.fixture
-def server(volume):
-    with serving(volume) as started:
-        yield started
 
 
 def short(server, protocol="tfs", version=1, users=2, **more):

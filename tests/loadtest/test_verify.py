@@ -5,32 +5,25 @@ import threading
 
 import numpy as np
 import pytest
-import toy
 from balancer import balancing
 from responder import serving
 
+from components.promote.promote import promote
 from loadtest import gate
 from loadtest import run as runs
-from loadtest import verify as verifying
 from loadtest.capacity import capacity
 from loadtest.gate import Limits, Target, against, verdict
+from loadtest.payloads import identity
 from loadtest.run import Plan
-from loadtest.verify import faults, identity_of, replicas, spoken, verify
+from loadtest.verify import faults, keep, replicas, spoken, verify
 from seaway import store
-from seaway.errors import InvalidInput, Unavailable
+from seaway.errors import InvalidInput, Refused, Unavailable
 
 
 @pytest.fixture(autouse=True)
 def crowded(monkeypatch):
     """Other tests run beside these, so the load generator may be late."""
     monkeypatch.setattr(runs, "LATE_MS", 1000.0)
-
-
-@pytest.fixture(scope="module")
-def volume(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("toy")
-    toy.make(folder / "made").publish(folder / "volume")
-    return folder / "volume"
 
 
 @pytest.fixture
@@ -62,8 +55,13 @@ def test_the_replica_with_other_weights_is_named(three, volume):
     assert set(found) == {"seaway-0", "seaway-1", "seaway-2"}
     assert found["seaway-0"].wrong == found["seaway-1"].wrong == 0 < found["seaway-2"].wrong
     assert min(replica.answers for replica in found.values()) > 0.2 * sum(replica.answers for replica in found.values())
-    [said] = faults(got, identity_of(source, "toy", 1))
+    [said] = faults(got, identity(source))
     assert said.startswith("seaway-2 answered ")
+    kept = keep(source, got)
+    assert kept == store.evidence(volume, "toy", store.read_card(volume, "toy", 1).sha256) / kept.name
+    with pytest.raises(Refused, match="answers differed from PyTorch's"):
+        promote(volume, "toy", 1)
+    assert store.labels(volume, "toy") == {}
 
 
 def test_three_replicas_that_are_alike(three, volume, monkeypatch):
@@ -72,10 +70,12 @@ def test_three_replicas_that_are_alike(three, volume, monkeypatch):
     source = store.path(volume, "toy", 1)
     got = verify(url, source, PLAN)
     assert [result.protocol for result in got] == ["tfs", "graphpipe", "oip", "oip-binary"]  # the toy has no from_png
-    assert faults(got, identity_of(source, "toy", 1)) == []
+    assert faults(got, identity(source)) == []
     assert sum(result.requests for result in got) == sum(replica.answers for replica in replicas(got)) > 0
+    keep(source, got)
+    assert promote(volume, "toy", 1) is None
     servers[1].digests[1] = "f" * 64
-    said = faults(verify(url, source, PLAN, ["graphpipe"]), identity_of(source, "toy", 1))
+    said = faults(verify(url, source, PLAN, ["graphpipe"]), identity(source))
     assert [line.partition(",")[0] for line in said] == [f"seaway-1 serves toy/1@{'f' * 64}"]
 
 
@@ -89,7 +89,6 @@ def test_a_server_that_fails_is_told(volume):
 def test_where_nothing_is_spoken(volume):
     with pytest.raises(Unavailable, match="is the server running"):
         spoken("http://127.0.0.1:9", store.path(volume, "toy", 1), PLAN)
-    assert verifying.identity_of(store.path(volume, "toy", 1), "toy", 0) == ""
 
 
 def test_rounds_in_turn_tell_a_slow_server_from_a_fast_one(volume):

@@ -61,14 +61,14 @@ def test_the_stage_writes_evidence_on_which_the_version_is_promoted(server, volu
     assert card.metrics["tfs_accuracy"] == card.metrics["graphpipe_accuracy"] == accuracy
 
     found = json.loads((out / "load.json").read_text())
-    assert [row["hop"] for row in found["served"]] == ["served, REST", "served, GraphPipe"]
+    titles = ["REST", "GraphPipe", "OIP v2", "OIP v2 binary"]  # all that the server speaks; the toy has no from_png
+    assert [row["hop"] for row in found["served"]] == [f"served, {title}" for title in titles]
     assert all(row["examples"] == 40 and row["wrong"] == 0 for row in found["served"])
-    assert [run["protocol"] for run in found["runs"]] == ["tfs", "graphpipe"]
+    assert [run["protocol"] for run in found["runs"]] == ["tfs", "graphpipe", "oip", "oip-binary"]
     assert sum(run["requests"] for run in found["runs"]) == card.metrics["requests"] > 0
 
     assert [(row["hop"], row["accuracy"], row["wrong"], row["failed"]) for row in found["rows"]] == [
-        ("served, REST", accuracy, 0, 0),
-        ("served, GraphPipe", accuracy, 0, 0),
+        (f"served, {title}", accuracy, 0, 0) for title in titles
     ]
 
     words = Text((out / "report.html").read_text()).words
@@ -101,6 +101,24 @@ def test_wrong_and_failed_answers_are_evidence_too_and_promote_refuses(server, v
     assert card.metrics["failed"] > 0
     with pytest.raises(Refused, match="requests failed"):
         promote(volume, "toy", 1, tmp_path / "again")
+
+
+def test_a_limit_that_is_not_kept_keeps_the_version_from_being_promoted(server, volume, tmp_path):
+    own = {"seconds": 1, "users": 2, "protocols": ["tfs"]}
+    card = load(server.url, volume, "toy", 1, tmp_path / "kept", limits={"p50_ms": "5000"}, **own)
+    assert (card.settings["verdict"], card.settings["not_kept"]) == ("pass", [])
+    assert promote(volume, "toy", 1, tmp_path / "kept") is None
+    card = load(server.url, volume, "toy", 1, tmp_path / "broken", limits={"p50_ms": 0.001, "rate": "1"}, **own)
+    assert card.settings["verdict"] == "fail"
+    with pytest.raises(Refused, match=r"REST, p50_ms is fail: p50_ms .* at most 0\.001"):
+        promote(volume, "toy", 1, tmp_path / "broken")
+    server.delay = 0.05
+    card = load(server.url, volume, "toy", 1, tmp_path / "short", limits={"p99_ms": "5000"}, **own)
+    with pytest.raises(Refused, match=r"p99_ms is inconclusive: .*run longer"):
+        promote(volume, "toy", 1, tmp_path / "short")
+    with pytest.raises(InvalidInput, match="no limit 'p98_ms'"):
+        load(server.url, volume, "toy", 1, tmp_path / "none", limits={"p98_ms": 1}, **own)
+    assert not (tmp_path / "none").exists()
 
 
 def test_what_the_version_was_not_made_from_is_refused(server, volume, made, tmp_path):

@@ -1,0 +1,100 @@
+"""What `load`, `load capacity` and `verify` have in common: options, examples, limits, reports."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import options
+
+if TYPE_CHECKING:
+    from loadtest.gate import Limits, Line
+    from loadtest.run import LoadResult, Plan
+
+Protocols = Annotated[
+    list[str] | None,
+    typer.Option("--protocol", help="tfs, graphpipe, oip, oip-binary or png; repeat for more."),
+]
+Users = Annotated[
+    int, typer.Option(help="Users at a time; 0: 8, or with --rate as many as it takes, up to 256.", min=0)
+]
+Rate = Annotated[
+    float, typer.Option(help="Requests a second, due at fixed times; 0: each user waits for its answer.", min=0)
+]
+Time = Annotated[int, typer.Option("--time", help="Seconds a protocol, after the warm-up.", min=1)]
+Warmup = Annotated[int, typer.Option(help="Seconds before that whose latencies do not count.", min=0)]
+Batch = Annotated[int, typer.Option(help="Examples a request.", min=1)]
+Processes = Annotated[int, typer.Option(help="Processes that send.", min=1)]
+Timeout = Annotated[float, typer.Option(help="Seconds after which a request has failed.")]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Accept any certificate.")]
+Name = Annotated[str, typer.Option(help="The model's name on the server.")]
+Version = Annotated[int, typer.Option(help="Which version to ask; 0: with --volume the one that is stable.")]
+Golden = Annotated[
+    Path | None,
+    typer.Option(
+        "--golden", "--data", exists=True,
+        help="A version's folder, an ONNX artifact, or an .npz file of examples, instead of --volume.",
+    ),
+]  # fmt: skip
+LimitsFile = Annotated[
+    Path | None, typer.Option("--limits", exists=True, dir_okay=False, help="A YAML file of limits.")
+]
+Limit = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=VALUE: failed, wrong (shares, default 0), p50_ms … p99_ms, rate, slower; repeat for more."),
+]
+Metrics = Annotated[
+    str, typer.Option(help="Address of the server's Prometheus page; the report then shows it beside the load.")
+]
+Report = Annotated[Path | None, typer.Option(help="Folder for load.html, load.json and load.md.")]
+
+
+def source_of(golden: Path | None, volume: Path, name: str, version: int, plan: "Plan") -> "tuple[Path, Plan]":
+    """Where the examples are, and the plan with the model's name and version. Raises NotFound."""
+    from seaway import store
+    from seaway.errors import NotFound
+
+    if golden is not None:
+        return golden, replace(plan, model=name, version=version or None)
+    name = name or options.DEFAULT_NAME
+    available = store.versions(volume, name)
+    if not available:
+        raise NotFound(f"{volume} holds no model {name!r}: give --volume and --name, or --golden")
+    version = version or store.labels(volume, name).get("stable", available[-1])
+    return store.existing(volume, name, version), replace(plan, model=name, version=version)
+
+
+def limits_of(file: Path | None, given: list[str] | None) -> "Limits":
+    """The file's limits, and over them those that were given one by one. Raises InvalidInput."""
+    from loadtest import gate
+
+    values = options.limits(given)
+    if file is None:
+        return gate.limits(values, "--limit")
+    return gate.limits({**gate.given(gate.read(file)), **values}, f"{file} and --limit")
+
+
+def run(url: str, source: Path, plan: "Plan") -> "LoadResult":
+    """One run, watched."""
+    from cli.live import watching
+    from loadtest import run, wire
+
+    with watching(wire.named(plan.protocol).title) as told:
+        return run.run(url, source, plan, told)
+
+
+def write_report(folder: Path, results: "Sequence[LoadResult]", lines: "Sequence[Line]" = ()) -> None:
+    from loadtest import report
+    from loadtest import results as written
+    from seaway import atomic
+
+    folder.mkdir(parents=True, exist_ok=True)
+    title = f"Load test of {results[0].url}" if results else "Load test"
+    written.write_json(folder / written.JSON, results, lines)
+    with atomic.file(folder / written.MARKDOWN) as part:
+        part.write_text(written.markdown(title, results, lines), encoding="utf-8")
+    with atomic.file(folder / written.HTML) as part:
+        part.write_text(report.load_page(title, results, lines), encoding="utf-8")
+    typer.echo(f"written: {folder / written.HTML}, {written.JSON}, {written.MARKDOWN}", err=True)

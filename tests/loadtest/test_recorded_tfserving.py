@@ -1,0 +1,105 @@
+"""Load and verify against TensorFlow Serving as it was recorded: its layout of JSON, its errors, its lack of a name."""
+
+import json
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+
+from loadtest.run import Plan, run
+from loadtest.verify import faults, keep, replicas, spoken, verify
+from seaway.errors import NotFound
+
+RECORDED = Path(__file__).resolve().parents[3] / "shared" / "conformance" / "tfserving"
+ONE = "content-type-text"  # half: 1.0 → 3.5, as rows
+
+
+class _Replay(BaseHTTPRequestHandler):
+    """Answers with the recorded bytes, found by path and by what the body says."""
+
+    protocol_version = "HTTP/1.1"
+    table: dict  # (path, body as JSON) → (status, type, body)
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        try:
+            key = self.path, json.dumps(json.loads(body), sort_keys=True)
+        except ValueError:
+            key = self.path, ""
+        status, kind, answer = self.table.get(key) or self.table[self.path.startswith("/v1/")]
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    if not RECORDED.is_dir():
+        pytest.skip("no recorded answers of TensorFlow Serving here")
+    answers = {row["id"]: row for row in json.loads((RECORDED / "answers.json").read_text())}
+    table = {}
+    for case in json.loads((RECORDED / "cases.json").read_text()):
+        answer = answers[case["id"]]
+        said = answer["status"], answer.get("type") or "", (answer.get("body") or "").encode()
+        try:
+            table.setdefault((case["path"], json.dumps(json.loads(case.get("body") or ""), sort_keys=True)), said)
+        except ValueError:
+            continue
+    by_id = {case_id: (row["status"], row.get("type") or "", row["body"].encode()) for case_id, row in answers.items()}
+    table[True] = next(said for case_id, said in by_id.items() if said[0] == 404 and b"Servable not found" in said[2])
+    table[False] = (404, "text/html", b"<HTML><HEAD><TITLE>404 Not Found</TITLE></HEAD></HTML>")
+    with _serving(table) as url:
+        yield url
+
+
+@contextmanager
+def _serving(table):
+    handler = type("Replay", (_Replay,), {"table": table})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+
+
+@pytest.fixture
+def half(tmp_path):
+    """x / 2 + 3, of which version 2 of the recorded model is one."""
+    np.savez(tmp_path / "half.npz", x=np.array([1.0], np.float32), **{"output:y": np.array([3.5], np.float32)})
+    return tmp_path / "half.npz"
+
+
+PLAN = Plan(users=2, seconds=1, warmup=0, model="half")
+
+
+def test_its_answers_are_right_and_nothing_is_expected_of_their_headers(recorded, half, tmp_path):
+    assert spoken(recorded, half, PLAN) == ["tfs"]
+    got = verify(recorded, half, PLAN)
+    assert faults(got) == []
+    [replica] = replicas(got)
+    assert (replica.pod, replica.model, replica.wrong) == ("", "", 0)
+    assert replica.answers == got[0].requests > 0
+    assert keep(half, got) is None, "a file of examples is no version, so there is nothing to bind evidence to"
+
+
+def test_the_version_in_the_address_decides(recorded, half, tmp_path):
+    """Version 1 of the recorded model is x / 2 + 2: as PyTorch's it would be wrong."""
+    [got] = verify(recorded, half, Plan(users=2, seconds=1, warmup=0, model="half", version=1), ["tfs"])
+    assert got.wrong == got.requests > 0
+    [said] = faults([got])
+    assert said.startswith("a replica without a name answered ")
+
+
+def test_a_model_that_it_does_not_serve_is_its_own_message(recorded, half):
+    with pytest.raises(NotFound, match="404 Not Found: Servable not found for request"):
+        run(recorded, half, Plan(model="absent", seconds=1))
