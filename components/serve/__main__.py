@@ -41,8 +41,12 @@ def _parser() -> argparse.ArgumentParser:
         help="what an unlabelled request gets: the version that the label stable points at, the latest where there is "
         "none (default); or always the latest",
     )
-    option("--model", help="with --model-version: the only model to serve")
-    option("--model-version", type=int, help="the only version to serve, whatever labels say")
+    option("--model", help="the only model to serve")
+    option(
+        "--model-version",
+        type=int,
+        help="its only version to serve, whatever labels say (default: the stable one at the start)",
+    )
     option("--allow-op", action="append", help="an operator that SavedModels may use although it reaches out of them")
     option("--poll-seconds", type=float, help="time between two looks at the volume (default 1)")
 

@@ -30,7 +30,8 @@ Scan = dict[str, tuple[list[int], dict[str, int]] | None]  # model → versions,
 
 
 class DataPlane:
-    """`pin` names the only model and version to serve; `on_loaded(version, seconds, ok)` is told of every load,
+    """`pin` names the only model and version to serve, version 0: the one that is stable when it is first seen, the
+    latest where none is, and that one for good; `on_loaded(version, seconds, ok)` is told of every load,
     `on_unloaded(version)` of every one that is gone."""
 
     def __init__(
@@ -125,7 +126,9 @@ class DataPlane:
         if self.volume_error:
             return self.volume_error
         if self._pin and not any(model.versions for model in self.models.values()):
-            return f"{self._pin[0]}/{self._pin[1]}, the only version to serve, is not in {self._volume} yet"
+            name, number = self._pin
+            only = f"{name}/{number}, the only version to serve," if number else f"{name}, the only model to serve,"
+            return f"{only} is not in {self._volume} yet"
         if not self.models:
             return f"there is no model in {self._volume} yet"
         return "no version is available: " + "; ".join(
@@ -149,6 +152,8 @@ class DataPlane:
             await self._poll()
 
     async def _poll(self) -> None:
+        if self._pin and not self._pin[1]:
+            self._pin = await asyncio.to_thread(_chosen, self._volume, self._pin[0])
         scan, error = await asyncio.to_thread(_scan, self._volume, self.models, self._pin)
         if error and error != self.volume_error:
             log.warning("%s; what is loaded goes on being served", error)
@@ -272,6 +277,18 @@ def _scan(volume: Path, known: dict[str, Model], pin: tuple[str, int] | None) ->
             scan[name] = None
             errors.append(str(error))
     return scan, "; ".join(errors)
+
+
+def _chosen(volume: Path, model: str) -> tuple[str, int]:
+    """The version of the model that an unlabelled request would get now; 0 where there is none yet."""
+    try:
+        labels, numbers = store.labels(volume, model), store.versions(volume, model)
+    except (SeawayError, OSError):
+        return model, 0
+    number = labels.get(STABLE, max(numbers, default=0))
+    if number:
+        log.info("%s/%d is the only version that is served, whatever the volume comes to hold", model, number)
+    return model, number
 
 
 def _vanished(volume: Path) -> bool:

@@ -27,8 +27,8 @@ class Settings:
     workers: int = 0  # 0: one for each core but the supervisor's
     threads: int = 0  # of each worker's backend; 0: the cores that there are for each worker beside the supervisor's
     default_version: str = "stable"
-    model: str = ""  # with model_version: the only version to serve
-    model_version: int = 0
+    model: str = ""  # the only model to serve
+    model_version: int = 0  # its only version to serve; 0: the stable one as it is when the server starts
     poll_seconds: float = 1.0
     timeout_seconds: float = 30.0  # a request's whole time in the server; TensorFlow Serving's default
     read_seconds: float = 30.0  # for a request to arrive, and for a client to take its answer
@@ -50,8 +50,8 @@ class Settings:
             raise InvalidInput(f"default version {self.default_version!r}: choose 'stable' or 'latest'")
         if self.backend not in BACKENDS:
             raise InvalidInput(f"backend {self.backend!r}: choose from {', '.join(BACKENDS)}")
-        if bool(self.model) != bool(self.model_version):
-            raise InvalidInput("model and model_version go together: they name the only version to serve")
+        if self.model_version and not self.model:
+            raise InvalidInput("model is missing: with model_version it names the only version to serve")
         for name in ("poll_seconds", "timeout_seconds", "read_seconds", "max_body_bytes", "max_waiting", "max_batch"):
             if getattr(self, name) <= 0:
                 raise InvalidInput(f"{name} is {getattr(self, name)}: it must be above 0")

@@ -4,6 +4,7 @@ import http.client
 import json
 import shutil
 import threading
+import time
 
 import pytest
 
@@ -57,6 +58,31 @@ def test_who_cannot_even_wait_is_told_when_to_come_back(hasty):
     for thread in (first, *others):
         thread.join(60)
     assert sorted(replies, key=str) == [(503, "1")] * 4 + [(504, None)] * 3
+
+
+def test_one_model_alone_keeps_the_version_that_was_stable_at_its_start(models, server_class, tmp_path):
+    """So that a server which nobody has promoted anything to never loads a candidate."""
+    running = server_class(tmp_path, "--model", "half")
+    try:
+        running.wait(lambda: "half, the only model to serve, is not in" in running.get("/readyz").body.decode())
+        assert running.get("/readyz").status == 503
+        (tmp_path / "incoming").mkdir()
+        shutil.copytree(models / "half" / "1", tmp_path / "incoming" / "1")
+        (tmp_path / "incoming").rename(tmp_path / "half")
+        running.wait_ready()
+        shutil.copytree(models / "half" / "2", tmp_path / "half" / "2")
+        (tmp_path / "half" / "labels.json").write_text('{"stable": 2}')
+        time.sleep(1)  # several looks at the volume
+        assert running.states("half") == {1: "AVAILABLE"}
+        assert running.predict("half", {"instances": [1]}).json() == {"predictions": [2.5]}
+    finally:
+        assert running.stop() == 0
+    running = server_class(tmp_path, "--model", "half")
+    try:
+        running.wait_ready()
+        assert running.states("half") == {2: "AVAILABLE"}
+    finally:
+        assert running.stop() == 0
 
 
 def test_one_version_alone(models, server_class, tmp_path):

@@ -32,7 +32,7 @@ def test_a_value_that_does_not_read_is_named(name, value):
         {"poll_seconds": 0},
         {"workers": -1},
         {"backend": "torch"},
-        {"model": "half"},  # without a version
+        {"model_version": 1},  # of no model
         {"max_batch": 0},
         {"pod": "two\r\nlines"},
     ],
