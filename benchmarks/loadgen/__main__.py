@@ -7,6 +7,7 @@ cost      requests/s of one Locust process of ours, every answer checked, agains
           same body; peer and responder are `bare_locustfile` and `responder`, on a core each, in alternating rounds
 rate      requests/s sent in an open loop against those asked for
 accuracy  reported percentiles against a responder whose latencies are known
+peers     `verify` of our server and of MLServer, of the same model in each: who answers what, and how wrong
 gate      of so many comparisons of two equal versions, and of one that is 50 % slower, how many were judged slower
 """
 
@@ -23,20 +24,22 @@ import numpy as np
 
 from benchmarks import processes
 from benchmarks.loadgen import locust, responder
+from benchmarks.serving import cases, prepare
 from benchmarks.tables import middle, table
-from loadtest import gate
+from loadtest import gate, verify, wire
 from loadtest.gate import Target
+from loadtest.results import distance
 from loadtest.run import Plan, run
 from seaway import store
 
-PARTS = ("cost", "rate", "accuracy", "gate")
+PARTS = ("cost", "rate", "accuracy", "peers", "gate")
 LATENCIES_MS = (20.0, 0.35)  # median, and sigma of a log-normal spread
 MODEL = "trivial"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.loadgen", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:3])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:4])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=40, help="of `gate`, each of five rounds of both servers or more")
@@ -91,6 +94,25 @@ def _accuracy(source: Path, given: argparse.Namespace) -> str:
                 met = "met" if abs(off) < 0.05 else "MISSED"
                 rows.append([name, f"p{share}", f"{true:.2f}", f"{reported:.2f}", f"{off:+.1%}", met])
     return table(["loop", "", "injected ms", "reported ms", "off", "within 5 %"], rows)
+
+
+def _peers(source: Path, given: argparse.Namespace) -> str:
+    """Each server over every protocol that it speaks, four users on a new connection for every request."""
+    del source
+    rows = []
+    plan = Plan(users=4, seconds=given.seconds, warmup=0, model=cases.MODEL)
+    models = prepare.volume()
+    with tempfile.TemporaryDirectory() as held:
+        starts = {
+            "Seaway, ONNX": lambda: prepare.ours(models, Path(held), "onnx"),
+            "MLServer 1.7.1, ONNX": lambda: prepare.mlserver(models, Path(held), 0),
+        }
+        for name, start in starts.items():
+            with start() as server:
+                for got in verify.verify(f"http://127.0.0.1:{server.port}", prepare.version(models), plan):
+                    cells = [got.requests, got.wrong, got.failed, distance(got.max_abs), f"{got.p99_ms:.1f}"]
+                    rows.append([name, wire.named(got.protocol).title, *cells])
+    return table(["server", "protocol", "answers", "wrong", "failed", "max abs Δ", "p99 ms"], rows)
 
 
 def _gate(source: Path, given: argparse.Namespace) -> str:
