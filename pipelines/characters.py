@@ -36,8 +36,9 @@ def characters(
     cache: str = "/volume/cache",
     work: str = "/volume/work",
     volume: str = "/volume/models",
-    url: str = "http://characters:8501",
+    url: str = "http://seaway-canary:8501",
     metrics: str = "",
+    namespace: str = "seaway",
     name: str = "characters",
     net: str = "cnn",
     epochs: int = 0,
@@ -48,7 +49,8 @@ def characters(
     load_rate: float = 0.0,
     load_limits: dict[str, str] = {},  # noqa: B006  KFP makes a constant of it
 ) -> Outputs:
-    """`epochs=0` is the net's own default. Paths are folders on the volume that the stages mount."""
+    """`epochs=0` is the net's own default. Paths are folders on the volume that the stages mount. `namespace`: where
+    the serving Deployments are; "" where one server at `url` follows the volume."""
     data = explore(source=source, fingerprint=fingerprint, cache=cache)
     dataset = data.outputs["dataset"]
     trained = train(dataset=dataset, net=net, epochs=epochs, seed=seed, work=work)
@@ -61,7 +63,9 @@ def characters(
         onnx=onnx, saved_model=saved_model, parity=proved.outputs["parity"], volume=volume, name=name
     ).set_caching_options(False)
     version = published.output
-    deployed = deploy(url=url, volume=volume, name=name, version=version).set_caching_options(False)
+    deployed = deploy(url=url, volume=volume, name=name, version=version, namespace=namespace).set_caching_options(
+        False
+    )
     loaded = load(
         url=url,
         volume=volume,
@@ -77,7 +81,9 @@ def characters(
     )
     loaded.set_caching_options(False).after(deployed)
     evidence = loaded.outputs["evidence"]
-    promote(volume=volume, name=name, version=version, evidence=evidence).set_caching_options(False)
+    promote(volume=volume, name=name, version=version, namespace=namespace, evidence=evidence).set_caching_options(
+        False
+    )
     return Outputs(
         version,
         data.outputs["report"],

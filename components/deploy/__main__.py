@@ -21,9 +21,10 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="the model, e.g. characters")
     parser.add_argument("--version", type=int, required=True, metavar="N", help="what publish printed, e.g. 3")
     parser.add_argument("--timeout", type=float, default=60, metavar="S", help="seconds to wait for it (default: 60)")
+    parser.add_argument("--namespace", default="", metavar="NS", help="roll it out in this namespace of the cluster")
     given = parser.parse_args()
     with errors.exit_with_message(PROGRAM):
-        deploy(given.url, given.volume, given.name, given.version, given.timeout)
+        deploy(given.url, given.volume, given.name, given.version, given.timeout, given.namespace)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from seaway import card as cards
-from seaway import golden, store
+from seaway import golden, kube, rollout, store
 from seaway.card import Card
 from seaway.errors import InvalidInput, Refused, Unavailable
 from seaway.golden import Golden
@@ -26,17 +26,22 @@ SERVED_BY = "Seaway-Model"
 _SHOWN = 200  # characters of a stranger's answer
 
 
-def deploy(url: str, volume: Path, name: str, version: int, timeout: float = 60) -> dict[str, float]:
+def deploy(
+    url: str, volume: Path, name: str, version: int, timeout: float = 60, namespace: str = ""
+) -> dict[str, float]:
     """Returns protocol → largest |Δ| from PyTorch over the golden examples.
 
-    Raises NotFound for a version that the volume does not hold, Unavailable where the server does not come to serve it
-    within `timeout` seconds or something else listens there, Refused where it will not load or does not answer as
-    PyTorch did.
+    With a `namespace` the version is rolled out there, to the Deployment of canaries, before which `url` is; without
+    it the server at `url` follows the volume. Raises NotFound for a version that the volume does not hold, Unavailable
+    where the server does not come to serve it within `timeout` seconds or something else listens there, Refused where
+    it will not load or does not answer as PyTorch did.
     """
     folder = store.existing(volume, name, version)
     card = cards.check(folder, "version", at=store.CARD)
     examples = golden.read(folder / store.EXTRA / golden.GOLDEN)
     store.set_label(volume, name, LABEL, version)
+    if namespace:
+        _roll_out(namespace, f"{name}/{version}@{card.sha256}", timeout)
     url = url.rstrip("/")
     wait(url, name, version, timeout)
     print(f"{name}/{version} is AVAILABLE at {url}, as {LABEL}", flush=True)
@@ -44,6 +49,12 @@ def deploy(url: str, volume: Path, name: str, version: int, timeout: float = 60)
     for protocol, distance in worst.items():
         print(f"golden examples over {protocol}: as PyTorch, max |Δ| {distance:.2g}")
     return worst
+
+
+def _roll_out(namespace: str, serves: str, timeout: float) -> None:
+    api = kube.connect()
+    rollout.apply(api, namespace, rollout.CANARY, serves, f"{LABEL}: {serves}", replicas=1)
+    rollout.wait(api, namespace, rollout.CANARY, timeout)
 
 
 # ---- waiting

@@ -19,9 +19,10 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="the model, e.g. characters")
     parser.add_argument("--version", type=int, required=True, metavar="N", help="the version to promote, e.g. 3")
     parser.add_argument("--evidence", type=Path, metavar="DIR", help="what load wrote (default: the newest there is)")
+    parser.add_argument("--namespace", default="", metavar="NS", help="roll it out in this namespace of the cluster")
     given = parser.parse_args()
     with errors.exit_with_message(PROGRAM):
-        promote(given.volume, given.name, given.version, given.evidence)
+        promote(given.volume, given.name, given.version, given.evidence, given.namespace)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from components.images import image
 
 
 @dsl.component(base_image=image("promote"), packages_to_install=[], install_kfp_package=False)
-def promote(volume: str, name: str, version: int, evidence: dsl.Input[dsl.Artifact]) -> None:
+def promote(volume: str, name: str, version: int, namespace: str, evidence: dsl.Input[dsl.Artifact]) -> None:
     """Points `stable` at the version if its evidence says that every answer was right, or fails and moves nothing."""
     from pathlib import Path
 
@@ -14,4 +14,4 @@ def promote(volume: str, name: str, version: int, evidence: dsl.Input[dsl.Artifa
     from seaway.errors import exit_with_message
 
     with exit_with_message("promote"):
-        work(Path(volume), name, version, Path(evidence.path))
+        work(Path(volume), name, version, Path(evidence.path), namespace)

@@ -3,19 +3,20 @@
 from pathlib import Path
 
 from seaway import card as cards
-from seaway import store
+from seaway import kube, rollout, store
 from seaway.card import Card
-from seaway.errors import CardError, NotFound, Refused
+from seaway.errors import CardError, NotFound, Refused, Unavailable
 
 LABEL = "stable"
 
 
-def promote(volume: Path, name: str, version: int, evidence: Path | None = None) -> int | None:
+def promote(volume: Path, name: str, version: int, evidence: Path | None = None, namespace: str = "") -> int | None:
     """Points `stable` at `version` if the evidence allows it. Returns the version that was stable before, if any.
 
-    Without `evidence` the newest that the volume holds for this version counts, so going back to a version that was
-    stable once is a promotion like any other. Raises NotFound for a missing version or evidence, CardError where either
-    was changed, and Refused with every reason.
+    With a `namespace` the stable Deployment there is rolled out to the version first, and back to what it served where
+    that does not succeed; then the canary's pods end. Without `evidence` the newest that the volume holds for this
+    version counts, so going back to a version that was stable once is a promotion like any other. Raises NotFound for a
+    missing version or evidence, CardError where either was changed, and Refused with every reason.
     """
     card = cards.check(store.existing(volume, name, version), "version", at=store.CARD)
     measured = cards.check(evidence, "evidence") if evidence else _newest_evidence(volume, name, version, card)
@@ -23,10 +24,25 @@ def promote(volume: Path, name: str, version: int, evidence: Path | None = None)
     if reasons:
         listed = "".join(f"\n  - {reason}" for reason in reasons)
         raise Refused(f"{name}/{version} stays where it is, {LABEL} was not moved:{listed}")
+    if namespace:
+        _roll_out(namespace, f"{name}/{version}@{card.sha256}")
     before = store.labels(volume, name).get(LABEL)
     store.set_label(volume, name, LABEL, version)
     print(f"{LABEL} is {name}/{version}, {_was(volume, name, version, before)}", flush=True)
     return before
+
+
+def _roll_out(namespace: str, serves: str) -> None:
+    api = kube.connect()
+    was = rollout.read(api, namespace, rollout.STABLE)
+    rollout.apply(api, namespace, rollout.STABLE, serves, f"promoted to {LABEL}: {serves}")
+    try:
+        rollout.wait(api, namespace, rollout.STABLE)
+    except Unavailable as error:
+        if was.version is not None:
+            rollout.apply(api, namespace, rollout.STABLE, was.serves, f"back, since {serves} did not come up")
+        raise Refused(f"{LABEL} was not moved: {error}") from None
+    rollout.apply(api, namespace, rollout.CANARY, serves, f"{serves} is {LABEL}", replicas=0)
 
 
 def _was(volume: Path, name: str, version: int, before: int | None) -> str:

@@ -1,0 +1,62 @@
+"""One kind cluster for all tests, with our images in it. `--keep-cluster` leaves it there for the next run.
+
+Needs docker, kind and kubectl on PATH; KIND_NODE_IMAGE names the node's image where the stock one cannot be had.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))
+
+from onkind import CONTEXT, HOST, NAME, ROOT, command, kubectl, wait_for
+
+STAGES = ("serve",)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--keep-cluster", action="store_true", help="leave the kind cluster for the next run")
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """The cluster, with our images; yields the host's folder that is its volume."""
+    missing = [tool for tool in ("docker", "kind", "kubectl") if shutil.which(tool) is None]
+    if missing or subprocess.run(["docker", "info"], capture_output=True).returncode:
+        pytest.skip(f"no cluster can be made here: {', '.join(missing) or 'the Docker daemon'} is missing")
+    volume = ROOT / ".kind-models"
+    volume.mkdir(mode=0o777, exist_ok=True)
+    volume.chmod(0o777)
+    if NAME not in command("kind", "get", "clusters", check=False).split():
+        node = ["--image", os.environ["KIND_NODE_IMAGE"]] if os.environ.get("KIND_NODE_IMAGE") else []
+        command("kind", "create", "cluster", "--config", "manifests/kind.yaml", "--wait", "180s", *node, timeout=600)
+    for stage in STAGES:
+        image = command(ROOT / ".venv/bin/python", "-m", "components.images", stage).split()[-1]
+        if subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode:
+            command("make", "images", f"STAGE={stage}", timeout=1800)
+        command("kind", "load", "docker-image", image, "--name", NAME, timeout=900)
+    yield volume
+    if not request.config.getoption("--keep-cluster"):
+        command("kind", "delete", "cluster", "--name", NAME, timeout=300)
+
+
+@pytest.fixture
+def stack(cluster: Path) -> Iterator[str]:
+    """The serving stack, applied by hand over an empty volume and ready; yields its address on the host."""
+    command("kubectl", "--context", CONTEXT, "apply", "-k", "manifests/overlays/kind")
+    try:
+        kubectl("rollout", "status", "deployment/seaway", "--timeout=240s", timeout=300)
+        wait_for(f"{HOST}/readyz")
+        yield HOST
+    except BaseException:
+        print(kubectl("get", "all,events", check=False), kubectl("logs", "deployment/seaway", "--tail=50", check=False))
+        raise
+    finally:
+        command("kubectl", "--context", CONTEXT, "delete", "-k", "manifests/overlays/kind", "--wait", timeout=300)
+        for path in cluster.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

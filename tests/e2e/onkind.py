@@ -1,0 +1,77 @@
+"""kubectl, and a steady load, for the tests on kind."""
+
+import json
+import subprocess
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+from loadtest.run import LoadResult, Plan, Progress, run
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "seaway"
+CONTEXT = f"kind-{NAME}"
+NAMESPACE = "seaway"
+HOST = "http://127.0.0.1:30080"
+EXAMPLE = ROOT / "examples" / "characters" / "1"
+
+
+def command(*words: object, timeout: float = 300, check: bool = True) -> str:
+    """stdout; on failure an AssertionError with all that was said."""
+    done = subprocess.run([*map(str, words)], cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == 0 or not check, f"{words}: {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def kubectl(*words: object, timeout: float = 300, check: bool = True) -> str:
+    return command("kubectl", "--context", CONTEXT, "-n", NAMESPACE, *words, timeout=timeout, check=check)
+
+
+def found(kind: str, name: str) -> dict:
+    return json.loads(kubectl("get", kind, name, "-o", "json"))
+
+
+def serving(deployment: str) -> dict[str, str]:
+    """What kubectl shows of the version: the template's environment."""
+    [container] = found("deployment", deployment)["spec"]["template"]["spec"]["containers"]
+    return {entry["name"]: entry.get("value", "") for entry in container["env"]}
+
+
+def wait_for(url: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            assert time.monotonic() < deadline, f"{url} does not answer"
+            time.sleep(0.2)
+
+
+class Steady:
+    """A steady load in the background, each request on its own connection or on kept ones, never tried again."""
+
+    def __init__(self, url: str, rate: float = 100, seconds: int = 60) -> None:
+        self.url = url
+        self.result: LoadResult | None = None
+        self.plan = Plan(rate=rate, users=32, seconds=seconds, warmup=0, model="characters", request_timeout=20)
+        self.begun, self.ending = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        self.result = run(self.url, EXAMPLE, self.plan, self._told)
+
+    def _told(self, progress: Progress) -> None:
+        self.begun.set()
+        if self.ending.is_set():
+            raise KeyboardInterrupt  # as Ctrl-C does: the run ends early, with what was measured
+
+    def __enter__(self) -> "Steady":
+        self.thread.start()
+        assert self.begun.wait(60), "the load did not begin"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ending.set()
+        self.thread.join(120)

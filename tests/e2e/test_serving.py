@@ -1,0 +1,98 @@
+"""Versions come and go under a steady load, and kubectl shows what answers."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from onkind import CONTEXT, EXAMPLE, NAMESPACE, ROOT, Steady, found, kubectl, serving
+
+from loadtest.run import Plan
+from loadtest.verify import faults, replicas, verify
+from seaway import kube, rollout, store, stuck
+from seaway.errors import Unavailable
+
+MODEL = "characters"
+
+
+def seaway(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli.main", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+
+
+def publish(volume: Path) -> int:
+    """The example once more, as the next version."""
+    return store.publish(volume, MODEL, lambda folder: shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True))
+
+
+@pytest.fixture
+def api(stack: str) -> object:
+    return kube.connect(CONTEXT)
+
+
+def answered_by(url: str) -> set[str]:
+    """name/version of all that answer, right answers only."""
+    got = verify(url, EXAMPLE, Plan(users=4, seconds=2, warmup=0, model=MODEL))
+    assert [one.protocol for one in got] == ["tfs", "graphpipe", "oip", "oip-binary", "png"]
+    assert faults(got) == []
+    return {replica.model.partition("@")[0] for replica in replicas(got)}
+
+
+def clean(load: Steady) -> None:
+    result = load.result
+    assert result is not None
+    assert result.requests > 500
+    assert (result.failed, result.wrong) == (0, 0), result.errors
+
+
+def test_by_hand_then_promotion_rollback_undo_scale_and_a_deleted_pod(stack: str, api: object, cluster: Path) -> None:
+    assert answered_by(stack) == {f"{MODEL}/1"}
+    assert rollout.VERSION not in serving("seaway"), "nobody has promoted anything yet"
+    version = publish(cluster)
+    with Steady(stack, seconds=400) as load:
+        assert seaway("deploy", "--version", version, "--context", CONTEXT).returncode == 0
+        assert serving("seaway-canary")[rollout.VERSION] == str(version)
+        assert answered_by(stack) == {f"{MODEL}/1"}, "stable does not serve the candidate"
+        rollout.apply(api, NAMESPACE, rollout.STABLE, f"{MODEL}/{version}", "test: promoted")
+        rollout.wait(api, NAMESPACE, rollout.STABLE)
+        assert serving("seaway")[rollout.VERSION] == str(version)
+        assert answered_by(stack) == {f"{MODEL}/{version}"}
+        command = ["kubectl", "--context", CONTEXT, "apply", "-k", "manifests/overlays/kind"]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        assert serving("seaway")[rollout.VERSION] == str(version), "apply -k takes no promotion back"
+        rollout.apply(api, NAMESPACE, rollout.STABLE, f"{MODEL}/1", "test: the first, by name")
+        rollout.wait(api, NAMESPACE, rollout.STABLE)
+        done = seaway("rollback", "--context", CONTEXT)
+        assert done.returncode == 0, done.stderr
+        assert answered_by(stack) == {f"{MODEL}/{version}"}
+        kubectl("rollout", "undo", "deployment/seaway")
+        kubectl("rollout", "status", "deployment/seaway", "--timeout=240s", timeout=300)
+        assert answered_by(stack) == {f"{MODEL}/1"}
+        kubectl("scale", "deployment/seaway", "--replicas=3")
+        kubectl("rollout", "status", "deployment/seaway", "--timeout=240s", timeout=300)
+        kubectl("scale", "deployment/seaway", "--replicas=2")
+        [pod, *_] = kubectl("get", "pods", "-l", "seaway.dev/track=stable", "-o", "name").split()
+        kubectl("delete", pod, "--wait")
+        kubectl("rollout", "status", "deployment/seaway", "--timeout=240s", timeout=300)
+    clean(load)
+    shown = seaway("status", "--context", CONTEXT)
+    assert f"{MODEL}/1" in shown.stdout, shown.stdout + shown.stderr
+
+
+def test_what_does_not_come_up_is_named_and_stable_goes_on(stack: str, api: object, cluster: Path) -> None:
+    broken = publish(cluster)
+    for file in (cluster / MODEL / str(broken)).rglob("variables.data*"):
+        file.write_bytes(file.read_bytes()[:1000])
+    with Steady(stack, seconds=300) as load:
+        rollout.apply(api, NAMESPACE, rollout.CANARY, f"{MODEL}/{broken}", "test: corrupt", replicas=1)
+        with pytest.raises(Unavailable, match=rf"does not serve {MODEL}/{broken} after 40 s"):
+            rollout.wait(api, NAMESPACE, rollout.CANARY, 40)
+        reasons = " ".join(stuck.why(api, NAMESPACE, rollout.CANARY))
+        assert f"{MODEL}/{broken} cannot be served" in reasons, reasons
+        kubectl("set", "image", "deployment/seaway-canary", "server=seaway/serve:is-not-there")
+        with pytest.raises(Unavailable, match=r"(?s)and will not by itself:.*(ImagePull|ErrImage)"):
+            rollout.wait(api, NAMESPACE, rollout.CANARY, 120)
+    clean(load)
+    status = found("deployment", "seaway")["status"]
+    assert status["readyReplicas"] == 1
