@@ -1,0 +1,38 @@
+"""Every object is what the API server takes: no unknown field, no wrong type."""
+
+import copy
+
+import kubernetes_validate
+import pytest
+from rendered import Object, each, load
+
+KUBERNETES = "1.34"
+CUSTOM = {  # kinds of the Prometheus operator, whose schemas come with it: their fields that we use
+    "PodMonitor": {"selector", "podTargetLabels", "podMetricsEndpoints"},
+    "PrometheusRule": {"groups"},
+}
+
+
+@each
+def test_every_object_fits_its_schema(objects: list[Object]) -> None:
+    for found in objects:
+        if found["kind"] in CUSTOM:
+            assert found["apiVersion"] == "monitoring.coreos.com/v1"
+            assert found["spec"].keys() <= CUSTOM[found["kind"]]
+        else:
+            kubernetes_validate.validate(found, KUBERNETES, strict=True)
+
+
+@each
+def test_no_object_is_there_twice(objects: list[Object]) -> None:
+    names = [(found["kind"], found["metadata"]["name"]) for found in objects]
+    assert len({*names}) == len(names)
+
+
+@pytest.mark.parametrize(("field", "value"), [("replica", 2), ("replicas", "two"), ("strategy", [])])
+def test_the_validation_sees_faults(field: str, value: object) -> None:
+    (deployment,) = [d for d in load("kind") if d["kind"] == "Deployment" and d["metadata"]["name"] == "seaway"]
+    broken = copy.deepcopy(deployment)
+    broken["spec"][field] = value
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(broken, KUBERNETES, strict=True)
