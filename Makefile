@@ -9,8 +9,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TRY := .venv-try
+STAGE ?=
+REGISTRY ?= seaway
+COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11
+LOCKS = $(shell $(PYTHON) -m components.images --locks)
 
-.PHONY: help try setup demo test check fix golden compile lock example bench bench-article clean
+.PHONY: help try setup demo test check fix golden compile images lock example bench bench-article clean
 
 define PYTHON_311
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
@@ -62,17 +66,32 @@ golden: setup  ## Write the golden IR of the pipelines anew, after a wanted chan
 compile: setup  ## The pipeline as KFP IR: characters.yaml
 	$(BIN)/python -m pipelines.compile characters characters.yaml
 
+# Needs Docker and the images' own requirements alone, not this machine's environment.
+images:  ## An image for each stage: make images [STAGE=serve] [REGISTRY=ghcr.io/example]
+	$(call PYTHON_311,images)
+	references=$$($(PYTHON) -m components.images --registry "$(REGISTRY)" $(STAGE)) || exit 1; \
+	for reference in $$references; do \
+	    stage=$${reference##*/}; \
+	    DOCKER_BUILDKIT=1 docker build -f components/Dockerfile -t $$reference --build-arg STAGE=$${stage%%:*} \
+	        --build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
+	        --build-arg REVISION=$$(git describe --always --abbrev=40 --exclude='*' --dirty 2>/dev/null || echo unknown) \
+	        . || exit 1; \
+	done
+
 bench: setup  ## The measured bars of training: make bench ARGS="--source idx:DIR"
 	$(BIN)/python -m benchmarks.train_bars $(ARGS)
 
 bench-article: setup  ## Flask and every protocol of ours, side by side: make bench-article [ARGS="--seconds 10"]
 	$(BIN)/python -m benchmarks.article $(ARGS)
 
-lock: setup  ## Lock requirements/dev.in anew, with hashes and without addresses
-	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 --override requirements/overrides.txt \
-	    requirements/dev.in -o requirements/dev.txt
-	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 -c requirements/dev.txt \
-	    requirements/try.in -o requirements/try.txt
+# Each image's lock has dev.txt's versions; KFP's executor needs none of what kfp requires.
+lock: setup  ## Lock requirements/*.in anew, with hashes and without addresses
+	$(COMPILE) --override requirements/overrides.txt requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) -c requirements/dev.txt requirements/try.in -o requirements/try.txt
+	for name in $(filter-out kfp,$(LOCKS)); do \
+	    $(COMPILE) -c requirements/dev.txt --override requirements/overrides.txt \
+	        requirements/$$name.in -o requirements/$$name.txt || exit 1; done
+	$(COMPILE) -c requirements/dev.txt --no-deps requirements/kfp.in -o requirements/kfp.txt
 	awk '/^uv==/ { own = 1 } /^[a-z]/ && !/^uv==/ { own = 0 } own && !/#/' requirements/dev.txt > requirements/uv.txt
 
 example: setup  ## The bundled example anew, from strokes: examples/characters

@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,6 +22,10 @@ def run(
     port: options.Port = options.DEFAULT_PORT,
     load_seconds: Annotated[int, typer.Option(help="Seconds of Locust on each protocol.", min=1, max=3600)] = 10,
     load_users: Annotated[int, typer.Option(help="Users that Locust plays at the same time.", min=1, max=1000)] = 8,
+    runner: Annotated[
+        Literal["subprocess", "docker"],
+        typer.Option(help="Stages as processes, or each in its own image ('make images' builds them)."),
+    ] = "subprocess",
     keep: Annotated[
         bool | None, typer.Option("--keep/--no-keep", help="Go on serving afterwards (default: on a terminal).")
     ] = None,
@@ -37,9 +41,11 @@ def run(
       seaway run --data idx:path/to/emnist        [dim]# EMNIST's own files[/dim]
 
       seaway run --net mlp --epochs 5
+
+      seaway run --runner docker --root in-docker
     """
     from cli.table import print_hops
-    from pipelines import local
+    from pipelines import containers, local
     from pipelines.characters import Outputs, characters
     from seaway import store
     from seaway.data import fingerprint
@@ -63,8 +69,9 @@ def run(
         "load_seconds": load_seconds,
         "load_users": load_users,
     }
+    chosen = containers.runner(characters, root, reads(source)) if runner == "docker" else None
     with local.server(root / local.VOLUME, port, root / "server.log") as url:
-        outputs = local.run(characters, arguments, root)
+        outputs = local.run(characters, arguments, root, chosen)
         reports = local.collect_reports({field: outputs[field] for field in Outputs._fields}, root)
         print_hops(root / local.VOLUME, name, int(outputs["version"]))
         typer.echo(f"\nThe whole way took {time.monotonic() - started:.0f} s.")
@@ -87,6 +94,13 @@ def absolute_source(source: str) -> str:
     """`idx:DIR` with DIR made absolute and plain, since stages run in other folders; other sources as they are."""
     kind, _, rest = source.partition(":")
     return f"idx:{Path(rest).expanduser().resolve()}" if kind == "idx" and rest else source
+
+
+def reads(source: str) -> list[Path]:
+    """The folder of an `idx:` source."""
+    kind, _, rest = source.partition(":")
+    folder = Path(rest) if Path(rest).is_dir() else Path(rest.rpartition("#")[0])
+    return [folder] if kind == "idx" else []
 
 
 def _short(path: Path) -> str:
