@@ -9,8 +9,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TRY := .venv-try
+STAGE ?=
+REGISTRY ?= seaway
+COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11
+LOCKS = $(shell $(PYTHON) -m components.images --locks)
 
-.PHONY: help try setup demo test check fix golden compile lock example bench bench-article clean
+.PHONY: help try setup demo test check fix golden compile images kind-up kind-down e2e lock example bench bench-article clean
 
 define PYTHON_311
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
@@ -56,11 +60,39 @@ fix: setup  ## Mend what lint and format can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-golden: setup  ## Write the golden IR of the pipelines anew, after a wanted change
+golden: setup  ## Write the golden IR, the manifests' tags and (with kubectl) what they come to, after a wanted change
 	for name in characters ship; do $(BIN)/python -m pipelines.compile $$name tests/golden/$$name.yaml || exit 1; done
+	$(BIN)/python -m pipelines.manifests $$(command -v kubectl >/dev/null && echo --golden tests/golden/manifests)
 
 compile: setup  ## The pipeline as KFP IR: characters.yaml
 	$(BIN)/python -m pipelines.compile characters characters.yaml
+
+# Needs Docker and the images' own requirements alone, not this machine's environment.
+images:  ## An image for each stage: make images [STAGE=serve] [REGISTRY=ghcr.io/example]
+	$(call PYTHON_311,images)
+	references=$$($(PYTHON) -m components.images --registry "$(REGISTRY)" $(STAGE)) || exit 1; \
+	for reference in $$references; do \
+	    stage=$${reference##*/}; \
+	    DOCKER_BUILDKIT=1 docker build -f components/Dockerfile -t $$reference --build-arg STAGE=$${stage%%:*} \
+	        --build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
+	        --build-arg REVISION=$$(git describe --always --abbrev=40 --exclude='*' --dirty 2>/dev/null || echo unknown) \
+	        . || exit 1; \
+	done
+
+kind-up: setup  ## A kind cluster with our serving image and an example model at http://127.0.0.1:30080/
+	mkdir -m 777 -p .kind-models
+	kind get clusters | grep -qx seaway || \
+	    kind create cluster --config manifests/kind.yaml $${KIND_NODE_IMAGE:+--image "$$KIND_NODE_IMAGE"} --wait 180s
+	$(MAKE) images STAGE=serve
+	kind load docker-image $$($(BIN)/python -m components.images serve) --name seaway
+	kubectl --context kind-seaway apply -k manifests/overlays/kind
+	kubectl --context kind-seaway -n seaway rollout status deployment/seaway --timeout=300s
+
+kind-down:  ## Delete that cluster; .kind-models stays
+	kind delete cluster --name seaway
+
+e2e: setup  ## The tests on kind: make e2e [ARGS=--keep-cluster]
+	$(BIN)/python -m pytest tests/e2e $(ARGS)
 
 bench: setup  ## The measured bars of training: make bench ARGS="--source idx:DIR"
 	$(BIN)/python -m benchmarks.train_bars $(ARGS)
@@ -68,11 +100,14 @@ bench: setup  ## The measured bars of training: make bench ARGS="--source idx:DI
 bench-article: setup  ## Flask and every protocol of ours, side by side: make bench-article [ARGS="--seconds 10"]
 	$(BIN)/python -m benchmarks.article $(ARGS)
 
-lock: setup  ## Lock requirements/dev.in anew, with hashes and without addresses
-	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 --override requirements/overrides.txt \
-	    requirements/dev.in -o requirements/dev.txt
-	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 -c requirements/dev.txt \
-	    requirements/try.in -o requirements/try.txt
+# Each image's lock has dev.txt's versions; KFP's executor needs none of what kfp requires.
+lock: setup  ## Lock requirements/*.in anew, with hashes and without addresses
+	$(COMPILE) --override requirements/overrides.txt requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) -c requirements/dev.txt requirements/try.in -o requirements/try.txt
+	for name in $(filter-out kfp,$(LOCKS)); do \
+	    $(COMPILE) -c requirements/dev.txt --override requirements/overrides.txt \
+	        requirements/$$name.in -o requirements/$$name.txt || exit 1; done
+	$(COMPILE) -c requirements/dev.txt --no-deps requirements/kfp.in -o requirements/kfp.txt
 	awk '/^uv==/ { own = 1 } /^[a-z]/ && !/^uv==/ { own = 0 } own && !/#/' requirements/dev.txt > requirements/uv.txt
 
 example: setup  ## The bundled example anew, from strokes: examples/characters

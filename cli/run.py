@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,6 +26,10 @@ def run(
     limit: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE, as p99_ms=50: nothing is promoted that breaks it; repeat.")
     ] = None,
+    runner: Annotated[
+        Literal["subprocess", "docker"],
+        typer.Option(help="Stages as processes, or each in its own image ('make images' builds them)."),
+    ] = "subprocess",
     keep: Annotated[
         bool | None, typer.Option("--keep/--no-keep", help="Go on serving afterwards (default: on a terminal).")
     ] = None,
@@ -41,9 +45,11 @@ def run(
       seaway run --data idx:path/to/emnist        [dim]# EMNIST's own files[/dim]
 
       seaway run --net mlp --epochs 5
+
+      seaway run --runner docker --root in-docker
     """
     from cli.table import print_hops
-    from pipelines import local
+    from pipelines import containers, local
     from pipelines.characters import Outputs, characters
     from seaway import store
     from seaway.data import fingerprint
@@ -70,8 +76,9 @@ def run(
         "load_rate": load_rate,
         "load_limits": options.limits(limit),
     }
+    chosen = containers.runner(characters, root, reads(source)) if runner == "docker" else None
     with local.server(root / local.VOLUME, port, root / "server.log") as (url, metrics):
-        outputs = local.run(characters, arguments | {"metrics": metrics}, root)
+        outputs = local.run(characters, arguments | {"metrics": metrics}, root, chosen)
         reports = local.collect_reports({field: outputs[field] for field in Outputs._fields}, root)
         print_hops(root / local.VOLUME, name, int(outputs["version"]))
         typer.echo(f"\nThe whole way took {time.monotonic() - started:.0f} s.")
@@ -94,6 +101,13 @@ def absolute_source(source: str) -> str:
     """`idx:DIR` with DIR made absolute and plain, since stages run in other folders; other sources as they are."""
     kind, _, rest = source.partition(":")
     return f"idx:{Path(rest).expanduser().resolve()}" if kind == "idx" and rest else source
+
+
+def reads(source: str) -> list[Path]:
+    """The folder of an `idx:` source."""
+    kind, _, rest = source.partition(":")
+    folder = Path(rest) if Path(rest).is_dir() else Path(rest.rpartition("#")[0])
+    return [folder] if kind == "idx" else []
 
 
 def _short(path: Path) -> str:

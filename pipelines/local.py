@@ -1,5 +1,7 @@
 """Runs a pipeline on this machine: kfp.local as the engine, a folder as the volume, the model server as a process.
 
+Stages are processes too, or containers (containers.py).
+
 ROOT/ (".seaway")
   artifacts/    what the tasks wrote, one folder a run
   kfp-cache/    which finished tasks can be picked up again
@@ -31,16 +33,17 @@ VOLUME = "models"
 START_SECONDS = 60
 
 
-def run(pipeline: Any, arguments: dict[str, Any], root: Path) -> dict[str, Any]:
+def run(pipeline: Any, arguments: dict[str, Any], root: Path, runner: Any = None) -> dict[str, Any]:
     """Runs a compiled KFP pipeline to its end and returns its outputs. Finished tasks of earlier runs are picked up.
 
-    Raises SeawayError naming the failed stage; what the stage said stands above it on stdout.
+    `runner` is one of kfp.local's; None: stages as processes. Raises SeawayError naming the failed stage; what it said
+    stands above on stdout.
     """
     from kfp import local
 
     (root / "artifacts").mkdir(parents=True, exist_ok=True)
     local.init(
-        runner=local.SubprocessRunner(use_venv=False),
+        runner=runner or local.SubprocessRunner(use_venv=False),
         pipeline_root=str(root / "artifacts"),
         enable_caching=True,
         cache_root=str(root / "kfp-cache"),

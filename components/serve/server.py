@@ -29,6 +29,9 @@ BACKLOG = 4096
 LAST_REQUESTS_SECONDS = 0.25  # for connections that are open when the port closes, to send what they were opened for
 FILES = 512  # descriptors that are not connections
 ADMIN_CONNECTIONS = 256
+ENDS = [
+    f"signal {number}" for number in map(int, (signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV))
+]  # of workers, counted from 0
 
 
 def serve(settings: Settings) -> None:
@@ -129,7 +132,7 @@ def _metrics(plane: DataPlane, pool: Pool, port: Port) -> Metrics:
         "seaway_workers_alive": lambda: sum(not worker.gone.is_set() for worker in pool.workers),
         "seaway_body_bytes_held": lambda: port.held_bytes,
     }
-    metrics = Metrics(gauges, available)
+    metrics = Metrics(gauges, available, causes=ENDS)
 
     def answers(jobs: Sequence[Job], header: dict[str, Any], began: float) -> None:
         model, version = jobs[0].version.model, str(jobs[0].version.number)
