@@ -5,7 +5,6 @@ Which version a Deployment serves stands in its pod template, so that kubectl al
 """
 
 import contextlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,7 +72,7 @@ def apply(api: Any, namespace: str, deployment: str, serves: str, cause: str, re
             "PATCH",
             query_params=[("fieldManager", MANAGER), ("force", "true")],
             header_params={"Content-Type": "application/apply-patch+yaml", "Accept": "application/json"},
-            body=json.dumps(wanted),  # JSON is YAML
+            body=wanted,  # which the client sends as JSON, and JSON is YAML
             auth_settings=["BearerToken"],
             response_type="object",
         )

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from onkind import CONTEXT, EXAMPLE, NAMESPACE, ROOT, Steady, found, kubectl, serving
+from onkind import CONTEXT, EXAMPLE, NAMESPACE, ROOT, Steady, command, found, kubectl, serving
 
 from loadtest.run import Plan
 from loadtest.verify import faults, replicas, verify
@@ -14,6 +14,7 @@ from seaway import kube, rollout, store, stuck
 from seaway.errors import Unavailable
 
 MODEL = "characters"
+pytestmark = pytest.mark.timeout(900)
 
 
 def seaway(*words: object) -> subprocess.CompletedProcess[str]:
@@ -31,12 +32,16 @@ def api(stack: str) -> object:
     return kube.connect(CONTEXT)
 
 
-def answered_by(url: str) -> set[str]:
+def answered_by(url: str, *protocols: str) -> set[str]:
     """name/version of all that answer, right answers only."""
-    got = verify(url, EXAMPLE, Plan(users=4, seconds=2, warmup=0, model=MODEL))
-    assert [one.protocol for one in got] == ["tfs", "graphpipe", "oip", "oip-binary", "png"]
+    got = verify(url, EXAMPLE, Plan(users=4, seconds=2, warmup=0, model=MODEL), protocols)
     assert faults(got) == []
+    assert all(replica.pod.startswith("seaway-") for replica in replicas(got))
     return {replica.model.partition("@")[0] for replica in replicas(got)}
+
+
+def apply_by_hand() -> None:
+    command("kubectl", "--context", CONTEXT, "apply", "-k", "manifests/overlays/kind")
 
 
 def clean(load: Steady) -> None:
@@ -46,38 +51,49 @@ def clean(load: Steady) -> None:
     assert (result.failed, result.wrong) == (0, 0), result.errors
 
 
-def test_by_hand_then_promotion_rollback_undo_scale_and_a_deleted_pod(stack: str, api: object, cluster: Path) -> None:
-    assert answered_by(stack) == {f"{MODEL}/1"}
+def test_apply_by_hand_gives_a_working_server_over_every_protocol(stack: str) -> None:
+    assert answered_by(stack, "tfs", "graphpipe", "oip", "oip-binary", "png") == {f"{MODEL}/1"}
     assert rollout.VERSION not in serving("seaway"), "nobody has promoted anything yet"
+
+
+def test_canary_promotion_rollback_and_undo_under_load(stack: str, api: object, cluster: Path) -> None:
     version = publish(cluster)
-    with Steady(stack, seconds=400) as load:
-        assert seaway("deploy", "--version", version, "--context", CONTEXT).returncode == 0
+    with Steady(stack, seconds=600) as load:
+        done = seaway("deploy", "--version", version, "--context", CONTEXT)
+        assert done.returncode == 0, done.stderr
         assert serving("seaway-canary")[rollout.VERSION] == str(version)
-        assert answered_by(stack) == {f"{MODEL}/1"}, "stable does not serve the candidate"
+        assert answered_by(stack, "tfs") == {f"{MODEL}/1"}, "stable does not serve the candidate"
+
         rollout.apply(api, NAMESPACE, rollout.STABLE, f"{MODEL}/{version}", "test: promoted")
         rollout.wait(api, NAMESPACE, rollout.STABLE)
         assert serving("seaway")[rollout.VERSION] == str(version)
-        assert answered_by(stack) == {f"{MODEL}/{version}"}
-        command = ["kubectl", "--context", CONTEXT, "apply", "-k", "manifests/overlays/kind"]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        assert answered_by(stack, "tfs") == {f"{MODEL}/{version}"}
+        apply_by_hand()
         assert serving("seaway")[rollout.VERSION] == str(version), "apply -k takes no promotion back"
+
         rollout.apply(api, NAMESPACE, rollout.STABLE, f"{MODEL}/1", "test: the first, by name")
         rollout.wait(api, NAMESPACE, rollout.STABLE)
         done = seaway("rollback", "--context", CONTEXT)
         assert done.returncode == 0, done.stderr
-        assert answered_by(stack) == {f"{MODEL}/{version}"}
+        assert answered_by(stack, "tfs") == {f"{MODEL}/{version}"}
+
         kubectl("rollout", "undo", "deployment/seaway")
         kubectl("rollout", "status", "deployment/seaway", "--timeout=240s", timeout=300)
-        assert answered_by(stack) == {f"{MODEL}/1"}
-        kubectl("scale", "deployment/seaway", "--replicas=3")
-        kubectl("rollout", "status", "deployment/seaway", "--timeout=240s", timeout=300)
-        kubectl("scale", "deployment/seaway", "--replicas=2")
+        assert answered_by(stack, "tfs") == {f"{MODEL}/1"}
+        shown = seaway("status", "--context", CONTEXT)
+        assert f"{MODEL}/1" in shown.stdout, shown.stdout + shown.stderr
+    clean(load)
+
+
+def test_scaling_and_a_deleted_pod_under_load(stack: str) -> None:
+    with Steady(stack, seconds=600) as load:
+        for replicas_wanted in (3, 1, 2):
+            kubectl("scale", "deployment/seaway", f"--replicas={replicas_wanted}")
+            kubectl("rollout", "status", "deployment/seaway", "--timeout=240s", timeout=300)
         [pod, *_] = kubectl("get", "pods", "-l", "seaway.dev/track=stable", "-o", "name").split()
         kubectl("delete", pod, "--wait")
         kubectl("rollout", "status", "deployment/seaway", "--timeout=240s", timeout=300)
     clean(load)
-    shown = seaway("status", "--context", CONTEXT)
-    assert f"{MODEL}/1" in shown.stdout, shown.stdout + shown.stderr
 
 
 def test_what_does_not_come_up_is_named_and_stable_goes_on(stack: str, api: object, cluster: Path) -> None:
