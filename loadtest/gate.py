@@ -24,6 +24,7 @@ State = Literal["pass", "fail", "inconclusive"]
 EXIT: dict[State, int] = {"pass": 0, "fail": 1, "inconclusive": 3}  # 2 is a command's wrong use
 
 ROUNDS, MOST_ROUNDS = 5, 15  # against a baseline: at least, and as long as they are inconclusive
+LEAST = 3  # rounds without which nothing is judged
 CONFIDENCE = 1.96  # standard deviations: 95 %
 # Student's t, two-sided 95 %, for 1, 2, … degrees of freedom
 _T = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
@@ -172,15 +173,25 @@ Pair = tuple[LoadResult, LoadResult]  # baseline, candidate
 
 def against(pairs: Sequence[Pair], slower: float) -> list[Line]:
     """Whether the candidate is slower than the baseline by more than `slower`, by rounds that ran in turn: the mean
-    ratio of each round's percentiles, and how sure the rounds' spread leaves it."""
-    return [_ratio(pairs, name, slower) for name in ("p50_ms", "p95_ms")]
+    ratio of each round's percentiles, and how sure the rounds' spread leaves it.
+
+    Rounds in which the load generator was short of CPU measured the generator, and are left out.
+    """
+    return [_ratio(_measured(pairs), name, slower, len(pairs)) for name in ("p50_ms", "p95_ms")]
 
 
-def _ratio(pairs: Sequence[Pair], name: str, slower: float) -> Line:
+def _measured(pairs: Sequence[Pair]) -> list[Pair]:
+    return [pair for pair in pairs if not any(one.generator.starved for one in pair)]
+
+
+def _ratio(pairs: Sequence[Pair], name: str, slower: float, ran: int) -> Line:
     limit = f"{name} against the baseline"
     values = [(getattr(base, name), getattr(one, name)) for base, one in pairs]
-    if len(values) < 2 or any(not base or not one for base, one in values):
-        return Line(limit, "inconclusive", "too few rounds, or one without a right answer")
+    if len(values) < LEAST:
+        few = f"in {ran - len(pairs)} of {ran} rounds the load generator was short of CPU, and {len(pairs)} are too few"
+        return Line(limit, "inconclusive", f"{few}: use more --processes, or another machine")
+    if any(not base or not one for base, one in values):
+        return Line(limit, "inconclusive", "a round without a right answer")
     logs = [math.log(one / base) for base, one in values]
     half = _T[min(len(logs) - 1, len(_T)) - 1] * stdev(logs) / math.sqrt(len(logs))
     low, middle, high = (math.exp(mean(logs) + side * half) for side in (-1, 0, 1))
@@ -189,8 +200,6 @@ def _ratio(pairs: Sequence[Pair], name: str, slower: float) -> Line:
         return Line(limit, "pass", text)
     if low <= 1 + slower:
         return Line(limit, "inconclusive", text)
-    if bottleneck := next((one.generator.bottleneck for pair in pairs for one in pair if one.generator.bottleneck), ""):
-        return Line(limit, "inconclusive", f"{text}: {bottleneck}")
     return Line(limit, "fail", text)
 
 
@@ -216,7 +225,9 @@ def rounds(
     if not plan.rate:
         raise InvalidInput("a comparison with a baseline needs --rate: in a closed loop a slow server is asked less")
     pairs: list[Pair] = []
-    while len(pairs) < least or (len(pairs) < MOST_ROUNDS and verdict(against(pairs, slower)) == "inconclusive"):
+    while len(pairs) < MOST_ROUNDS and (
+        len(_measured(pairs)) < least or verdict(against(pairs, slower)) == "inconclusive"
+    ):
         order = [("baseline", baseline), ("candidate", candidate)]
         found = {}
         for name, target in order if len(pairs) % 2 == 0 else order[::-1]:

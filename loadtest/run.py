@@ -103,6 +103,7 @@ class Generator:
     unready: int = 0
     unsent: int = 0
     bottleneck: str = ""
+    starved: bool = False  # it was short of CPU itself, so its latencies are not the server's
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +254,10 @@ def _generator(progress: Progress, plan: Plan, warmup: int) -> Generator:
         times = schedule.Schedule(plan.rate, plan.warmup + plan.seconds, plan.shape)
         due = times.count if times.due(times.count - 1) <= elapsed else _due_by(times, elapsed)
         unsent = max(0, due - sum(bins.total() for bins in tally.late.values()) - tally.unready)
-    return Generator(
-        progress.processes, cpu, late, tally.unready, unsent, _bottleneck(cpu, late, unsent + tally.unready, plan)
-    )
+    waiting = unsent + tally.unready
+    starved = cpu > BUSY or (bool(plan.rate) and late > LATE_MS)
+    said = _bottleneck(cpu, late, waiting, plan)
+    return Generator(progress.processes, cpu, late, tally.unready, unsent, said, starved)
 
 
 def _due_by(times: schedule.Schedule, elapsed: float) -> int:

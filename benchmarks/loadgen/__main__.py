@@ -42,6 +42,9 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:4])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument(
+        "--pairs", nargs="+", choices=("equal", "slower"), default=("equal", "slower"), help="of `gate`"
+    )
     parser.add_argument("--runs", type=int, default=40, help="of `gate`, each of five rounds of both servers or more")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as held:
@@ -124,10 +127,11 @@ def _gate(source: Path, given: argparse.Namespace) -> str:
         responder.serving(1.5 * median, sigma) as slow,
         _two_versions() as (url, folder),
     ):
-        rows = [
-            _compared("two versions of one model", Target(url, folder, 1), Target(url, folder, 2), given.runs),
-            _compared("known latency, 50 % slower", Target(base, source), Target(slow, source), given.runs),
-        ]
+        pairs = {
+            "equal": ("two versions of one model", Target(url, folder, 1), Target(url, folder, 2)),
+            "slower": ("known latency, 50 % slower", Target(base, source), Target(slow, source)),
+        }
+        rows = [_compared(*pairs[which], given.runs) for which in given.pairs]
     return table(["candidate", "comparisons", "pass", "inconclusive", "fail"], rows)
 
 

@@ -115,6 +115,20 @@ def test_noisy_rounds_are_inconclusive():
     assert verdict(against([(measured([]), measured([1] * 10))] * 5, 0.2)) == "inconclusive"
 
 
+def test_rounds_of_a_starved_generator_are_left_out():
+    """They would have made a slower version look equal, or an equal one slower."""
+
+    def starved(pair):
+        base, one = pair
+        return base, dataclasses.replace(one, generator=dataclasses.replace(one.generator, starved=True))
+
+    slower, equal = rounds(1.6, 0.05, 1), rounds(1.0, 0.05, 2)
+    assert verdict(against(slower + [starved(pair) for pair in equal], 0.2)) == "fail"
+    assert verdict(against(equal + [starved(pair) for pair in slower], 0.2)) == "pass"
+    [line, _] = against(slower[:2] + [starved(pair) for pair in equal], 0.2)
+    assert (line.state, "in 5 of 7 rounds the load generator was short of CPU" in line.text) == ("inconclusive", True)
+
+
 def test_limits_from_yaml(tmp_path):
     file = tmp_path / "limits.yaml"
     file.write_text("failed: 0.1%\nwrong: 0\np99_ms: 50\nrate: 200\nslower: 20%\n")
