@@ -66,6 +66,7 @@ def run(
         "work": str(root / "work"),
         "volume": str(root / local.VOLUME),
         "url": f"http://127.0.0.1:{port}",
+        "baseline": "",
         "namespace": "",
         "name": name,
         "net": net,

@@ -37,6 +37,7 @@ def characters(
     work: str = "/volume/work",
     volume: str = "/volume/models",
     url: str = "http://seaway-canary:8501",
+    baseline: str = "http://seaway:8501",
     metrics: str = "",
     namespace: str = "seaway",
     name: str = "characters",
@@ -78,6 +79,7 @@ def characters(
         rate=load_rate,
         limits=load_limits,
         metrics=metrics,
+        baseline=baseline,
     )
     loaded.set_caching_options(False).after(deployed)
     evidence = loaded.outputs["evidence"]

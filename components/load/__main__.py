@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="examples a request (default: 1)")
     parser.add_argument("--protocol", action="append", default=[], help="repeat for more (default: all that it speaks)")
     parser.add_argument("--limits", type=Path, metavar="FILE", help="YAML; promote refuses where one is not kept")
+    parser.add_argument("--baseline", default="", metavar="URL", help="where stable is served (default: at --url)")
     parser.add_argument("--metrics", default="", metavar="URL", help="the server's Prometheus page, for the report")
     parser.add_argument("--report", type=Path, metavar="FILE", help="a copy of the HTML report")
     given = parser.parse_args()
@@ -39,7 +40,7 @@ def main() -> None:
             *(given.url, given.volume, given.name, given.version, given.evidence, given.dataset, given.onnx),
             *(given.seconds, given.users, given.batch, given.report, given.protocol, given.rate),
             gate.given(gate.read(given.limits)) if given.limits else None,
-            given.metrics,
+            *(given.metrics, given.baseline),
         )
         found = card.metrics
         counts = ", ".join(f"{found[key]:.0f} {key}" for key in ("requests", "wrong", "failed", "foreign"))

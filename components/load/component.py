@@ -18,6 +18,7 @@ def load(
     rate: float,
     limits: dict[str, str],
     metrics: str,
+    baseline: str,
     evidence: dsl.Output[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
 ) -> None:
@@ -42,4 +43,5 @@ def load(
             rate=rate,
             limits=limits,
             metrics=metrics,
+            baseline=baseline,
         )

@@ -15,6 +15,7 @@ import numpy as np
 from loadtest import evidence as proofs
 from loadtest import gate, verify, wire
 from loadtest import run as locust
+from loadtest.gate import Line, Target
 from loadtest.results import distance
 from loadtest.run import LoadResult, Plan
 from loadtest.served import Inputs, Served, Take, served_parity
@@ -50,12 +51,15 @@ def load(
     rate: float = 0.0,
     limits: Mapping[str, Any] | None = None,
     metrics: str = "",
+    baseline: str = "",
 ) -> Card:
     """Writes `evidence` (load.json, report.html, card) and a copy in the volume; returns its card.
 
     `dataset` and `onnx` together ask for the whole test set; without them the version's golden examples are the test.
     `protocols`: all that the server speaks, where none is named. `rate` above 0: an open loop of so many requests a
     second. `limits` as `gate.limits` reads them. `metrics`: address of the server's Prometheus page, for the report.
+    A limit `slower` is against the version that is stable in the volume, in rounds by turns, at `baseline` (the address
+    of what serves it; where none is given, at `url`); it needs a rate, and is not asked where nothing is stable yet.
     Wrong answers, failed requests and broken limits are written down, not raised. Raises NotFound and Unavailable where
     the version or the server is not there, InvalidInput for limits that cannot be met, DataError where `onnx` or
     `dataset` is not what the version was made from.
@@ -75,6 +79,10 @@ def load(
         for run in runs
         for line in gate.judge(run, wanted)
     ]
+    stable = store.labels(volume, name).get("stable", version)
+    if wanted.slower is not None and stable != version:
+        before = Target(baseline or url, store.existing(volume, name, stable), None if baseline else stable)
+        lines += _versus(before, Target(url, folder, version), plan, wanted.slower)
     written = proofs.write(evidence, name, version, card, served, runs, lines)
     proofs.keep(volume, name, evidence, written)
     if report:
@@ -102,6 +110,15 @@ def _loaded(url: str, folder: Path, plan: Plan) -> LoadResult:
     latency = f"p50 {run.p50_ms:.1f} ms, p99 {run.p99_ms:.1f} ms"
     print(f"  {run.requests_per_second:.0f} req/s, {latency}, {run.wrong} wrong, {run.failed} failed", flush=True)
     return run
+
+
+def _versus(before: Target, candidate: Target, plan: Plan, slower: float) -> list[Line]:
+    print(f"in turn with {before.source.name}, which is stable, at {before.url}", flush=True)
+    pairs = gate.rounds(before, candidate, plan, slower)
+    lines = gate.against(pairs, slower)
+    for line in lines:
+        print(f"  {line.limit}: {line.state}: {line.text}", flush=True)
+    return lines
 
 
 # ---- what to ask

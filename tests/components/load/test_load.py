@@ -11,6 +11,7 @@ from responder import serving
 
 from components.load.load import load
 from components.promote.promote import promote
+from loadtest import run as runs
 from seaway import card as cards
 from seaway import golden, store
 from seaway.errors import CardError, DataError, InvalidInput, NotFound, Refused
@@ -119,6 +120,24 @@ def test_a_limit_that_is_not_kept_keeps_the_version_from_being_promoted(server, 
     with pytest.raises(InvalidInput, match="no limit 'p98_ms'"):
         load(server.url, volume, "toy", 1, tmp_path / "none", limits={"p98_ms": 1}, **own)
     assert not (tmp_path / "none").exists()
+
+
+def test_a_version_that_is_slower_than_stable_is_not_promoted(server, volume, made, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "LATE_MS", 1000.0)  # other tests run beside this one
+    toy.make(tmp_path / "other", seed=1).publish(volume)
+    store.set_label(volume, "toy", "stable", 1)
+    server.delay = 0.1
+    with serving(volume) as stable:
+        own = {"seconds": 1, "rate": 20, "users": 8, "protocols": ["tfs"], "baseline": stable.url}
+        stable.versions[2] = stable.version(1)[1:]  # a pod serves its one version, whoever asks
+        stable.digests[2] = store.read_card(volume, "toy", 1).sha256
+        card = load(server.url, volume, "toy", 2, tmp_path / "slow", limits={"slower": "20%"}, **own)
+        assert next(stable.counter) > 50, "stable was asked as well"
+    assert card.metrics["wrong"] == card.metrics["failed"] == 0
+    assert card.settings["verdict"] != "pass"
+    with pytest.raises(Refused, match=r"p50_ms against the baseline is (fail|inconclusive): "):
+        promote(volume, "toy", 2, tmp_path / "slow")
+    assert store.labels(volume, "toy") == {"stable": 1}
 
 
 def test_what_the_version_was_not_made_from_is_refused(server, volume, made, tmp_path):
