@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from loadtest.gate import Limits, Line
     from loadtest.run import LoadResult, Plan
 
+
+def _seconds(given: str | int) -> int:
+    """Whole seconds of "60", "60s", "5m" or "1h"; a default is a number already."""
+    text = str(given)
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    if not number.isdigit() or not int(number):
+        raise typer.BadParameter(f"{text!r} is no time of a second or more; give one like 60, 60s, 5m or 1h")
+    return int(number) * _UNITS[unit]
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
 Protocols = Annotated[
     list[str] | None,
     typer.Option("--protocol", help="tfs, graphpipe, oip, oip-binary or png; repeat for more."),
@@ -23,7 +35,10 @@ Users = Annotated[
 Rate = Annotated[
     float, typer.Option(help="Requests a second, due at fixed times; 0: each user waits for its answer.", min=0)
 ]
-Time = Annotated[int, typer.Option("--time", help="Seconds a protocol, after the warm-up.", min=1)]
+Time = Annotated[
+    int,
+    typer.Option("--time", help="A protocol, after the warm-up: 60, 60s, 5m, 1h.", parser=_seconds, metavar="TIME"),
+]
 Warmup = Annotated[int, typer.Option(help="Seconds before that whose latencies do not count.", min=0)]
 Batch = Annotated[int, typer.Option(help="Examples a request.", min=1)]
 Processes = Annotated[int, typer.Option(help="Processes that send.", min=1)]

@@ -93,3 +93,10 @@ def _show(results: "Sequence[LoadResult]") -> None:
             f"{result.failed} failed, max |Δ| {distance(result.max_abs)}, p99 {result.p99_ms:.1f} ms",
             highlight=False,
         )
+    distances = [result.max_abs for result in results]
+    worst = None if None in distances else max((one for one in distances if one is not None), default=0.0)
+    console.print(
+        f"[bold]{sum(result.requests for result in results):,} answers, {len(replicas)} replicas, max |Δ| "
+        f"{distance(worst)}, {sum(result.wrong for result in results)} wrong[/]",
+        highlight=False,
+    )

@@ -36,7 +36,7 @@ def seaway(folder, *arguments):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
 
 
-SHORT = ["--time", "1", "--warmup", "0", "--users", "2"]
+SHORT = ["--time", "1s", "--warmup", "0", "--users", "2"]
 
 
 def test_limits_lines_reports_and_exit_codes(server, volume, tmp_path):
