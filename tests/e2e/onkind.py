@@ -1,19 +1,24 @@
 """kubectl, and a steady load, for the tests on kind."""
 
 import json
+import shutil
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
 from pathlib import Path
 
 from loadtest.run import LoadResult, Plan, Progress, run
+from loadtest.verify import faults, replicas, verify
+from seaway import store
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "seaway"
 CONTEXT = f"kind-{NAME}"
 NAMESPACE = "seaway"
-HOST = "http://127.0.0.1:30080"
+HOST, CANARY = "http://127.0.0.1:30080", "http://127.0.0.1:30081"
+MODEL = "characters"
 EXAMPLE = ROOT / "examples" / "characters" / "1"
 
 
@@ -36,6 +41,24 @@ def serving(deployment: str) -> dict[str, str]:
     """What kubectl shows of the version: the template's environment."""
     [container] = found("deployment", deployment)["spec"]["template"]["spec"]["containers"]
     return {entry["name"]: entry.get("value", "") for entry in container["env"]}
+
+
+def seaway(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli.main", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+
+
+def publish(volume: Path) -> int:
+    """The example once more, as the next version."""
+    return store.publish(volume, MODEL, lambda folder: shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True))
+
+
+def answered_by(url: str, *protocols: str) -> set[str]:
+    """name/version of all that answer, right answers only."""
+    got = verify(url, EXAMPLE, Plan(users=4, seconds=2, warmup=0, model=MODEL), protocols)
+    assert faults(got) == []
+    assert all(replica.pod.startswith("seaway-") for replica in replicas(got))
+    return {replica.model.partition("@")[0] for replica in replicas(got)}
 
 
 def wait_for(url: str, seconds: float = 60) -> None:

@@ -1,43 +1,19 @@
 """Versions come and go under a steady load, and kubectl shows what answers."""
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from onkind import CONTEXT, EXAMPLE, NAMESPACE, ROOT, Steady, command, found, kubectl, serving
+from onkind import CONTEXT, MODEL, NAMESPACE, Steady, answered_by, command, found, kubectl, publish, seaway, serving
 
-from loadtest.run import Plan
-from loadtest.verify import faults, replicas, verify
-from seaway import kube, rollout, store, stuck
+from seaway import kube, rollout, stuck
 from seaway.errors import Unavailable
 
-MODEL = "characters"
 pytestmark = pytest.mark.timeout(900)
-
-
-def seaway(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli.main", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
-
-
-def publish(volume: Path) -> int:
-    """The example once more, as the next version."""
-    return store.publish(volume, MODEL, lambda folder: shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True))
 
 
 @pytest.fixture
 def api(stack: str) -> object:
     return kube.connect(CONTEXT)
-
-
-def answered_by(url: str, *protocols: str) -> set[str]:
-    """name/version of all that answer, right answers only."""
-    got = verify(url, EXAMPLE, Plan(users=4, seconds=2, warmup=0, model=MODEL), protocols)
-    assert faults(got) == []
-    assert all(replica.pod.startswith("seaway-") for replica in replicas(got))
-    return {replica.model.partition("@")[0] for replica in replicas(got)}
 
 
 def apply_by_hand() -> None:

@@ -1,0 +1,82 @@
+"""A good canary becomes stable; a slow one and a wrong one do not; what answers is always what kubectl shows."""
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onkind import CANARY, CONTEXT, EXAMPLE, HOST, MODEL, ROOT, answered_by, kubectl, publish, seaway, serving
+
+from seaway import card as cards
+from seaway import golden, rollout, store
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def measured(volume: Path, version: int, folder: Path, *more: object) -> str:
+    """The load stage against the canary, as the pipeline runs it."""
+    own = ["--url", CANARY, "--volume", volume, "--name", MODEL, "--version", version, "--evidence", folder]
+    own += ["--seconds", 3, "--protocol", "tfs", "--protocol", "graphpipe", "--baseline", HOST, *more]
+    command = [sys.executable, "-m", "components.load", *map(str, own)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def promote(volume: Path, version: int) -> subprocess.CompletedProcess[str]:
+    return seaway("promote", "--version", version, "--volume", volume, "--namespace", "seaway")
+
+
+def deploy(version: int) -> None:
+    done = seaway("deploy", "--version", version, "--context", CONTEXT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_good_canary_is_promoted_and_a_slow_and_a_wrong_one_are_not(
+    stack: str, cluster: Path, tmp_path: Path
+) -> None:
+    good = publish(cluster)
+    refused = promote(cluster, good)
+    assert (refused.returncode, "there is no evidence of" in refused.stderr) == (1, True)
+    deploy(good)
+    measured(cluster, good, tmp_path / "good")
+    done = promote(cluster, good)
+    assert done.returncode == 0, done.stderr
+    assert answered_by(stack, "tfs", "graphpipe") == {f"{MODEL}/{good}"}
+    assert serving("seaway")[rollout.VERSION] == str(good)
+    assert store.labels(cluster, MODEL)["stable"] == good
+    assert kubectl("get", "pods", "-l", "seaway.dev/track=canary", "-o", "name") == "", "the canary has ended"
+
+    wrong = store.publish(cluster, MODEL, other_answers)
+    refused = seaway("deploy", "--version", wrong, "--context", CONTEXT, "--timeout", 40)
+    assert (refused.returncode, "golden examples wrongly" in refused.stderr) == (1, True), "it does not even come up"
+    assert promote(cluster, wrong).returncode == 1
+
+    slow = publish(cluster)
+    kubectl("set", "resources", "deployment/seaway-canary", "-c=server", "--limits=cpu=100m", "--requests=cpu=50m")
+    deploy(slow)
+    (tmp_path / "limits.yaml").write_text("slower: 20%\np50_ms: 5000\n")
+    limits = ("--rate", 30, "--limits", tmp_path / "limits.yaml")
+    said = measured(cluster, slow, tmp_path / "slow", *limits)
+    assert "against the baseline: fail" in said or "against the baseline: inconclusive" in said
+    refused = promote(cluster, slow)
+    assert (refused.returncode, "against the baseline is" in refused.stderr) == (1, True), said
+
+    assert answered_by(stack, "tfs", "graphpipe") == {f"{MODEL}/{good}"}, "nothing moved"
+    assert serving("seaway")[rollout.VERSION] == str(good)
+    assert store.labels(cluster, MODEL)["stable"] == good
+
+
+def other_answers(folder: Path) -> None:
+    """The example, whose recorded answers are another net's: its own with two classes swapped."""
+    shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True)
+    file = folder / store.EXTRA / golden.GOLDEN
+    recorded = golden.read(file)
+    swapped = {name: np.ascontiguousarray(array[:, ::-1]) for name, array in recorded.outputs.items()}
+    file.unlink()
+    golden.write(file, golden.Golden(recorded.inputs, swapped))
+    card = cards.read(folder, store.CARD)
+    cards.write(folder, dataclasses.replace(card, sha256=""), at=store.CARD)
