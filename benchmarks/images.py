@@ -1,11 +1,11 @@
-"""Sizes of the images, and how long building one takes: with nothing cached, and after a change of one line.
+"""Sizes of the images, and what a change costs: of one line of a stage's code, and of its lock (so everything anew).
 
     python -m benchmarks.images [STAGE …]
 
-Each image is built by `make images`: first without Docker's layer cache, but with pip's wheels at hand where they were
-downloaded before; then in a copy of the repository with a comment added to the stage's __main__.py. An image whose
-requirements another one has installed just now takes that layer over, and says so. The copy's images are removed again.
-No peer: what is measured is what a change costs a developer, and what a node has to pull. Needs Docker.
+Each image is built by `make images`, for its size; then in a copy of the repository with a comment added to the stage's
+__main__.py, then also with one added to its lock, which is a cold build but for the base image: downloading and
+installing. The copies' images are removed again; `docker builder prune` frees what the cache keeps of them. No peer:
+what is measured is what a change costs a developer, and what a node has to pull. Needs Docker.
 """
 
 import argparse
@@ -26,43 +26,45 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.images", description="Images: sizes and build times.")
     parser.add_argument("stage", nargs="*", default=[*images.LOCKS], help="which to build (default: all)")
     given = parser.parse_args()
-    rows, installed = [], {}
+    rows, first = [], dict[tuple[str, ...], str]()
     for stage in given.stage:
-        lock = images.LOCKS[stage]
-        cold = _build(images.ROOT, stage, *([] if lock in installed else ["ARGS=--no-cache"]))
-        shared = f" (layer of {installed[lock]})" if lock in installed else ""
-        installed.setdefault(lock, stage)
-        rows.append([stage, *_sizes(images.image(stage)), f"{cold:.0f}{shared}", f"{_build_changed(stage):.1f}"])
+        _make(images.ROOT, stage)
+        layers_of = first.setdefault(images.LOCKS[stage], stage)
+        with tempfile.TemporaryDirectory() as holder:
+            copy = _copy(Path(holder))
+            _change(copy / "components" / images.FOLDERS.get(stage, stage) / "__main__.py")
+            changed = f"{_make_and_remove(copy, stage):.1f}"
+            _change(copy / "requirements" / f"{images.LOCKS[stage][-1]}.txt")
+            cold = f"{_make_and_remove(copy, stage):.0f}" if layers_of == stage else f"as {layers_of}"
+        rows.append([stage, *_sizes(images.image(stage)), cold, changed])
         print(*rows[-1], flush=True)
     commit = _said("git", "describe", "--always", "--dirty", "--exclude=*")
     print(f"\n{datetime.date.today()}, commit {commit}, {os.cpu_count()} cores, {platform.machine()}\n")
-    print(table(["image", "MB", "of which requirements", "code, MB", "cold, s", "one line changed, s"], rows))
+    print(table(["image", "MB", "of which requirements", "code, MB", "lock changed, s", "code changed, s"], rows))
 
 
-def _build(repository: Path, stage: str, *arguments: str) -> float:
-    """Seconds."""
-    start = time.monotonic()
-    made = subprocess.run(
-        ["make", "images", f"STAGE={stage}", *arguments], cwd=repository, capture_output=True, text=True
-    )
-    if made.returncode:
-        raise SystemExit(f"make images STAGE={stage}: {made.stderr[-3000:]}")
-    return time.monotonic() - start
+def _copy(folder: Path) -> Path:
+    for name in _said("git", "ls-files").splitlines():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(images.ROOT / name, folder / name)
+    return folder
 
 
-def _build_changed(stage: str) -> float:
-    with tempfile.TemporaryDirectory() as holder:
-        for name in _said("git", "ls-files").splitlines():
-            Path(holder, name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(images.ROOT / name, Path(holder, name))
-        program = Path(holder, "components", images.FOLDERS.get(stage, stage), "__main__.py")
-        program.write_text(program.read_text() + f"# changed at {time.time()}\n")
-        seconds = _build(Path(holder), stage)
-        reference = subprocess.run(
-            ["python3", "-m", "components.images", stage], cwd=holder, check=True, capture_output=True, text=True
-        ).stdout.strip()
-        subprocess.run(["docker", "rmi", reference], check=True, capture_output=True)
+def _change(file: Path) -> None:
+    file.write_text(file.read_text() + f"# changed at {time.time()}\n")
+
+
+def _make_and_remove(repository: Path, stage: str) -> float:
+    seconds = _make(repository, stage)
+    _said("docker", "rmi", _said("python3", "-m", "components.images", stage, at=repository))
     return seconds
+
+
+def _make(repository: Path, stage: str) -> float:
+    """Seconds that building takes."""
+    start = time.monotonic()
+    _said("make", "images", f"STAGE={stage}", at=repository)
+    return time.monotonic() - start
 
 
 def _sizes(reference: str) -> tuple[str, str, str]:
@@ -77,8 +79,11 @@ def _sizes(reference: str) -> tuple[str, str, str]:
     return f"{total / 1e6:,.0f}", f"{wheels / 1e6:,.0f}", f"{code / 1e6:.1f}"
 
 
-def _said(*command: str) -> str:
-    return subprocess.run(command, cwd=images.ROOT, check=True, capture_output=True, text=True).stdout.strip()
+def _said(*command: str, at: Path = images.ROOT) -> str:
+    ended = subprocess.run(command, cwd=at, capture_output=True, text=True)
+    if ended.returncode:
+        raise SystemExit(f"{' '.join(command)}:\n{ended.stderr[-3000:]}")
+    return ended.stdout.strip()
 
 
 if __name__ == "__main__":
