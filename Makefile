@@ -70,10 +70,10 @@ compile: setup  ## The pipeline as KFP IR: characters.yaml
 # Needs Docker and the images' own requirements alone, not this machine's environment.
 images:  ## An image for each stage: make images [STAGE=serve] [REGISTRY=ghcr.io/example]
 	$(call PYTHON_311,images)
-	references=$$($(PYTHON) -m components.images --registry "$(REGISTRY)" $(STAGE)) || exit 1; \
+	@references=$$($(PYTHON) -m components.images --registry "$(REGISTRY)" $(STAGE)) || exit 1; \
 	for reference in $$references; do \
 	    stage=$${reference##*/}; \
-	    DOCKER_BUILDKIT=1 docker build -f components/Dockerfile -t $$reference --build-arg STAGE=$${stage%%:*} \
+	    DOCKER_BUILDKIT=1 docker build -f components/Dockerfile $(ARGS) -t $$reference --build-arg STAGE=$${stage%%:*} \
 	        --build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
 	        --build-arg REVISION=$$(git describe --always --abbrev=40 --exclude='*' --dirty 2>/dev/null || echo unknown) \
 	        . || exit 1; \

@@ -7,6 +7,7 @@ within their reach. They see ROOT, at the same path, and read what else they are
 import codecs
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ def runner(pipeline: Any, root: Path, reads: Sequence[Path] = ()) -> Any:
     from kfp.local import docker_task_handler
 
     try:
-        client = docker.from_env()
-        _check_images(client, sorted(images(pipeline)))
-        for left in client.containers.list(filters={"label": f"{LABEL}={root}"}):  # of a run that was killed
-            left.remove(force=True)
+        with closing(docker.from_env()) as client:
+            _check_images(client, sorted(images(pipeline)))
+            for left in client.containers.list(filters={"label": f"{LABEL}={root}"}):  # of a run that was killed
+                left.remove(force=True)
     except docker.errors.DockerException as error:
         raise Unavailable(f"Docker does not answer ({error}); start it, or leave --runner docker out") from None
     docker_task_handler.run_docker_container = _run

@@ -1,0 +1,259 @@
+"""The images as they start: who they run as, what they hold, and the whole way through them. Needs `make images`."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import docker
+import pytest
+
+from components import images
+from pipelines import containers
+from seaway import card as cards
+from seaway import store
+from seaway.errors import Unavailable
+
+ROOT = images.ROOT
+STAGES = [*images.LOCKS]
+PIPELINE = ["explore", "train", "export", "convert", "validate", "publish", "deploy", "load", "promote"]
+READ_ONLY = ("serve", "serve-onnx", "load")  # KFP's executor needs no more, but Kubeflow cannot ask for it
+RESTRICTED = {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges"], "tmpfs": {"/tmp": "mode=1777"}}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    # Asked by the program, since the package leaves a socket open where nobody answers.
+    if not shutil.which("docker") or subprocess.run(["docker", "version"], capture_output=True).returncode:
+        pytest.skip("Docker does not answer here: start it, then `make images`")
+    found = docker.from_env()
+    yield found
+    found.close()
+
+
+def built(client: Any, stage: str) -> str:
+    """The stage's reference; skips where it is not built."""
+    reference = images.image(stage)
+    try:
+        client.images.get(reference)
+    except docker.errors.ImageNotFound:
+        pytest.skip(f"{reference} is not built: make images STAGE={stage}")
+    return reference
+
+
+def said(client: Any, stage: str, *command: str, **options: Any) -> str:
+    """What a container of the stage writes. Raises docker.errors.ContainerError where it fails."""
+    given = RESTRICTED | {"read_only": stage in READ_ONLY, "network_mode": "none", "remove": True} | options
+    return str(client.containers.run(built(client, stage), list(command), stderr=True, **given).decode())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_image_starts_as_nobody(client: Any, stage: str) -> None:
+    module = f"components.{images.FOLDERS.get(stage, stage)}"
+    told = said(
+        client, stage, "sh", "-c", f"id -u && id -g && pwd && touch $(mktemp -d)/a && python -m {module} --help"
+    )
+    assert told.splitlines()[:3] == ["10001", "10001", "/app"]
+    assert f"usage: python -m {module}" in told
+    labels = client.images.get(built(client, stage)).labels
+    named = {key.removeprefix("org.opencontainers.image."): value for key, value in labels.items()}
+    assert named["title"] == f"seaway-{stage}"
+    assert named["licenses"] == "Apache-2.0"
+    assert named["description"].startswith("Seaway: ")
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", named["revision"])
+    assert f'version = "{named["version"]}"' in (ROOT / "pyproject.toml").read_text()
+
+
+IMPORT_ALL = """
+import importlib, os, pathlib, sys
+leave = set(sys.argv[1:])
+for path in sorted(pathlib.Path("components").rglob("*.py")):
+    name = ".".join(path.with_suffix("").parts)
+    if path.stem not in ("__init__", "__main__") and name not in leave:
+        importlib.import_module(name)
+"""
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_s_modules_find_what_they_import(client: Any, stage: str) -> None:
+    other = {  # the backend that the image does not hold
+        "serve": ["components.serve.onnx", "components.serve.pictures"],
+        "serve-onnx": [f"components.serve.{name}" for name in ("savedmodel", "inspection", "graph", "operators")],
+    }
+    said(client, stage, "python", "-c", IMPORT_ALL, *other.get(stage, []))
+
+
+@pytest.mark.parametrize(
+    ("stage", "modules"),
+    [
+        ("serve-onnx", ["tensorflow", "torch", "kfp"]),
+        ("serve", ["torch", "kfp"]),
+        ("deploy", ["torch", "tensorflow", "onnxruntime"]),
+        ("explore", ["torch", "torchvision", "tensorflow"]),
+        ("validate", ["torch"]),
+        ("train", ["tensorflow"]),
+    ],
+)
+def test_an_image_holds_no_other_framework(client: Any, stage: str, modules: list[str]) -> None:
+    find = "import importlib.util, sys; print([m for m in sys.argv[1:] if importlib.util.find_spec(m)])"
+    assert said(client, stage, "python", "-c", find, "numpy", *modules).strip() == "['numpy']"
+
+
+def test_train_and_export_differ_in_code_alone(client: Any) -> None:
+    train, export = (client.images.get(built(client, stage)).attrs["RootFS"]["Layers"] for stage in ("train", "export"))
+    assert train[:-1] == export[:-1], "built from different caches? make images STAGE='train export'"
+    assert train[-1] != export[-1]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_ready(url: str, server: Any) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail(f"not ready: {server.logs().decode()[-3000:]}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["serve", "serve-onnx"])
+def test_a_server_and_its_load_test_with_a_read_only_root(client: Any, stage: str, tmp_path: Path) -> None:
+    """Both as a user whom no image knows; the server answers as PyTorch did, and ends in peace on SIGTERM."""
+    built(client, "load")
+    volume = tmp_path / "volume"
+    shutil.copytree(ROOT / "examples", volume, ignore=shutil.ignore_patterns("*.py*"))
+    for path in (volume, *volume.rglob("*")):
+        path.chmod(0o777)  # what the load stage writes into it is that user's
+    mounts, url = [docker.types.Mount("/models", str(volume), type="bind")], f"http://127.0.0.1:{free_port()}"
+    server = client.containers.run(
+        built(client, stage),
+        detach=True,
+        user="12345:0",
+        read_only=True,
+        network_mode="host",
+        environment={"SEAWAY_PORT": url.rpartition(":")[2], "SEAWAY_ADMIN_PORT": free_port()},
+        mounts=[docker.types.Mount("/models", str(volume), type="bind", read_only=True)],
+        **RESTRICTED,
+    )
+    try:
+        wait_until_ready(url, server)
+        command = ["python", "-m", "components.load", "--url", url, "--volume", "/models", "--name", "characters"]
+        command += ["--version", "1", "--seconds", "1", "--users", "2", "--evidence", "/models/evidence"]
+        told = said(client, "load", *command, user="12345:0", network_mode="host", mounts=mounts)
+        found = cards.read(volume / "evidence").metrics
+        assert found["requests"] > 0, told
+        assert (found["wrong"], found["failed"], found["foreign"]) == (0, 0, 0), told
+        server.stop(timeout=20)
+        assert server.wait()["StatusCode"] == 0, server.logs().decode()[-3000:]
+    finally:
+        server.remove(force=True)
+
+
+# ---- seaway run --runner docker
+
+SMALL = ["--runner", "docker", "--net", "mlp", "--load-seconds", "1", "--load-users", "2", "--no-keep"]
+
+
+@pytest.fixture
+def all_built(client: Any) -> None:
+    for stage in PIPELINE:
+        built(client, stage)
+
+
+def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "COLUMNS": "160", "NO_COLOR": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "cli.main", "run", *SMALL, "--port", str(free_port()), *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def left(client: Any, folder: Path) -> list[Any]:
+    """Containers of the run in `folder`, ended ones too."""
+    return list(client.containers.list(all=True, filters={"label": f"{containers.LABEL}={folder / '.seaway'}"}))
+
+
+@pytest.mark.slow
+def test_the_whole_way(client: Any, all_built: None, tmp_path: Path) -> None:
+    with start(tmp_path, "--data", "strokes:1500", "--epochs", "2") as run:
+        output, _ = run.communicate(timeout=280)
+    assert run.returncode == 0, output[-4000:]
+    assert re.findall(r"^([a-z]+)$", output, re.MULTILINE) == PIPELINE
+    assert store.labels(tmp_path / ".seaway" / "models", "characters")["stable"] == 1
+    rows = re.findall(r"(PyTorch|ONNX Runtime|SavedModel|served, \w+) +│ +([\d.]+)% │", output)
+    assert len(rows) == 5, output[-3000:]
+    assert len({accuracy for _, accuracy in rows}) == 1
+    others = [path for path in (tmp_path / ".seaway").rglob("*") if path.stat().st_uid != os.getuid()]
+    assert others == [], "all that the stages wrote is the caller's"
+    assert left(client, tmp_path) == []
+
+
+def test_a_stage_that_fails_fails_the_run(client: Any, all_built: None, tmp_path: Path) -> None:
+    with start(tmp_path, "--data", "emnist:letters") as run:
+        output, _ = run.communicate(timeout=120)
+    assert run.returncode == 1, output
+    assert "explore: emnist:letters: torchvision is not installed here" in output
+    assert "the stage explore" in output
+    assert left(client, tmp_path) == []
+
+
+def test_no_exit_status_is_lost(client: Any) -> None:
+    """kfp 2.17 itself loses about one in four of such quick ones, and takes the stage for done."""
+    command = ["sh", "-c", "echo said; exit 3"]
+    for _ in range(10):
+        assert containers._run(client, built(client, "promote"), command, {}, network_mode="none") == 3
+
+
+@pytest.mark.slow
+def test_killed_then_again_resumes_training_and_ctrl_c_leaves_nothing(
+    client: Any, all_built: None, tmp_path: Path
+) -> None:
+    arguments = ("--data", "strokes:1500", "--epochs", "100000")
+
+    def until(run: "subprocess.Popen[str]", words: str) -> str:
+        assert run.stdout
+        for line in run.stdout:
+            if words in line:
+                return line
+        pytest.fail(f"ended without {words!r}")
+
+    with start(tmp_path, *arguments) as first:
+        until(first, "epoch 20/")
+        first.send_signal(signal.SIGKILL)
+    (orphan,) = left(client, tmp_path)
+    assert orphan.status == "running"
+    with start(tmp_path, *arguments) as second:
+        until(second, "resumed from")
+        (container,) = left(client, tmp_path)
+        assert container.id != orphan.id, "two would write the same checkpoints"
+        second.send_signal(signal.SIGINT)
+        assert second.stdout
+        second.stdout.read()
+    assert left(client, tmp_path) == []
+
+
+def test_a_missing_image_is_told_before_any_work(client: Any, tmp_path: Path) -> None:
+    executors = {"exec-a": {"container": {"image": "seaway/a:python3.11-none"}}}
+    pipeline = SimpleNamespace(pipeline_spec=SimpleNamespace(deployment_spec={"executors": executors}))
+    with pytest.raises(Unavailable, match=r"no image seaway/a:python3.11-none here: build them with `make images`"):
+        containers.runner(pipeline, tmp_path)
