@@ -67,13 +67,15 @@ golden: setup  ## Write the golden IR, the manifests' tags and (with kubectl) wh
 compile: setup  ## The pipeline as KFP IR: characters.yaml
 	$(BIN)/python -m pipelines.compile characters characters.yaml
 
-# Needs Docker and the images' own requirements alone, not this machine's environment.
-images:  ## An image for each stage: make images [STAGE=serve] [REGISTRY=ghcr.io/example]
+# Needs Docker, not this machine's environment. A tag is made of what is in the image: one that is there stays as it is.
+images:  ## An image for each stage: make images [STAGE=serve] [REGISTRY=ghcr.io/example] [ARGS="--build-arg BASE=..."]
 	$(call PYTHON_311,images)
 	@references=$$($(PYTHON) -m components.images --registry "$(REGISTRY)" $(STAGE)) || exit 1; \
 	for reference in $$references; do \
+	    if docker image inspect $$reference >/dev/null 2>&1; then echo "$$reference is there"; continue; fi; \
 	    stage=$${reference##*/}; \
-	    DOCKER_BUILDKIT=1 docker build -f components/Dockerfile $(ARGS) -t $$reference --build-arg STAGE=$${stage%%:*} \
+	    DOCKER_BUILDKIT=1 docker build -f components/Dockerfile $(ARGS) -t $$reference \
+	        --build-arg STAGE=$${stage%%:*} \
 	        --build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
 	        --build-arg REVISION=$$(git describe --always --abbrev=40 --exclude='*' --dirty 2>/dev/null || echo unknown) \
 	        . || exit 1; \

@@ -1,7 +1,7 @@
 """Runs a pipeline's stages in their images on this machine: kfp.local's DockerRunner, mended where it falls short.
 
-Stages run as the user who started them, without capabilities, on the host's network, so that a server on 127.0.0.1 is
-within their reach. They see ROOT, at the same path, and read what else they are given.
+Stages run as the user who started them, without capabilities and on a read-only root, on the host's network, so that a
+server on 127.0.0.1 is within their reach. They see ROOT, at the same path, and read what else they are given.
 """
 
 import codecs
@@ -38,6 +38,8 @@ def runner(pipeline: Any, root: Path, reads: Sequence[Path] = ()) -> Any:
         + [Mount(str(path), str(path), type="bind", read_only=True) for path in reads],
         cap_drop=["ALL"],
         security_opt=["no-new-privileges"],
+        read_only=True,
+        tmpfs={"/tmp": "mode=1777"},  # noqa: S108  (the container's own)
         labels={LABEL: str(root)},
     )
 
