@@ -26,6 +26,7 @@ def over_time(runs: Sequence[LoadResult]) -> Markup:
     for run, colour in zip(runs, report.COLOURS, strict=False):
         _throughput(rate, run.over_time, colour, _title(run))
         _latency(latency, run.over_time, colour)
+    _bare(rate, latency)
     latency.set_xlabel(X_LABEL)
     drawn.legend(*rate.get_legend_handles_labels(), loc="outside upper right", frameon=False, ncols=max(1, len(runs)))
     return report.figure(
@@ -42,6 +43,7 @@ def server(run: LoadResult) -> Markup:
     rate, latency, *rest = drawn.subplots(len(panels) + 2, 1, sharex=True)
     _throughput(rate, run.over_time, report.COLOURS[0], "")
     _latency(latency, run.over_time, report.COLOURS[0])
+    _bare(rate, latency)
     for axes, panel in zip(rest, panels, strict=True):
         lines = {name: run.server.get(f"{panel.title}: {name}", ()) for name in panel.series}
         _panel(axes, {name: points for name, points in lines.items() if points}, panel.stacked)
@@ -128,7 +130,6 @@ def distribution(runs: Sequence[LoadResult]) -> Markup:
 def _throughput(axes: "Axes", seconds: Sequence[Second], colour: str, label: str) -> None:
     axes.plot([s.second for s in seconds], [s.right for s in seconds], color=colour, linewidth=1.8, label=label)
     axes.set_ylabel("right answers/s")
-    _bare(axes)
 
 
 def _latency(axes: "Axes", seconds: Sequence[Second], colour: str) -> None:
@@ -137,12 +138,13 @@ def _latency(axes: "Axes", seconds: Sequence[Second], colour: str) -> None:
     axes.plot(at, [s.p50_ms for s in answered], color=colour, linewidth=1.8)
     axes.plot(at, [s.p99_ms for s in answered], color=colour, linewidth=1.8, linestyle=":")
     axes.set_ylabel("latency, ms")
-    _bare(axes)
 
 
-def _bare(axes: "Axes") -> None:
-    axes.set_ylim(bottom=0)
-    axes.spines[["top", "right"]].set_visible(False)
+def _bare(*drawn: "Axes") -> None:
+    """Once all is drawn, since a limit ends the scaling to what is drawn."""
+    for axes in drawn:
+        axes.set_ylim(bottom=0)
+        axes.spines[["top", "right"]].set_visible(False)
 
 
 def _title(run: LoadResult) -> str:
