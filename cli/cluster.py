@@ -97,7 +97,6 @@ def rollback(namespace: Namespace = DEFAULT_NAMESPACE, context: Context = "", ti
 
     api = kube.connect(context)
     now, before = rollout.read(api, namespace, rollout.STABLE), rollout.before(api, namespace, rollout.STABLE)
-    serves = before.serves or f"{before.model}/{before.version}"
-    rollout.apply(api, namespace, rollout.STABLE, serves, f"rolled back from {now.serves or 'no named version'}")
+    rollout.apply(api, namespace, rollout.STABLE, before.serves, f"rolled back from {now.serves or 'no named version'}")
     rollout.wait(api, namespace, rollout.STABLE, timeout, typer.echo)
-    typer.echo(f"{namespace}/{rollout.STABLE} serves {serves} again")
+    typer.echo(f"{namespace}/{rollout.STABLE} serves {before.serves} again")

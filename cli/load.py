@@ -127,12 +127,11 @@ def _show(results: "list[LoadResult]", lines: "list[Line]", report: Path | None)
     from rich.table import Table
 
     from loadtest import results as written
-    from loadtest import wire
 
     table = Table("protocol", "req/s", "p50 ms", "p95 ms", "p99 ms", "max |Δ|", "wrong", "failed", "answered by")
     for result in results:
         table.add_row(
-            wire.named(result.protocol).title,
+            result.title,
             f"{result.requests_per_second:.0f}",
             *(f"{ms:.1f}" for ms in (result.p50_ms, result.p95_ms, result.p99_ms)),
             written.distance(result.max_abs),
@@ -141,7 +140,7 @@ def _show(results: "list[LoadResult]", lines: "list[Line]", report: Path | None)
             "\n".join(written.short(model) for model in result.served_by),
         )
         for kind, count in result.errors.items():
-            typer.echo(f"{wire.named(result.protocol).title}: {count} times {kind}", err=True)
+            typer.echo(f"{result.title}: {count} times {kind}", err=True)
     console = Console()
     console.width = max(console.width, 100)  # where the output goes to a file, it still wants its columns
     console.print(table)

@@ -77,7 +77,7 @@ def source_of(golden: Path | None, volume: Path, name: str, version: int, plan: 
     available = store.versions(volume, name)
     if not available:
         raise NotFound(f"{volume} holds no model {name!r}: give --volume and --name, or --golden")
-    version = version or store.labels(volume, name).get("stable", available[-1])
+    version = version or store.labels(volume, name).get(store.STABLE, available[-1])
     return store.existing(volume, name, version), replace(plan, model=name, version=version)
 
 

@@ -40,21 +40,19 @@ def verify(
 
       seaway verify http://127.0.0.1:30080 --golden models/characters/3 --rate 100 --time 30
     """
-    from dataclasses import replace
-
+    from cli.live import watching
     from loadtest import payloads
     from loadtest import verify as work
     from loadtest.run import Plan
 
     plan = Plan(
-        users=users, rate=rate, seconds=seconds, warmup=0, processes=processes, new_connections=True,
-        request_timeout=timeout, insecure=insecure,
+        users=users, rate=rate, seconds=seconds, warmup=0, processes=processes, request_timeout=timeout,
+        insecure=insecure,
     )  # fmt: skip
     plan.check()
     source, plan = plans.source_of(golden, volume, name, version, plan)
-    results = [
-        plans.run(url, source, replace(plan, protocol=key)) for key in protocol or work.spoken(url, source, plan)
-    ]
+    with watching("verify") as told:
+        results = work.verify(url, source, plan, protocol or (), lambda _, progress: told(progress))
     _show(results)
     found = work.faults(results, payloads.identity(source, plan.model))
     for fault in found:
@@ -72,8 +70,7 @@ def _show(results: "Sequence[LoadResult]") -> None:
     from rich.table import Table
 
     from loadtest import verify as work
-    from loadtest import wire
-    from loadtest.results import distance, short
+    from loadtest.results import distance, short, worst
 
     replicas = work.replicas(results)
     table = Table("replica", "serves", "answers", "wrong", "max |Δ|")
@@ -89,14 +86,13 @@ def _show(results: "Sequence[LoadResult]") -> None:
     console.print(table)
     for result in results:
         console.print(
-            f"{wire.named(result.protocol).title}: {result.requests:,} answers, {result.wrong} wrong, "
+            f"{result.title}: {result.requests:,} answers, {result.wrong} wrong, "
             f"{result.failed} failed, max |Δ| {distance(result.max_abs)}, p99 {result.p99_ms:.1f} ms",
             highlight=False,
         )
-    distances = [result.max_abs for result in results]
-    worst = None if None in distances else max((one for one in distances if one is not None), default=0.0)
+    farthest = worst([result.max_abs for result in results])
     console.print(
         f"[bold]{sum(result.requests for result in results):,} answers, {len(replicas)} replicas, max |Δ| "
-        f"{distance(worst)}, {sum(result.wrong for result in results)} wrong[/]",
+        f"{distance(farthest)}, {sum(result.wrong for result in results)} wrong[/]",
         highlight=False,
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from loadtest import gate, report
 from loadtest.gate import Line
+from loadtest.results import worst
 from loadtest.run import LoadResult
 from loadtest.served import Served
 from seaway import atomic, store
@@ -72,11 +73,10 @@ def keep(volume: Path, name: str, folder: Path, card: Card) -> Path:
 
 def _hop(run: LoadResult, whole: Served | None) -> dict[str, Any]:
     """A row of the hop table: what one protocol did with the test set, where it was sent, and under load."""
-    distances = [run.max_abs] if whole is None else [whole.max_abs, run.max_abs]
     return {
-        "hop": f"served, {report.title_of(run)}",
+        "hop": f"served, {run.title}",
         "accuracy": whole.accuracy if whole else None,
-        "max_abs": None if None in distances else max(d for d in distances if d is not None),
+        "max_abs": worst([run.max_abs] if whole is None else [whole.max_abs, run.max_abs]),
         "requests_per_second": run.requests_per_second,
         "p50_ms": run.p50_ms,
         "p99_ms": run.p99_ms,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from loadtest import metrics, wire
+from loadtest import metrics
 from loadtest.run import LoadResult, Second
 from seaway import report
 
@@ -24,7 +24,7 @@ def over_time(runs: Sequence[LoadResult]) -> Markup:
     drawn = Figure(figsize=(9, 4.6), layout="constrained")
     rate, latency = drawn.subplots(2, 1, sharex=True)
     for run, colour in zip(runs, report.COLOURS, strict=False):
-        _throughput(rate, run.over_time, colour, _title(run))
+        _throughput(rate, run.over_time, colour, run.title)
         _latency(latency, run.over_time, colour)
     _bare(rate, latency)
     latency.set_xlabel(X_LABEL)
@@ -51,7 +51,7 @@ def server(run: LoadResult) -> Markup:
         _bare(axes)
     rest[-1].set_xlabel(X_LABEL)
     caption = "Above as the load generator measured it, below as the server's own metrics have it."
-    return report.figure(drawn, f"{_title(run)}: the server's own metrics over time", f"{_title(run)}. {caption}")
+    return report.figure(drawn, f"{run.title}: the server's own metrics over time", f"{run.title}. {caption}")
 
 
 def _panel(axes: "Axes", lines: dict[str, tuple[tuple[float, float], ...]], stacked: bool) -> None:
@@ -69,7 +69,7 @@ def faults(runs: Sequence[LoadResult]) -> Markup:
     """How often each kind of fault came, second by second."""
     from matplotlib.figure import Figure
 
-    kinds = [(f"{_title(run)}: {kind}", points) for run in runs for kind, points in sorted(run.faults.items())]
+    kinds = [(f"{run.title}: {kind}", points) for run in runs for kind, points in sorted(run.faults.items())]
     drawn = Figure(figsize=(9, 2.6), layout="constrained")
     axes = drawn.subplots()
     base: dict[int, int] = {}
@@ -98,7 +98,7 @@ def spread(runs: Sequence[LoadResult]) -> Markup:
     axes = drawn.subplots()
     for run, colour in zip(runs, report.COLOURS, strict=False):
         names = [f"{100 * float(share):g}" for share in run.percentiles]
-        axes.plot(names, list(run.percentiles.values()), marker="o", color=colour, label=_title(run))
+        axes.plot(names, list(run.percentiles.values()), marker="o", color=colour, label=run.title)
     axes.set_xlabel("percentile")
     axes.set_ylabel("latency, ms")
     _bare(axes)
@@ -118,7 +118,7 @@ def distribution(runs: Sequence[LoadResult]) -> Markup:
         low, high = math.log10(run.spread_ms[0][0]), math.log10(run.spread_ms[-1][0] * 1.01)
         edges = [10 ** (low + (high - low) * i / BINS) for i in range(BINS + 1)]
         values, weights = zip(*run.spread_ms, strict=True)
-        axes.hist(values, bins=edges, weights=weights, histtype="step", linewidth=1.8, color=colour, label=_title(run))
+        axes.hist(values, bins=edges, weights=weights, histtype="step", linewidth=1.8, color=colour, label=run.title)
     axes.set_xscale("log")
     axes.set_xlabel("latency, ms")
     axes.set_ylabel("answers")
@@ -145,7 +145,3 @@ def _bare(*drawn: "Axes") -> None:
     for axes in drawn:
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
-
-
-def _title(run: LoadResult) -> str:
-    return wire.named(run.protocol).title

@@ -45,7 +45,7 @@ def load_page(title: str, runs: Sequence[LoadResult], lines: Sequence[Line]) -> 
     sections += [*_errors(runs), *_servers(runs)]
     answerers: list[list[object]] = [
         [
-            title_of(run),
+            run.title,
             replica.pod or "does not say",
             short(replica.model) or "does not say",
             replica.answers,
@@ -71,7 +71,7 @@ def _limits(lines: Sequence[Line]) -> Section:
 def _generators(runs: Sequence[LoadResult]) -> Markup:
     headers = ["protocol", "processes", "cores each", "own delay p99 ms", "due without a free user", "never sent"]
     rows = [
-        [title_of(run), g.processes, g.cpu, g.late_p99_ms, g.unready, g.unsent]
+        [run.title, g.processes, g.cpu, g.late_p99_ms, g.unready, g.unsent]
         for run, g in ((r, r.generator) for r in runs)
     ]
     return report.table(
@@ -95,7 +95,7 @@ def _drift(runs: Sequence[LoadResult]) -> Markup:
         seconds = [s for s in run.over_time if s.second >= run.warmup]
         quarter = max(1, len(seconds) // 4)
         first, last = seconds[:quarter], seconds[-quarter:]
-        cells: list[object] = [title_of(run)]
+        cells: list[object] = [run.title]
         for name in ("right", "p50_ms", "p99_ms"):
             cells += [median(getattr(s, name) for s in part) if part else "" for part in (first, last)]
         rows.append(cells)
@@ -150,7 +150,7 @@ def _runs(runs: Sequence[LoadResult]) -> Markup:
     headers = ["protocol", "load", "req/s", "p50 ms", "p90 ms", "p99 ms", "requests", "max |Δ|", "wrong", "failed"]
     rows = [
         [
-            *(title_of(run), _asked(run), run.requests_per_second),
+            *(run.title, _asked(run), run.requests_per_second),
             *(run.p50_ms, run.p90_ms, run.p99_ms, run.requests, distance(run.max_abs)),
             *(run.wrong, run.failed),
         ]
@@ -168,7 +168,7 @@ def _asked(run: LoadResult) -> str:
 
 
 def _errors(runs: Sequence[LoadResult]) -> list[Section]:
-    rows = [[title_of(run), kind, count] for run in runs for kind, count in sorted(run.errors.items())]
+    rows = [[run.title, kind, count] for run in runs for kind, count in sorted(run.errors.items())]
     if not rows:
         return []
     return [Section("What went wrong", [report.table(["protocol", "kind", "times"], rows), plots.faults(runs)])]
@@ -193,8 +193,3 @@ def _answers(served: Sequence[Served], runs: Sequence[LoadResult]) -> Counter[st
     for found in (*(row.served_by for row in served), *(run.served_by for run in runs)):
         counts.update(found)
     return counts
-
-
-def title_of(run: LoadResult) -> str:
-    """The protocol's name in reports."""
-    return wire.named(run.protocol).title

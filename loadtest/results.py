@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from loadtest import gate, wire
+from loadtest import gate
 from loadtest.gate import Line
 from loadtest.run import Generator, LoadResult, Replica, Second
 from seaway import atomic
 from seaway.errors import DataError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 JSON, MARKDOWN, HTML = "load.json", "load.md", "load.html"
 
 
@@ -60,7 +60,7 @@ def markdown(title: str, results: Sequence[LoadResult], lines: Sequence[Line] = 
     """A table of the runs and one of the limits."""
     rows = [
         [
-            wire.named(r.protocol).title,
+            r.title,
             f"{r.rate:g}/s" if r.rate else f"{r.users} users",
             str(r.batch),
             f"{r.requests_per_second:.0f}",
@@ -98,7 +98,7 @@ def compare(before: Sequence[LoadResult], after: Sequence[LoadResult]) -> str:
         if not others:
             continue
         other = others[0]
-        title = f"{wire.named(one.protocol).title}, batch {one.batch}"
+        title = f"{one.title}, batch {one.batch}"
         for name, digits in (("requests_per_second", 0), ("p50_ms", 2), ("p95_ms", 2), ("p99_ms", 2)):
             a, b = getattr(one, name), getattr(other, name)
             rows.append([title, name, f"{a:.{digits}f}", f"{b:.{digits}f}", f"{b / a:.2f}" if a else ""])
@@ -119,6 +119,12 @@ def _asked(result: LoadResult) -> str:
 def distance(max_abs: float | None) -> str:
     """`max_abs` as people read it."""
     return "beyond measure" if max_abs is None else f"{max_abs:.2g}"
+
+
+def worst(distances: Sequence[float | None]) -> float | None:
+    """The largest; None, beyond measure, where one is."""
+    known = [one for one in distances if one is not None]
+    return max(known, default=0.0) if len(known) == len(distances) else None
 
 
 def short(identity: str) -> str:

@@ -145,6 +145,11 @@ class LoadResult:
     server: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
 
     @property
+    def title(self) -> str:
+        """The protocol's name in reports."""
+        return wire.named(self.protocol).title
+
+    @property
     def served_by(self) -> dict[str, int]:
         """Seaway-Model header → 2xx answers."""
         counts: Counter[str] = Counter()
@@ -181,7 +186,7 @@ def run(url: str, source: Path, plan: Plan, told: Told | None = None) -> LoadRes
     name = plan.model or model.name
     if not name:
         raise InvalidInput("--name is missing: a file of examples does not say what the model is called")
-    _probe(url, protocol, name, plan, sent[0])
+    probe(url, protocol, name, plan, sent[0])
     if plan.metrics:
         metrics.read(plan.metrics)  # so that a wrong address is told before the load
     progress = _locust(url, source, name, plan, told or (lambda progress: None))
@@ -256,10 +261,9 @@ def _generator(progress: Progress, plan: Plan, warmup: int) -> Generator:
         times = schedule.Schedule(plan.rate, plan.warmup + plan.seconds, plan.shape)
         due = times.count if times.due(times.count - 1) <= elapsed else _due_by(times, elapsed)
         unsent = max(0, due - sum(bins.total() for bins in tally.late.values()) - tally.unready)
-    waiting = unsent + tally.unready
-    starved = cpu > BUSY or (bool(plan.rate) and late > LATE_MS)
-    said = _bottleneck(cpu, late, waiting, plan)
-    return Generator(progress.processes, cpu, late, tally.unready, unsent, said, starved)
+    starved = _starved(cpu, late, plan)
+    said = starved or _behind(unsent + tally.unready, plan)
+    return Generator(progress.processes, cpu, late, tally.unready, unsent, said, bool(starved))
 
 
 def _due_by(times: schedule.Schedule, elapsed: float) -> int:
@@ -270,7 +274,7 @@ def _due_by(times: schedule.Schedule, elapsed: float) -> int:
     return low
 
 
-def _bottleneck(cpu: float, late_ms: float, unready: int, plan: Plan) -> str:
+def _starved(cpu: float, late_ms: float, plan: Plan) -> str:
     if cpu > BUSY:
         return (
             f"each sending process took {cpu:.0%} of a core: the load generator, not the server, is the bottleneck; "
@@ -281,6 +285,10 @@ def _bottleneck(cpu: float, late_ms: float, unready: int, plan: Plan) -> str:
             f"the load generator sent requests up to {late_ms:.0f} ms late (p99) although users were free: it, not the "
             "server, is short of CPU; use more --processes, or another machine"
         )
+    return ""
+
+
+def _behind(unready: int, plan: Plan) -> str:
     if unready > 0.01 * plan.rate * (plan.warmup + plan.seconds):
         return (
             f"{unready} requests were due while all {plan.user_count} users waited for answers: the server is slower "
@@ -289,8 +297,8 @@ def _bottleneck(cpu: float, late_ms: float, unready: int, plan: Plan) -> str:
     return ""
 
 
-def _probe(url: str, protocol: wire.Protocol, model: str, plan: Plan, payload: payloads.Payload) -> None:
-    """One request before the clock starts, so that a wrong address or name is one clear message."""
+def probe(url: str, protocol: wire.Protocol, model: str, plan: Plan, payload: payloads.Payload) -> None:
+    """One request before the clock starts, so that a wrong address or name is one clear message. Raises as Client."""
     with Client(url, plan.request_timeout, plan.insecure) as client:
         client.ask(protocol, model, payload.body, payload.headers, payload.output, plan.version)
 

@@ -6,10 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from loadtest import evidence, payloads, wire
-from loadtest.client import Client
-from loadtest.payloads import Model
-from loadtest.results import distance
-from loadtest.run import LoadResult, Plan, Progress, Replica, run
+from loadtest.results import distance, worst
+from loadtest.run import LoadResult, Plan, Progress, Replica, probe, run
 from seaway import card as cards
 from seaway import store
 from seaway.errors import InvalidInput, NotFound, Unavailable
@@ -38,7 +36,8 @@ def spoken(url: str, source: Path, plan: Plan) -> list[str]:
     found, first = [], None
     for key in wire.PROTOCOLS:
         try:
-            _ask(url, model, wire.named(key), plan)
+            protocol = wire.named(key)
+            probe(url, protocol, plan.model or model.name, plan, payloads.encode(model, protocol, 1)[0])
             found.append(key)
         except (InvalidInput, NotFound, Unavailable) as error:
             first = first or error
@@ -47,22 +46,14 @@ def spoken(url: str, source: Path, plan: Plan) -> list[str]:
     return found
 
 
-def _ask(url: str, model: Model, protocol: wire.Protocol, plan: Plan) -> None:
-    payload = payloads.encode(model, protocol, 1)[0]
-    with Client(url, plan.request_timeout, plan.insecure) as client:
-        name = plan.model or model.name
-        client.ask(protocol, name, payload.body, payload.headers, payload.output, plan.version)
-
-
 def replicas(results: Sequence[LoadResult]) -> list[Replica]:
     """Who answered, over all runs."""
     found: dict[tuple[str, str], Replica] = {}
     for one in (replica for result in results for replica in result.replicas):
         key = one.pod, one.model
         known = found.get(key, Replica(one.pod, one.model, 0, 0, 0.0))
-        distances = (known.max_abs, one.max_abs)
-        worst = None if None in distances else max(d for d in distances if d is not None)
-        found[key] = Replica(*key, known.answers + one.answers, known.wrong + one.wrong, worst)
+        farthest = worst([known.max_abs, one.max_abs])
+        found[key] = Replica(*key, known.answers + one.answers, known.wrong + one.wrong, farthest)
     return [found[key] for key in sorted(found)]
 
 
@@ -73,14 +64,14 @@ def faults(results: Sequence[LoadResult], identity: str = "") -> list[str]:
     for replica in replicas(results):
         who = replica.pod or "a replica without a name"
         if replica.wrong:
-            worst = distance(replica.max_abs)
+            far = distance(replica.max_abs)
             serves = replica.model or "no version that it names"
             count = f"{replica.wrong:,} of {replica.answers:,}"
-            said.append(f"{who} answered {count} wrongly, max |Δ| {worst}; it serves {serves}")
+            said.append(f"{who} answered {count} wrongly, max |Δ| {far}; it serves {serves}")
         if identity and replica.model and replica.model != identity:
             said.append(f"{who} serves {replica.model}, not {identity}")
     for result in results:
-        title = wire.named(result.protocol).title
+        title = result.title
         said += [
             f"{title}: {count} times {kind}"
             for kind, count in sorted(result.errors.items())

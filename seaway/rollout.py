@@ -29,9 +29,9 @@ Told = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What a Deployment is to serve: `version` None where its template names none; `cause`: why, in words."""
+    """What a Deployment is to serve. `version` is None and `serves` "" where its template names none; else `serves` is
+    name/version, with @digest where that is known. `cause`: why, in words."""
 
-    deployment: str
     model: str
     version: int | None
     serves: str
@@ -87,30 +87,26 @@ def wait(api: Any, namespace: str, deployment: str, seconds: float = SECONDS, to
         raw = read_deployment(api, namespace, deployment)
         status, wanted = raw.get("status", {}), raw["spec"].get("replicas", 1)
         counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
-        if status.get("observedGeneration", 0) >= raw["metadata"]["generation"] and counts == [wanted] * 3:
-            return
         state = f"{deployment}: {counts[1]} of {wanted} replicas are new, {counts[2]} of {counts[0]} ready"
         if state != said:
             said = state
             told(state)
+        seen = status.get("observedGeneration", 0) >= raw["metadata"]["generation"]  # else it tells of what was before
+        if seen and counts == [wanted] * 3:
+            return
         late = time.monotonic() > deadline
-        if late or stuck.hopeless(api, namespace, raw):
+        if late or (seen and stuck.hopeless(api, namespace, raw)):
             reasons = "".join(f"\n  - {reason}" for reason in stuck.why(api, namespace, deployment))
             after = f"after {seconds:.0f} s" if late else "and will not by itself"
             raise Unavailable(f"{namespace}/{deployment} does not serve {_serving(raw).serves} {after}:{reasons}")
         time.sleep(LOOK_SECONDS)
 
 
-def revisions(api: Any, namespace: str, deployment: str) -> list[Serving]:
-    """What the Deployment was to serve, newest first, as far as the cluster remembers."""
-    raw = read_deployment(api, namespace, deployment)
-    return [_serving(one, deployment) for one in replica_sets(api, namespace, raw)]
-
-
 def before(api: Any, namespace: str, deployment: str) -> Serving:
     """The newest revision that named another version than the one now served. Raises NotFound."""
-    now = read(api, namespace, deployment)
-    for found in revisions(api, namespace, deployment):
+    raw = read_deployment(api, namespace, deployment)
+    now = _serving(raw)
+    for found in map(_serving, replica_sets(api, namespace, raw)):
         if found.version is not None and (found.model, found.version) != (now.model, now.version):
             return found
     raise NotFound(f"{namespace}/{deployment} has served no other version than {now.serves or 'the one it serves'}")
@@ -135,18 +131,20 @@ def check_replicas(api: Any, namespace: str, deployment: str, replicas: int) -> 
             )
 
 
-def _serving(raw: dict[str, Any], deployment: str = "") -> Serving:
-    """Of a Deployment or of one of its ReplicaSets."""
+def _serving(raw: dict[str, Any]) -> Serving:
+    """Of a Deployment or of one of its ReplicaSets. The environment decides: it is what the pod goes by."""
     template, metadata, status = raw["spec"]["template"], raw["metadata"], raw.get("status", {})
     container: dict[str, Any] = next((c for c in template["spec"]["containers"] if c["name"] == CONTAINER), {})
     values = {entry["name"]: entry.get("value", "") for entry in container.get("env", [])}
     annotations = metadata.get("annotations", {})
-    number = values.get(VERSION, "")
+    model, number = values.get(MODEL, ""), values.get(VERSION, "")
+    serves = template["metadata"].get("annotations", {}).get(SERVES, "")
+    if serves.partition("@")[0] != f"{model}/{number}":
+        serves = f"{model}/{number}" if number else ""
     return Serving(
-        deployment or metadata["name"],
-        values.get(MODEL, ""),
+        model,
         int(number) if number.isdigit() else None,
-        template["metadata"].get("annotations", {}).get(SERVES, ""),
+        serves,
         annotations.get(CAUSE, ""),
         int(annotations.get(REVISION, 0)),
         container.get("image", ""),

@@ -33,6 +33,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
+STABLE = "stable"  # the label of the version that answers whoever asks for none
+
+
 def models(volume: Path) -> list[str]:
     """Names that have at least one version. Raises Unavailable where the volume cannot be read."""
     return sorted(

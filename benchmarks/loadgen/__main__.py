@@ -26,7 +26,7 @@ from benchmarks import processes
 from benchmarks.loadgen import locust, responder
 from benchmarks.serving import cases, prepare
 from benchmarks.tables import middle, table
-from loadtest import gate, verify, wire
+from loadtest import gate, verify
 from loadtest.gate import Target
 from loadtest.results import distance
 from loadtest.run import Plan, run
@@ -114,7 +114,7 @@ def _peers(source: Path, given: argparse.Namespace) -> str:
             with start() as server:
                 for got in verify.verify(f"http://127.0.0.1:{server.port}", prepare.version(models), plan):
                     cells = [got.requests, got.wrong, got.failed, distance(got.max_abs), f"{got.p99_ms:.1f}"]
-                    rows.append([name, wire.named(got.protocol).title, *cells])
+                    rows.append([name, got.title, *cells])
     return table(["server", "protocol", "answers", "wrong", "failed", "max abs Δ", "p99 ms"], rows)
 
 

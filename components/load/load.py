@@ -76,11 +76,11 @@ def load(
     served = [_whole(url, card, plan, examples, protocol) for protocol in chosen if protocol != wire.PNG.key]
     runs = [_loaded(url, folder, dataclasses.replace(plan, protocol=protocol)) for protocol in chosen]
     lines = [
-        dataclasses.replace(line, limit=f"{wire.named(run.protocol).title}, {line.limit}")
+        dataclasses.replace(line, limit=f"{run.title}, {line.limit}")
         for run in runs
         for line in gate.judge(run, wanted)
     ]
-    stable = store.labels(volume, name).get("stable", version)
+    stable = store.labels(volume, name).get(store.STABLE, version)
     if wanted.slower is not None and stable != version:
         before = Target(baseline or url, store.existing(volume, name, stable), None if baseline else stable)
         lines += _versus(before, Target(url, folder, version), plan, wanted.slower)

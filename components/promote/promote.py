@@ -7,7 +7,7 @@ from seaway import kube, rollout, store
 from seaway.card import Card
 from seaway.errors import CardError, NotFound, Refused, Unavailable
 
-LABEL = "stable"
+LABEL = store.STABLE
 
 
 def promote(volume: Path, name: str, version: int, evidence: Path | None = None, namespace: str = "") -> int | None:
@@ -39,8 +39,10 @@ def _roll_out(namespace: str, serves: str) -> None:
     try:
         rollout.wait(api, namespace, rollout.STABLE)
     except Unavailable as error:
-        if was.version is not None:
-            rollout.apply(api, namespace, rollout.STABLE, was.serves, f"back, since {serves} did not come up")
+        if was.version is None:  # there is no version to name: the pods that were there serve on
+            undo = f"kubectl -n {namespace} rollout undo deployment/{rollout.STABLE}"
+            raise Refused(f"{LABEL} goes on as it was, but its template names {serves}; {undo}: {error}") from None
+        rollout.apply(api, namespace, rollout.STABLE, was.serves, f"back, since {serves} did not come up")
         raise Refused(f"{LABEL} was not moved: {error}") from None
     rollout.apply(api, namespace, rollout.CANARY, serves, f"{serves} is {LABEL}", replicas=0)
 

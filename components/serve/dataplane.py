@@ -24,8 +24,6 @@ from seaway.protocols.tfserving import VersionStatus
 
 log = logging.getLogger("seaway.serve")
 
-STABLE = "stable"
-
 Scan = dict[str, tuple[list[int], dict[str, int]] | None]  # model → versions, labels; None where they cannot be read
 
 
@@ -71,8 +69,8 @@ class DataPlane:
             if version is None or version.state != "AVAILABLE":
                 raise NotFound(f"Servable not found for request: Specific({model}, {number})")
             return version
-        if self._default == STABLE and STABLE in found.wanted_labels:
-            return self._labelled(found, model, STABLE)
+        if self._default == store.STABLE and store.STABLE in found.wanted_labels:
+            return self._labelled(found, model, store.STABLE)
         available = found.available()
         if not available:
             raise Unavailable(f"no version of {model} is available: {why_unavailable(found)}")
@@ -285,7 +283,7 @@ def _chosen(volume: Path, model: str) -> tuple[str, int]:
         labels, numbers = store.labels(volume, model), store.versions(volume, model)
     except (SeawayError, OSError):
         return model, 0
-    number = labels.get(STABLE, max(numbers, default=0))
+    number = labels.get(store.STABLE, max(numbers, default=0))
     if number:
         log.info("%s/%d is the only version that is served, whatever the volume comes to hold", model, number)
     return model, number

@@ -14,7 +14,6 @@ from seaway.errors import Unavailable
 
 PROGRAM = "python -m components.serve.seed"
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "characters" / "1"
-STABLE = "stable"
 
 
 def seed(volume: Path, example: Path = EXAMPLE) -> bool:
@@ -32,7 +31,7 @@ def seed(volume: Path, example: Path = EXAMPLE) -> bool:
     if not _holds_only(volume, card):
         return False
     if not store.labels(volume, card.name):  # also after one that was killed before it came to this
-        store.set_label(volume, card.name, STABLE, 1)
+        store.set_label(volume, card.name, store.STABLE, 1)
     return True
 
 
