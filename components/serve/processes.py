@@ -1,6 +1,7 @@
 """The supervisor's side of the nursery: asks it for worker processes and learns how they ended."""
 
 import asyncio
+import ctypes
 import json
 import os
 import signal
@@ -87,6 +88,7 @@ class Nursery:
         self._channel.setblocking(False)
         with theirs:
             path = os.pathsep.join(filter(None, [str(_repository), os.environ.get("PYTHONPATH")]))
+            _be_subreaper()
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "components.serve.nursery", str(theirs.fileno()), self.backend),
                 pass_fds=[theirs.fileno()],
@@ -110,18 +112,19 @@ class Nursery:
     async def _listen(self, channel: socket.socket) -> None:
         """Until the nursery is gone."""
         loop = asyncio.get_running_loop()
+        assert self._process
         try:
-            while packet := await loop.sock_recv(channel, 4096):
-                self._hear(json.loads(packet))
-        except ConnectionResetError:
-            pass
+            with suppress(ConnectionResetError):
+                while packet := await loop.sock_recv(channel, 4096):
+                    self._hear(json.loads(packet))
+            await self._process.wait()  # from then on the workers that it leaves are ours
         finally:
             for future in self._asked:
                 if not future.done():
                     future.set_exception(Unavailable("the process that starts workers ended"))
             self._asked.clear()
             for child in self._children.values():
-                child.ended.set_result(None)
+                _adopt(child)
             self._children.clear()
 
     def _hear(self, message: dict[str, int]) -> None:
@@ -136,3 +139,30 @@ class Nursery:
             child.ended.set_result(message["status"])
         else:
             self._ready.set()
+
+
+def _be_subreaper() -> None:
+    """Linux: workers whose nursery has died become our children, else those of PID 1. In a container we are that."""
+    if sys.platform == "linux":
+        pr_set_child_subreaper = 36
+        ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1)
+
+
+def _adopt(child: Process) -> None:
+    """Waits for it in the nursery's place, so that it leaves no zombie and its status is known."""
+    loop = asyncio.get_running_loop()
+    try:
+        watched = os.pidfd_open(child.pid)
+    except OSError:  # gone, or the kernel knows no such descriptors
+        child.ended.set_result(None)
+        return
+
+    def ended() -> None:
+        loop.remove_reader(watched)
+        os.close(watched)
+        try:
+            child.ended.set_result(os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]))
+        except ChildProcessError:
+            child.ended.set_result(None)
+
+    loop.add_reader(watched, ended)

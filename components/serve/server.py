@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import resource
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -26,7 +28,7 @@ from seaway.protocols import tfserving
 log = logging.getLogger("seaway.serve")
 
 BACKLOG = 4096
-LAST_REQUESTS_SECONDS = 0.25  # for connections that are open when the port closes, to send what they were opened for
+LAST_REQUESTS_SECONDS = 0.25  # for those who are connecting as the port closes, to send what they connect for
 FILES = 512  # descriptors that are not connections
 ADMIN_CONNECTIONS = 256
 ENDS = [
@@ -149,11 +151,15 @@ def _metrics(plane: DataPlane, pool: Pool, port: Port) -> Metrics:
 
 
 class _Listener:
-    """A listening socket and its connections. Loses nobody as it ends: whoever has connected by then is answered."""
+    """A listening socket and its connections. Loses nobody as it ends: whoever has connected by then is answered.
+
+    Closing a listening socket resets those who wait in its queue or are about to. So it first stops hearing new ones
+    (who try again, and are refused then), and its queue is emptied.
+    """
 
     def __init__(self, port: Port, server: asyncio.Server, listening: socket.socket) -> None:
         self.port, self._server = port, server
-        self._queue = listening.dup()  # closing a listening socket resets those who wait in its queue: ours is emptied
+        self._queue = listening.dup()
         self._queue.setblocking(False)
         self._sweep = asyncio.create_task(port.sweep())
 
@@ -164,18 +170,38 @@ class _Listener:
 
     async def stop(self, seconds: float) -> None:
         """Takes no new connections, answers what was asked, and closes all; waits at most so long."""
+        _hear_no_new(self._queue)
+        await asyncio.sleep(LAST_REQUESTS_SECONDS)
         self._server.close()
         loop = asyncio.get_running_loop()
         with self._queue:
             while connection := _accepted(self._queue):
                 await loop.connect_accepted_socket(self.port.connection, connection)
-        await asyncio.sleep(LAST_REQUESTS_SECONDS)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self.port.connections:
                     self.port.close_idle()
                     await asyncio.sleep(0.01)
         self._sweep.cancel()
+
+
+def _hear_no_new(listening: socket.socket) -> None:
+    """Linux: drops packets that open a connection (SYN without ACK), and no others; see socket(7), SO_ATTACH_FILTER."""
+    load_flags, mask, jump_if_equal, leave = 0x30, 0x54, 0x15, 0x06
+    steps = [
+        (load_flags, 0, 0, 13),
+        (mask, 0, 0, 0x12),
+        (jump_if_equal, 0, 1, 0x02),
+        (leave, 0, 0, 0),
+        (leave, 0, 0, 1 << 16),
+    ]
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    attach_filter = 26
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # where the kernel knows no filters
+            listening.setsockopt(
+                socket.SOL_SOCKET, attach_filter, struct.pack("HP", len(steps), ctypes.addressof(program))
+            )
 
 
 def _accepted(port: socket.socket) -> socket.socket | None:

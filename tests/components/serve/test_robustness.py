@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from components.serve.server import _hear_no_new
 from seaway import card as cards
 from seaway import golden as goldens
 from seaway import store
@@ -133,16 +134,20 @@ def test_shapes_that_end_a_process_do_so_at_most_once(server):
 
 def test_the_process_that_starts_workers_is_replaced_too(following):
     server = following.server
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    nurseries = [
-        int(pid) for pid in children if b"components.serve.nursery" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
-    assert len(nurseries) == 1
-    os.kill(nurseries[0], signal.SIGKILL)
+
+    def children():
+        found = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        return {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in found}
+
+    [nursery] = [pid for pid, command in children().items() if b"components.serve.nursery" in command]
+    os.kill(nursery, signal.SIGKILL)
     assert server.predict("first", {"instances": [0]}).status == 200  # the worker goes on without it
-    os.kill(server.worker(), signal.SIGKILL)
-    server.wait(lambda: server.status()["workers"][0]["alive"] is False)
+    orphan = server.worker()
+    server.wait(lambda: orphan in children())
+    os.kill(orphan, signal.SIGKILL)
+    server.wait(lambda: any(f"worker {orphan} ended (signal 9)" in line for line in server.log))
     assert server.predict("first", {"instances": [0]}).json() == {"predictions": [2.0]}
+    assert not {nursery, orphan} & set(children())  # no zombies
 
 
 def test_a_version_whose_golden_inputs_end_the_process_is_taken_out(following):
@@ -202,6 +207,22 @@ def test_one_of_two_workers_is_killed_under_load(start, models, tmp_path, under_
         server.wait(lambda: load.answers["half/2"] > seen + 50)
     assert [failure[0] for failure in load.failed] in ([], [500])  # what it was computing, where it was computing
     assert load.wrong == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="packets are filtered on Linux alone")
+def test_a_port_that_hears_no_new_ones_keeps_those_it_has():
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as late:
+        with socket.create_connection(listening.getsockname()) as early:
+            _hear_no_new(listening)
+            late.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                late.connect(listening.getsockname())
+            with listening.accept()[0] as accepted:
+                early.sendall(b"asked")
+                assert accepted.recv(5) == b"asked"
+        listening.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listening.accept()
 
 
 def test_a_new_connection_is_all_that_sigterm_costs(start, models, tmp_path, under_load):
