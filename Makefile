@@ -64,8 +64,8 @@ golden: setup  ## Write the golden IR, the manifests' tags and (with kubectl) wh
 	for name in characters ship; do $(BIN)/python -m pipelines.compile $$name tests/golden/$$name.yaml || exit 1; done
 	$(BIN)/python -m pipelines.manifests $$(command -v kubectl >/dev/null && echo --golden tests/golden/manifests)
 
-compile: setup  ## The pipeline as KFP IR: characters.yaml
-	$(BIN)/python -m pipelines.compile characters characters.yaml
+compile: setup  ## The pipeline as KFP IR, characters.yaml: make compile [REGISTRY=ghcr.io/example]
+	$(BIN)/python -m pipelines.compile characters characters.yaml --registry "$(REGISTRY)"
 
 # Needs Docker, not this machine's environment. A tag is made of what is in the image: one that is there stays as it is.
 images:  ## An image for each stage: make images [STAGE=serve] [REGISTRY=ghcr.io/example] [ARGS="--build-arg BASE=..."]
