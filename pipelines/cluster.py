@@ -1,4 +1,4 @@
-"""A pipeline made fit for a Kubeflow cluster: images, the model volume, users, resources, retries, the last word.
+"""A pipeline made fit for a Kubeflow cluster: images, the model volume, user, resources, retries, and a last word.
 
 None of it means anything to a local run, whose pipeline stays as it is; kfp.local would warn of each.
 """
@@ -11,6 +11,7 @@ from kfp import dsl, kubernetes
 from kfp.dsl import pipeline_context
 
 from components import images
+from components.outcome.component import outcome
 
 CLAIM = "seaway-models"  # manifests/base/persistentvolumeclaim.yaml
 VOLUME = "/models"  # as in the server's pods: models.config, which publish writes for TensorFlow Serving, has this path
@@ -41,6 +42,7 @@ NEEDS = {
     "deploy": Needs(SMALL_CPU, ("256Mi", "1Gi"), volume=True, calls=True),
     "load": Needs(CPU, ("512Mi", "2Gi"), volume=True, calls=True, retries=0),  # not measured until it suits
     "promote": Needs(SMALL_CPU, ("256Mi", "1Gi"), volume=True),
+    "outcome": Needs(SMALL_CPU, ("128Mi", "512Mi")),
 }
 
 
@@ -48,7 +50,10 @@ def pipeline(local: Any, registry: str = images.REGISTRY, claim: str = CLAIM) ->
     """The pipeline `local` for a cluster: images from `registry`, the volume from the PersistentVolumeClaim `claim`."""
 
     def stages(*channels: Any) -> None:
-        local.pipeline_func(*channels)
+        # Only here: no pipeline may return what was made within an exit handler, and a local run needs its reports.
+        last = outcome(run=dsl.PIPELINE_JOB_ID_PLACEHOLDER).set_caching_options(False)
+        with dsl.ExitHandler(last, name="stages"):
+            local.pipeline_func(*channels)
         for task in pipeline_context.Pipeline.get_default_pipeline().tasks.values():
             _fit(task, registry, claim)
 

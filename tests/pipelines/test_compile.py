@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kfp import local
 
+from pipelines import cluster
+from pipelines.characters import characters
 from seaway import store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +38,8 @@ def golden() -> tuple[dict, dict]:
 
 
 def tasks(ir: dict) -> dict:
-    return ir["root"]["dag"]["tasks"]
+    """The stages, which an exit handler is around."""
+    return ir["components"]["comp-exit-handler-1"]["dag"]["tasks"]
 
 
 @pytest.mark.parametrize("pipeline", ["characters", "ship"])
@@ -78,6 +82,23 @@ def test_the_volume_is_where_the_server_has_it_and_with_those_stages_alone_that_
         folder = Path(defaults[name]["defaultValue"])
         assert folder.parent == Path("/models")
         assert not store.NAME.fullmatch(folder.name), "else it would be a model's"
+
+
+def test_the_last_word_comes_whatever_became_of_the_stages(golden: tuple[dict, dict]) -> None:
+    found = golden[0]["root"]["dag"]["tasks"]
+    assert found.keys() == {"exit-handler-1", "outcome"}
+    assert found["outcome"]["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    assert found["outcome"]["dependentTasks"] == ["exit-handler-1"]
+    assert not found["outcome"]["cachingOptions"].get("enableCache")
+
+
+@pytest.mark.filterwarnings("ignore:Task .* have no effect in the current local runner:UserWarning")
+def test_the_cluster_s_pipeline_ends_with_it_where_a_stage_fails(tmp_path: Path) -> None:
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path))
+    with pytest.raises(RuntimeError, match=r"explore.* inside .*exit-handler-1"):
+        cluster.pipeline(characters)(source="nonsense", cache=str(tmp_path))
+    [said] = tmp_path.glob("*/outcome/report")
+    assert ": failed\n" in said.read_text()
 
 
 def test_every_stage_runs_as_the_image_s_user_within_limits(golden: tuple[dict, dict]) -> None:
