@@ -46,8 +46,9 @@ NEEDS = {
 }
 
 
-def pipeline(local: Any, registry: str = images.REGISTRY, claim: str = CLAIM) -> Any:
-    """The pipeline `local` for a cluster: images from `registry`, the volume from the PersistentVolumeClaim `claim`."""
+def pipeline(local: Any, registry: str = images.REGISTRY, claim: str = CLAIM, cached: bool = True) -> Any:
+    """The pipeline `local` for a cluster: images from `registry`, the volume from the PersistentVolumeClaim `claim`;
+    unless `cached`, every stage runs."""
 
     def stages(*channels: Any) -> None:
         # Only here: no pipeline may return what was made within an exit handler, and a local run needs its reports.
@@ -56,6 +57,8 @@ def pipeline(local: Any, registry: str = images.REGISTRY, claim: str = CLAIM) ->
             local.pipeline_func(*channels)
         for task in pipeline_context.Pipeline.get_default_pipeline().tasks.values():
             _fit(task, registry, claim)
+            if not cached:
+                task.set_caching_options(False)
 
     signature = inspect.signature(local.pipeline_func)
     stages.__signature__ = signature.replace(return_annotation=None)  # type: ignore[attr-defined]

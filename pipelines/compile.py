@@ -14,9 +14,11 @@ from pipelines.ship import ship
 PIPELINES: dict[str, Any] = {"characters": characters, "ship": ship}
 
 
-def compile_pipeline(name: str, output: Path, registry: str = REGISTRY, claim: str = cluster.CLAIM) -> None:
-    """Writes the IR YAML of the named pipeline to `output`."""
-    compiler.Compiler().compile(cluster.pipeline(PIPELINES[name], registry, claim), str(output))
+def compile_pipeline(
+    name: str, output: Path, registry: str = REGISTRY, claim: str = cluster.CLAIM, cached: bool = True
+) -> None:
+    """Writes the IR YAML of the named pipeline to `output`; see cluster.pipeline."""
+    compiler.Compiler().compile(cluster.pipeline(PIPELINES[name], registry, claim, cached), str(output))
 
 
 def main() -> None:
