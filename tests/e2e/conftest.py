@@ -1,4 +1,4 @@
-"""One kind cluster for all tests, with our images in it. `--keep-cluster` leaves it there for the next run.
+"""One kind cluster for all tests, a control plane and two workers. `--keep-cluster` leaves it for the next run.
 
 Needs docker, kind and kubectl on PATH; KIND_NODE_IMAGE names the node's image where the stock one cannot be had.
 """
@@ -14,7 +14,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))
 
-from onkind import CONTEXT, HOST, NAME, ROOT, command, kubectl, wait_for
+from onkind import CONTEXT, HOST, NAME, ROOT, WORKERS, command, kubectl, wait_for
 
 STAGES = ("serve",)
 
@@ -36,12 +36,13 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
     volume.chmod(0o777)
     if NAME not in command("kind", "get", "clusters", check=False).split():
         node = ["--image", os.environ["KIND_NODE_IMAGE"]] if os.environ.get("KIND_NODE_IMAGE") else []
-        command("kind", "create", "cluster", "--config", "manifests/kind.yaml", "--wait", "180s", *node, timeout=600)
+        config = "manifests/kind-workers.yaml"
+        command("kind", "create", "cluster", "--config", config, "--wait", "180s", *node, timeout=600)
     for stage in STAGES:
         image = command(ROOT / ".venv/bin/python", "-m", "components.images", stage).split()[-1]
         if subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode:
             command("make", "images", f"STAGE={stage}", timeout=1800)
-        command("kind", "load", "docker-image", image, "--name", NAME, timeout=900)
+        command("kind", "load", "docker-image", image, "--nodes", ",".join(WORKERS), "--name", NAME, timeout=900)
     yield volume
     if not request.config.getoption("--keep-cluster"):
         command("kind", "delete", "cluster", "--name", NAME, timeout=300)
@@ -56,7 +57,8 @@ def stack(cluster: Path) -> Iterator[str]:
         wait_for(f"{HOST}/readyz")
         yield HOST
     except BaseException:
-        print(kubectl("get", "all,events", check=False), kubectl("logs", "deployment/seaway", "--tail=50", check=False))
+        for words in (("get", "all,pvc", "-o", "wide"), ("get", "events"), ("logs", "deployment/seaway", "--tail=50")):
+            print(kubectl(*words, check=False))
         raise
     finally:
         command("kubectl", "--context", CONTEXT, "delete", "-k", "manifests/overlays/kind", "--wait", timeout=300)

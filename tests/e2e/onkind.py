@@ -15,6 +15,7 @@ from seaway import store
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "seaway"
+WORKERS = (f"{NAME}-worker", f"{NAME}-worker2")
 CONTEXT = f"kind-{NAME}"
 NAMESPACE = "seaway"
 HOST, CANARY = "http://127.0.0.1:30080", "http://127.0.0.1:30081"
@@ -22,9 +23,9 @@ MODEL = "characters"
 EXAMPLE = ROOT / "examples" / "characters" / "1"
 
 
-def command(*words: object, timeout: float = 300, check: bool = True) -> str:
+def command(*words: object, timeout: float = 300, check: bool = True, stdin: str = "") -> str:
     """stdout; on failure an AssertionError with all that was said."""
-    done = subprocess.run([*map(str, words)], cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+    done = subprocess.run([*map(str, words)], cwd=ROOT, capture_output=True, text=True, timeout=timeout, input=stdin)
     assert done.returncode == 0 or not check, f"{words}: {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
     return done.stdout
 
@@ -35,6 +36,16 @@ def kubectl(*words: object, timeout: float = 300, check: bool = True) -> str:
 
 def found(kind: str, name: str) -> dict:
     return json.loads(kubectl("get", kind, name, "-o", "json"))
+
+
+def serving_pods(track: str) -> list[dict]:
+    """The pods of stable or of the canary, but those that are about to end."""
+    items = json.loads(kubectl("get", "pods", "-l", f"seaway.dev/track={track}", "-o", "json"))["items"]
+    return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
+
+
+def rolled_out(deployment: str = "seaway") -> None:
+    kubectl("rollout", "status", f"deployment/{deployment}", "--timeout=240s", timeout=300)
 
 
 def serving(deployment: str) -> dict[str, str]:
@@ -79,6 +90,7 @@ class Steady:
         self.url = url
         self.result: LoadResult | None = None
         self.plan = Plan(rate=rate, users=32, seconds=seconds, warmup=0, model="characters", request_timeout=20)
+        self.progress = Progress()
         self.begun, self.ending = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self._run)
 
@@ -86,9 +98,31 @@ class Steady:
         self.result = run(self.url, EXAMPLE, self.plan, self._told)
 
     def _told(self, progress: Progress) -> None:
+        self.progress = progress
         self.begun.set()
         if self.ending.is_set():
             raise KeyboardInterrupt  # as Ctrl-C does: the run ends early, with what was measured
+
+    def right(self) -> int:
+        """Right answers so far."""
+        tally = self.progress.total
+        return tally.requests - tally.failed - tally.wrong
+
+    def now(self) -> int:
+        """Seconds since its start."""
+        return int(self.progress.elapsed)
+
+    def wait_for(self, answers: int, seconds: float = 120) -> None:
+        deadline = time.monotonic() + seconds
+        while self.right() < answers:
+            assert time.monotonic() < deadline, f"{self.right()} right answers, not {answers}"
+            time.sleep(0.1)
+
+    def check_clean(self) -> None:
+        """No request failed, no answer was wrong."""
+        assert self.result is not None
+        assert self.result.requests >= 500
+        assert (self.result.failed, self.result.wrong) == (0, 0), self.result.errors
 
     def __enter__(self) -> "Steady":
         self.thread.start()

@@ -3,7 +3,20 @@
 from pathlib import Path
 
 import pytest
-from onkind import CONTEXT, MODEL, NAMESPACE, Steady, answered_by, command, found, kubectl, publish, seaway, serving
+from onkind import (
+    CONTEXT,
+    MODEL,
+    NAMESPACE,
+    Steady,
+    answered_by,
+    command,
+    found,
+    kubectl,
+    publish,
+    rolled_out,
+    seaway,
+    serving,
+)
 
 from seaway import kube, rollout, stuck
 from seaway.errors import Unavailable
@@ -18,13 +31,6 @@ def api(stack: str) -> object:
 
 def apply_by_hand() -> None:
     command("kubectl", "--context", CONTEXT, "apply", "-k", "manifests/overlays/kind")
-
-
-def clean(load: Steady) -> None:
-    result = load.result
-    assert result is not None
-    assert result.requests > 500
-    assert (result.failed, result.wrong) == (0, 0), result.errors
 
 
 def test_apply_by_hand_gives_a_working_server_over_every_protocol(stack: str) -> None:
@@ -54,22 +60,22 @@ def test_canary_promotion_rollback_and_undo_under_load(stack: str, api: object, 
         assert answered_by(stack, "tfs") == {f"{MODEL}/{version}"}
 
         kubectl("rollout", "undo", "deployment/seaway")
-        kubectl("rollout", "status", "deployment/seaway", "--timeout=240s", timeout=300)
+        rolled_out()
         assert answered_by(stack, "tfs") == {f"{MODEL}/1"}
         shown = seaway("status", "--context", CONTEXT)
         assert f"{MODEL}/1" in shown.stdout, shown.stdout + shown.stderr
-    clean(load)
+    load.check_clean()
 
 
 def test_scaling_and_a_deleted_pod_under_load(stack: str) -> None:
     with Steady(stack, seconds=600) as load:
         for replicas_wanted in (3, 1, 2):
             kubectl("scale", "deployment/seaway", f"--replicas={replicas_wanted}")
-            kubectl("rollout", "status", "deployment/seaway", "--timeout=240s", timeout=300)
+            rolled_out()
         [pod, *_] = kubectl("get", "pods", "-l", "seaway.dev/track=stable", "-o", "name").split()
         kubectl("delete", pod, "--wait")
-        kubectl("rollout", "status", "deployment/seaway", "--timeout=240s", timeout=300)
-    clean(load)
+        rolled_out()
+    load.check_clean()
 
 
 def test_what_does_not_come_up_is_named_and_stable_goes_on(stack: str, api: object, cluster: Path) -> None:
@@ -85,6 +91,6 @@ def test_what_does_not_come_up_is_named_and_stable_goes_on(stack: str, api: obje
         kubectl("set", "image", "deployment/seaway-canary", "server=seaway/serve:is-not-there")
         with pytest.raises(Unavailable, match=r"(?s)and will not by itself:.*(ImagePull|ErrImage)"):
             rollout.wait(api, NAMESPACE, rollout.CANARY, 120)
-    clean(load)
+    load.check_clean()
     status = found("deployment", "seaway")["status"]
     assert status["readyReplicas"] == 1

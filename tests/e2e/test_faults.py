@@ -1,0 +1,171 @@
+"""What breaks: killed processes, a drained node, a canary that cannot run. Stable goes on, and the cause is named."""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onkind import CONTEXT, MODEL, Steady, command, found, kubectl, publish, rolled_out, seaway, serving_pods
+
+from seaway import card as cards
+from seaway import golden, store
+from seaway.card import Card, Tolerance
+
+pytestmark = pytest.mark.timeout(900)
+
+
+# ---- processes
+
+
+def kill(pod: dict, what: str) -> None:
+    """SIGKILL from the node: in its container nothing can kill the main process."""
+    [status] = pod["status"]["containerStatuses"]
+    node, container = pod["spec"]["nodeName"], status["containerID"].partition("://")[2]
+    listed = 'for p in /proc/[0-9]*; do grep -q "$0" $p/cgroup && echo ${p#/proc/} $(tr "\\0" " " <$p/cmdline); done'
+    said = command("docker", "exec", node, "sh", "-c", f"{{ {listed}; }} 2>/dev/null", container, check=False)
+    running = sorted((int(pid), words) for pid, _, words in (line.partition(" ") for line in said.splitlines()))
+    forked = [pid for pid, words in running if "components.serve.nursery" in words]
+    main = [pid for pid, words in running if words.startswith("python -m components.serve")]
+    pid = {"main": main[0], "nursery": forked[0], "worker": forked[-1]}[what]
+    command("docker", "exec", node, "kill", "-9", pid)
+
+
+def zombies(pod: dict) -> str:
+    script = "grep -l '^State:.Z' /proc/[0-9]*/status; true"
+    return kubectl("exec", pod["metadata"]["name"], "-c", "server", "--", "sh", "-c", f"{script} 2>/dev/null")
+
+
+def restarts(pod: str) -> int:
+    return sum(one["restartCount"] for one in found("pod", pod)["status"]["containerStatuses"])
+
+
+def test_a_killed_worker_costs_what_it_was_computing(stack: str) -> None:
+    [pod] = serving_pods("stable")
+    name = pod["metadata"]["name"]
+    for what in ("worker", "nursery", "worker"):
+        with Steady(stack, seconds=120) as load:
+            before = load.right()
+            kill(pod, what)
+            load.wait_for(before + 1000)
+        assert load.result is not None
+        assert load.result.wrong == 0
+        # What it had been given: with 100 requests a second of a millisecond or two, seldom one, never a queue of them.
+        assert set(load.result.errors) <= {"HTTP 500"}, load.result.errors
+        assert load.result.failed <= 4, load.result.errors
+    assert restarts(name) == 0
+    assert zombies(pod) == ""
+
+
+def test_a_killed_container_costs_what_was_sent_to_it_and_comes_back(stack: str) -> None:
+    kubectl("scale", "deployment/seaway", "--replicas=2")
+    rolled_out()
+    pod, other = serving_pods("stable")
+    with Steady(stack, seconds=240) as load:
+        before = load.right()
+        kill(pod, "main")
+        kubectl("wait", f"pod/{pod['metadata']['name']}", "--for=condition=Ready=false", "--timeout=30s", check=False)
+        kubectl("wait", f"pod/{pod['metadata']['name']}", "--for=condition=Ready", "--timeout=120s")
+        load.wait_for(before + 1000)
+        back = load.now()
+        load.wait_for(load.right() + 1000)
+    assert load.result is not None
+    assert load.result.wrong == 0
+    late = {
+        kind: seconds for kind, times in load.result.faults.items() if (seconds := [s for s, _ in times if s > back])
+    }
+    assert late == {}, "it answers again"
+    gone = [second for times in load.result.faults.values() for second, _ in times]
+    assert not gone or max(gone) - min(gone) <= 5, "until the cluster has noticed"
+    assert load.result.failed <= 5 * 100, load.result.errors
+    answered = {replica.pod for replica in load.result.replicas}
+    assert {pod["metadata"]["name"], other["metadata"]["name"]} == answered
+    assert (restarts(pod["metadata"]["name"]), restarts(other["metadata"]["name"])) == (1, 0)
+
+
+def test_a_drained_node_costs_nothing(stack: str) -> None:
+    kubectl("scale", "deployment/seaway", "--replicas=2")
+    rolled_out()
+    first, second = serving_pods("stable")
+    nodes = first["spec"]["nodeName"], second["spec"]["nodeName"]
+    assert len({*nodes}) == 2, "spread over both workers"
+    try:
+        with Steady(stack, seconds=240) as load:
+            drain = ["drain", nodes[0], "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s"]
+            command("kubectl", "--context", CONTEXT, *drain)
+            rolled_out()
+            load.wait_for(load.right() + 500)
+    finally:
+        command("kubectl", "--context", CONTEXT, "uncordon", nodes[0])
+    assert {pod["spec"]["nodeName"] for pod in serving_pods("stable")} == {nodes[1]}
+    load.check_clean()
+
+
+# ---- canaries that cannot run
+
+
+@contextmanager
+def untouched(url: str) -> Iterator[None]:
+    """Stable answers all that it is asked, and does not restart."""
+    [pod] = serving_pods("stable")
+    with Steady(url, rate=50, seconds=240) as load:
+        yield
+        load.wait_for(500)
+    load.check_clean()
+    assert restarts(pod["metadata"]["name"]) == 0
+
+
+def refused(version: int, words: str, seconds: int = 60) -> None:
+    done = seaway("deploy", "--version", version, "--context", CONTEXT, "--timeout", seconds)
+    assert done.returncode == 1, done.stdout
+    assert words in done.stderr, done.stderr
+
+
+def test_a_quota_is_named(stack: str, cluster: Path) -> None:
+    kubectl("create", "quota", "full", "--hard=pods=1")
+    with untouched(stack):
+        refused(publish(cluster), "exceeded quota: full")
+
+
+def test_a_claim_without_a_volume_is_named(stack: str, cluster: Path) -> None:
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "nowhere"},
+        "spec": {
+            "storageClassName": "",
+            "accessModes": ["ReadWriteMany"],
+            "resources": {"requests": {"storage": "9Ti"}},
+        },
+    }
+    command("kubectl", "--context", CONTEXT, "-n", "seaway", "apply", "-f", "-", stdin=json.dumps(claim))
+    models = [{"name": "models", "persistentVolumeClaim": {"claimName": "nowhere"}}]
+    kubectl(
+        "patch", "deployment/seaway-canary", "-p", json.dumps({"spec": {"template": {"spec": {"volumes": models}}}})
+    )
+    with untouched(stack):
+        refused(publish(cluster), "PersistentVolumeClaim nowhere is Pending", 20)
+
+
+def test_too_little_memory_is_named(stack: str, cluster: Path) -> None:
+    limits = ("--limits=memory=100Mi", "--requests=memory=50Mi")
+    kubectl("set", "resources", "deployment/seaway-canary", "-c=server", *limits)
+    with untouched(stack):
+        refused(publish(cluster), "OOMKilled", 120)
+
+
+def test_a_version_that_ends_the_process_is_named(stack: str, cluster: Path, tmp_path: Path) -> None:
+    command(sys.executable, "tests/components/serve/make_models.py", tmp_path)
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(tmp_path / "hard" / "1", folder, dirs_exist_ok=True)
+        (folder / store.EXTRA).mkdir()
+        recorded = golden.Golden({"sizes": np.ones(3, np.int32)}, {"y": np.ones(3, np.float32)})
+        golden.write(folder / store.EXTRA / golden.GOLDEN, recorded)
+        cards.write(folder, Card("version", MODEL, tolerances={"y": Tolerance(1e-6, 1e-6)}), at=store.CARD)
+
+    with untouched(stack):
+        refused(store.publish(cluster, MODEL, fill), "ends the process", 45)
