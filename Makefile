@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 DATA ?= strokes
 ARGS ?=
+HOST ?=
 PORT ?= 8501
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +15,7 @@ REGISTRY ?= seaway
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11
 LOCKS = $(shell $(PYTHON) -m components.images --locks)
 
-.PHONY: help try setup demo test check fix golden compile images kind-up kind-down e2e lock example bench bench-article clean
+.PHONY: help try setup demo test check fix golden compile submit images kind-up kind-down e2e e2e-kfp lock example bench bench-article clean
 
 define PYTHON_311
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
@@ -22,7 +23,7 @@ define PYTHON_311
 endef
 
 help:  ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 try: $(TRY)/.ready  ## A page to draw on, with a small environment of its own: make try [PORT=8502]
 	$(TRY)/bin/python -m cli.main serve --example --port $(PORT)
@@ -64,8 +65,11 @@ golden: setup  ## Write the golden IR, the manifests' tags and (with kubectl) wh
 	for name in characters ship; do $(BIN)/python -m pipelines.compile $$name tests/golden/$$name.yaml || exit 1; done
 	$(BIN)/python -m pipelines.manifests $$(command -v kubectl >/dev/null && echo --golden tests/golden/manifests)
 
-compile: setup  ## The pipeline as KFP IR: characters.yaml
-	$(BIN)/python -m pipelines.compile characters characters.yaml
+compile: setup  ## The pipeline as KFP IR, characters.yaml: make compile [REGISTRY=ghcr.io/example]
+	$(BIN)/python -m pipelines.compile characters characters.yaml --registry "$(REGISTRY)"
+
+submit: setup  ## The pipeline to Kubeflow: make submit HOST=http://127.0.0.1:8080 [REGISTRY=ghcr.io/example] [ARGS=--wait]
+	$(BIN)/seaway submit --host "$(HOST)" --registry "$(REGISTRY)" $(ARGS)
 
 # Needs Docker, not this machine's environment. A tag is made of what is in the image: one that is there stays as it is.
 images:  ## An image for each stage: make images [STAGE=serve] [REGISTRY=ghcr.io/example] [ARGS="--build-arg BASE=..."]
@@ -95,6 +99,9 @@ kind-down:  ## Delete that cluster; .kind-models stays
 
 e2e: setup  ## The tests on kind: make e2e [ARGS=--keep-cluster]
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+e2e-kfp: setup  ## A small run on a real Kubeflow: make e2e-kfp HOST=http://127.0.0.1:8080
+	$(BIN)/python -m pytest tests/e2e/test_kubeflow.py --kubeflow "$(HOST)" $(ARGS)
 
 bench: setup  ## The measured bars of training: make bench ARGS="--source idx:DIR"
 	$(BIN)/python -m benchmarks.train_bars $(ARGS)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from loadtest.run import LoadResult, Plan
 
 
-def _seconds(given: str | int) -> int:
+def seconds(given: str | int) -> int:
     """Whole seconds of "60", "60s", "5m" or "1h"; a default is a number already."""
     text = str(given)
     number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
@@ -37,7 +37,7 @@ Rate = Annotated[
 ]
 Time = Annotated[
     int,
-    typer.Option("--time", help="A protocol, after the warm-up: 60, 60s, 5m, 1h.", parser=_seconds, metavar="TIME"),
+    typer.Option("--time", help="A protocol, after the warm-up: 60, 60s, 5m, 1h.", parser=seconds, metavar="TIME"),
 ]
 Warmup = Annotated[int, typer.Option(help="Seconds before that whose latencies do not count.", min=0)]
 Batch = Annotated[int, typer.Option(help="Examples a request.", min=1)]

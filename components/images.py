@@ -33,6 +33,7 @@ LOCKS = {
     "deploy": ("kfp", "deploy"),
     "load": ("kfp", "load"),
     "promote": ("kfp", "deploy"),
+    "outcome": ("kfp", "deploy"),
     "serve": ("serve",),
     "serve-onnx": ("serve-onnx",),
 }

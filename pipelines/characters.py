@@ -33,9 +33,9 @@ class Outputs(NamedTuple):
 def characters(
     source: str = "strokes",
     fingerprint: str = "",
-    cache: str = "/volume/cache",
-    work: str = "/volume/work",
-    volume: str = "/volume/models",
+    cache: str = "/models/.cache",
+    work: str = "/models/.work",
+    volume: str = "/models",
     url: str = "http://seaway-canary:8501",
     baseline: str = "http://seaway:8501",
     metrics: str = "",

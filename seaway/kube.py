@@ -3,10 +3,12 @@
 import contextlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from seaway.errors import InvalidInput, NotFound, Refused, Unavailable
 
+OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 REVISION = "deployment.kubernetes.io/revision"
 
 
@@ -24,6 +26,14 @@ def connect(context: str = "") -> Any:
             return config.new_client_from_config()
     except (config.ConfigException, OSError) as error:
         raise Unavailable(f"no cluster: {error}; does `kubectl get nodes` work here?") from None
+
+
+def own_namespace() -> str:
+    """Of the pod that this runs in; "" outside of a cluster."""
+    try:
+        return OWN_NAMESPACE.read_text().strip()
+    except OSError:
+        return ""
 
 
 def deployment(api: Any, namespace: str, name: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from seaway.kube import as_json, claims, deployment, explained, newest_pods
 
 LOG_LINES = 5
 HOPELESS = ("ErrImageNeverPull", "InvalidImageName", "ImagePullBackOff", "CreateContainerConfigError")
+BEGINNING = ("PodInitializing", "ContainerCreating")
 RESTARTS = 2  # of a container that ends by itself, after which waiting is over
 
 
@@ -23,7 +24,8 @@ def why(api: Any, namespace: str, name: str) -> list[str]:
             reasons.append(f"PersistentVolumeClaim {claim['metadata']['name']} is {claim['status'].get('phase')}")
     pods = newest_pods(api, namespace, raw)
     for pod in pods:
-        reasons += _pod_reasons(api, namespace, pod)
+        reasons += states(pod)
+        reasons += _logs(api, namespace, pod)
     reasons += _warnings(api, namespace, {pod["metadata"]["name"] for pod in pods})
     return reasons or ["nothing that the cluster tells of; look at `kubectl describe` of its pods"]
 
@@ -44,32 +46,52 @@ def hopeless(api: Any, namespace: str, raw: dict[str, Any]) -> bool:
     return False
 
 
-def _pod_reasons(api: Any, namespace: str, pod: dict[str, Any]) -> Iterator[str]:
+def states(pod: dict[str, Any]) -> Iterator[str]:
+    """What the pod itself tells: no node, what its containers wait for, how they ended."""
     name, status = pod["metadata"]["name"], pod["status"]
     for condition in status.get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             yield f"pod {name} finds no node: {condition.get('message', '')}"
-    for one in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
-        if one.get("ready"):
-            continue
-        waiting, ended = one["state"].get("waiting", {}), one.get("lastState", {}).get("terminated", {})
-        ended = one["state"].get("terminated", ended)
-        if waiting.get("reason") and waiting["reason"] != "PodInitializing":
+    for one in _not_ready(pod):
+        waiting, ended = one["state"].get("waiting", {}), _ended(one)
+        if waiting.get("reason") and waiting["reason"] not in BEGINNING:
             yield f"pod {name}, {one['name']}: {waiting['reason']} {waiting.get('message', '')}".rstrip()
         if ended and ended.get("exitCode"):
             yield f"pod {name}, {one['name']}: ended with {ended.get('reason')}, status {ended.get('exitCode')}"
-        if one["state"].get("running") or ended:
-            yield from (f"pod {name} said: {line}" for line in _last_words(api, namespace, name, one))
 
 
-def _last_words(api: Any, namespace: str, pod: str, container: dict[str, Any]) -> list[str]:
+def _not_ready(pod: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    status = pod["status"]
+    every = (*status.get("initContainerStatuses", []), *status.get("containerStatuses", []))
+    return (one for one in every if not one.get("ready"))
+
+
+def _ended(container: dict[str, Any]) -> dict[str, Any]:
+    last: dict[str, Any] = container.get("lastState", {}).get("terminated", {})
+    ended: dict[str, Any] = container["state"].get("terminated", last)
+    return ended
+
+
+def _logs(api: Any, namespace: str, pod: dict[str, Any]) -> Iterator[str]:
+    name = pod["metadata"]["name"]
+    for one in _not_ready(pod):
+        running = bool(one["state"].get("running"))
+        if running or _ended(one):
+            previous = not running and bool(one.get("restartCount"))
+            for line in last_words(api, namespace, name, one["name"], previous=previous):
+                yield f"pod {name} said: {line}"
+
+
+def last_words(
+    api: Any, namespace: str, pod: str, container: str, lines: int = LOG_LINES, previous: bool = False
+) -> list[str]:
+    """The container's last lines; none where the cluster does not give them."""
     from kubernetes import client
     from kubernetes.client import ApiException
 
-    previous = not container["state"].get("running") and bool(container.get("restartCount"))
     try:
         log: str = client.CoreV1Api(api).read_namespaced_pod_log(
-            pod, namespace, container=container["name"], tail_lines=LOG_LINES, previous=previous
+            pod, namespace, container=container, tail_lines=lines, previous=previous
         )
     except ApiException:
         return []

@@ -20,6 +20,7 @@ def load(
     metrics: str,
     baseline: str,
     evidence: dsl.Output[dsl.Artifact],
+    measured: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
 ) -> None:
     """Runs the test set and then Locust against the served version, on each protocol, checking every answer."""
@@ -29,7 +30,7 @@ def load(
     from seaway.errors import exit_with_message
 
     with exit_with_message("load"):
-        work(
+        card = work(
             url,
             Path(volume),
             name,
@@ -45,3 +46,5 @@ def load(
             metrics=metrics,
             baseline=baseline,
         )
+        for key, value in card.metrics.items():
+            measured.log_metric(key, value)

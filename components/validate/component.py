@@ -12,6 +12,7 @@ def validate(
     onnx: dsl.Input[dsl.Model],
     saved_model: dsl.Input[dsl.Model],
     parity: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
     dataset: Optional[dsl.Input[dsl.Dataset]] = None,  # noqa: UP045  (KFP reads this spelling)
 ) -> None:
@@ -23,4 +24,7 @@ def validate(
 
     with exit_with_message("validate"):
         pictures = Path(dataset.path) if dataset else None
-        work(Path(onnx.path), Path(saved_model.path), pictures, Path(parity.path), Path(report.path))
+        card = work(Path(onnx.path), Path(saved_model.path), pictures, Path(parity.path), Path(report.path))
+        for name, value in card.metrics.items():
+            metrics.log_metric(name, value)
+        Path(metrics.path).write_text(f"{card.metrics}\n")  # without a file KFP's local cache never finds the task

@@ -21,6 +21,8 @@ STAGES = ("serve",)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--keep-cluster", action="store_true", help="leave the kind cluster for the next run")
+    parser.addoption("--kubeflow", default="", metavar="HOST", help="a real Kubeflow, for test_kubeflow.py")
+    parser.addoption("--kubeflow-options", default="", help="more options of `seaway submit` there, as one word")
 
 
 @pytest.hookimpl(wrapper=True)

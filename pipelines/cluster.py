@@ -1,0 +1,84 @@
+"""A pipeline made fit for a Kubeflow cluster: images, the model volume, user, resources, retries, and a last word.
+
+None of it means anything to a local run, whose pipeline stays as it is; kfp.local would warn of each.
+"""
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from kfp import dsl, kubernetes
+from kfp.dsl import pipeline_context
+
+from components import images
+from components.outcome.component import outcome
+
+CLAIM = "seaway-models"  # manifests/base/persistentvolumeclaim.yaml
+VOLUME = "/models"  # as in the server's pods: models.config, which publish writes for TensorFlow Serving, has this path
+USER = 10001  # the images', and the server's
+CLIENT = ("seaway.dev/client", "true")  # the label that the server's NetworkPolicy lets in
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a stage asks of the cluster. `volume`: reads or writes the model volume; `calls`: speaks to the server."""
+
+    cpu: tuple[str, str]  # request, limit
+    memory: tuple[str, str]
+    volume: bool = False
+    calls: bool = False
+    retries: int = 2
+
+
+SMALL_CPU, CPU = ("100m", "1"), ("500m", "2")
+NEEDS = {
+    "explore": Needs(CPU, ("1Gi", "2Gi"), volume=True),
+    "train": Needs(("1", "4"), ("2Gi", "8Gi"), volume=True),  # takes as many cores as its limit has
+    "export": Needs(CPU, ("1Gi", "4Gi")),
+    "export-model": Needs(CPU, ("2Gi", "8Gi"), volume=True),  # any net: weights in PyTorch and in ONNX
+    "convert": Needs(CPU, ("1Gi", "4Gi")),
+    "validate": Needs(CPU, ("1Gi", "4Gi")),
+    "publish": Needs(SMALL_CPU, ("256Mi", "1Gi"), volume=True),
+    "deploy": Needs(SMALL_CPU, ("256Mi", "1Gi"), volume=True, calls=True),
+    "load": Needs(CPU, ("512Mi", "2Gi"), volume=True, calls=True, retries=0),  # not measured until it suits
+    "promote": Needs(SMALL_CPU, ("256Mi", "1Gi"), volume=True),
+    "outcome": Needs(SMALL_CPU, ("128Mi", "512Mi")),
+}
+
+
+def pipeline(local: Any, registry: str = images.REGISTRY, claim: str = CLAIM, cached: bool = True) -> Any:
+    """The pipeline `local` for a cluster: images from `registry`, the volume from the PersistentVolumeClaim `claim`;
+    unless `cached`, every stage runs."""
+
+    def stages(*channels: Any) -> None:
+        # Only here: no pipeline may return what was made within an exit handler, and a local run needs its reports.
+        last = outcome(run=dsl.PIPELINE_JOB_ID_PLACEHOLDER).set_caching_options(False)
+        with dsl.ExitHandler(last, name="stages"):
+            local.pipeline_func(*channels)
+        for task in pipeline_context.Pipeline.get_default_pipeline().tasks.values():
+            _fit(task, registry, claim)
+            if not cached:
+                task.set_caching_options(False)
+
+    signature = inspect.signature(local.pipeline_func)
+    stages.__signature__ = signature.replace(return_annotation=None)  # type: ignore[attr-defined]
+    return dsl.pipeline(name=local.name, description=local.description)(stages)
+
+
+def _fit(task: Any, registry: str, claim: str) -> None:
+    needs = NEEDS[task.name]
+    task.set_container_image(_from(registry, task.container_spec.image))
+    task.set_cpu_request(needs.cpu[0]).set_cpu_limit(needs.cpu[1])
+    task.set_memory_request(needs.memory[0]).set_memory_limit(needs.memory[1])
+    if needs.retries:
+        task.set_retry(needs.retries, backoff_duration="30s", backoff_factor=2)
+    kubernetes.set_image_pull_policy(task, "IfNotPresent")
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    if needs.volume:
+        kubernetes.mount_pvc(task, claim, VOLUME)
+    if needs.calls:
+        kubernetes.add_pod_label(task, *CLIENT)
+
+
+def _from(registry: str, image: str) -> str:
+    return f"{registry.rstrip('/')}/{image.removeprefix(f'{images.REGISTRY}/')}"
