@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pipelines.kubeflow import Kubeflow, State
 
 PODS = "kubeflow"  # where runs are on a Kubeflow without profiles
+QUIET_LOOKS = 6  # without a change, after which the pods are asked whether something holds them up
 PATIENCE = 120  # seconds of a host that answered before and does not now
 INTERRUPTED = 130
 _UNSEEN = "idx:"  # sources whose content cannot be told from here, so that no cache may answer for it
@@ -116,22 +117,26 @@ def _six_fields(cron: str) -> str:
 def _follow(api: "Kubeflow", run: str, namespace: str, context: str, poll: float, console: "Console") -> None:
     """Tells each change of a stage, and raises SeawayError where the run ends otherwise than well."""
     from pipelines.kubeflow import FINAL
-    from seaway.errors import SeawayError
+    from seaway.errors import Refused, SeawayError, Unavailable
 
     goes_on = f"the run goes on: {api.page(run)}; to follow it again: seaway submit --host {api.host} --follow {run}"
     said: dict[str, str] = {}
-    began = time.monotonic()
+    quiet, began = 0, time.monotonic()
     try:
         while True:
             state = _look(api, run, poll)
+            quiet = quiet + 1 if state.stages.items() <= said.items() else 0
             for stage, now in sorted(state.stages.items(), key=lambda one: one[1] == "RUNNING"):  # first what ended
                 if said.get(stage) != now:
                     said[stage] = now
                     _tell(console, time.monotonic() - began, stage, now)
             if state.state in FINAL:
                 break
+            if quiet == QUIET_LOOKS:
+                for line in _held_up(run, namespace, context):
+                    console.print(line, markup=False)
             time.sleep(poll)
-    except SeawayError as error:
+    except (Refused, Unavailable) as error:
         raise type(error)(f"{error}; {goes_on}") from None
     except KeyboardInterrupt:
         console.print(f"\nInterrupted; {goes_on}")
@@ -182,3 +187,15 @@ def _pods(run: str, namespace: str, context: str) -> list[str]:
         for one in found
         for line in (f"{one.stage}:", *(f"  {reason}" for reason in one.reasons), *(f"  | {said}" for said in one.said))
     ]
+
+
+def _held_up(run: str, namespace: str, context: str) -> list[str]:
+    """What keeps stages from beginning, which no state of Kubeflow's shows; nothing where nobody can be asked."""
+    from seaway import kube, runs
+    from seaway.errors import SeawayError
+
+    try:
+        found = [one for one in runs.troubles(kube.connect(context), namespace, run) if not one.failed]
+    except SeawayError:
+        return []
+    return [f"        {one.stage}: {reason}" for one in found for reason in one.reasons]

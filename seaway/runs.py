@@ -12,6 +12,7 @@ RUN = "pipeline/runid"  # the label that Kubeflow gives each pod of a run
 NODE = "workflows.argoproj.io/node-name"  # the annotation that Argo gives it: WORKFLOW.root.….STAGE.executor
 MAIN = "main"  # the container that the stage runs in
 SHOWN = 10  # lines
+SECONDS = 30  # for an answer
 _STAGE = re.compile(r"(?:([^.]+)\.executor|([^.]+?)(-driver)?)(?:\(\d+\))?$")
 _NOT_THE_STAGE_S = re.compile(r"[IWEF]\d{4} |time=|\[KFP Executor ")  # of KFP's launcher, Argo, KFP's executor
 
@@ -32,7 +33,10 @@ def troubles(api: Any, namespace: str, run: str) -> list[Trouble]:
     from kubernetes import client
 
     with explained(namespace, "pods"):
-        found = as_json(api, client.CoreV1Api(api).list_namespaced_pod(namespace, label_selector=f"{RUN}={run}"))
+        listed = client.CoreV1Api(api).list_namespaced_pod(
+            namespace, label_selector=f"{RUN}={run}", _request_timeout=SECONDS
+        )
+        found = as_json(api, listed)
     pods = sorted(found["items"], key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
     newest = {stage_of(pod): pod for pod in pods}  # of a stage that was tried again, the last attempt
     return [trouble for stage, pod in newest.items() for trouble in _trouble(api, namespace, stage, pod)]

@@ -7,14 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 sys.path.append(str(Path(__file__).parent))
 
-from onkind import CONTEXT, HOST, NAME, ROOT, WORKERS, command, kubectl, wait_for
+from onkind import CONTEXT, HOST, NAME, ROOT, WORKERS, command, kubectl, rolled_out, wait_for
 
 STAGES = ("serve",)
 
@@ -23,6 +23,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--keep-cluster", action="store_true", help="leave the kind cluster for the next run")
     parser.addoption("--kubeflow", default="", metavar="HOST", help="a real Kubeflow, for test_kubeflow.py")
     parser.addoption("--kubeflow-options", default="", help="more options of `seaway submit` there, as one word")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and report.when != "teardown" and "stack" in getattr(item, "fixturenames", ()):
+        report.sections.append(("the cluster", state()))
+    return report
+
+
+def state() -> str:
+    """What there is to know of the namespace, and of the nodes."""
+    asked = (
+        ("get", "all,pvc,hpa", "-o", "wide"),
+        ("get", "events", "--sort-by=.lastTimestamp"),
+        ("logs", "deployment/seaway", "--tail=50"),
+        ("logs", "deployment/seaway-canary", "--tail=50"),
+        ("describe", "nodes"),
+    )
+    return "\n".join(kubectl(*words, check=False) for words in asked)
 
 
 @pytest.fixture(scope="session")
@@ -42,10 +62,18 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
         image = command(ROOT / ".venv/bin/python", "-m", "components.images", stage).split()[-1]
         if subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode:
             command("make", "images", f"STAGE={stage}", timeout=1800)
-        command("kind", "load", "docker-image", image, "--nodes", ",".join(WORKERS), "--name", NAME, timeout=900)
+        load(image)
     yield volume
     if not request.config.getoption("--keep-cluster"):
         command("kind", "delete", "cluster", "--name", NAME, timeout=300)
+
+
+def load(*images: str, nodes: Sequence[str] = WORKERS) -> None:
+    """Has the nodes hold the images; those that are there are left alone, since a tag never changes what it means."""
+    held = [command("docker", "exec", node, "ctr", "-n", "k8s.io", "images", "ls", "-q") for node in nodes]
+    missing = [image for image in images if not all(f"/{image}\n" in names for names in held)]
+    if missing:
+        command("kind", "load", "docker-image", *missing, "--nodes", ",".join(nodes), "--name", NAME, timeout=1800)
 
 
 @pytest.fixture
@@ -53,13 +81,9 @@ def stack(cluster: Path) -> Iterator[str]:
     """The serving stack, applied by hand over an empty volume and ready; yields its address on the host."""
     command("kubectl", "--context", CONTEXT, "apply", "-k", "manifests/overlays/kind")
     try:
-        kubectl("rollout", "status", "deployment/seaway", "--timeout=240s", timeout=300)
+        rolled_out()
         wait_for(f"{HOST}/readyz")
         yield HOST
-    except BaseException:
-        for words in (("get", "all,pvc", "-o", "wide"), ("get", "events"), ("logs", "deployment/seaway", "--tail=50")):
-            print(kubectl(*words, check=False))
-        raise
     finally:
         command("kubectl", "--context", CONTEXT, "delete", "-k", "manifests/overlays/kind", "--wait", timeout=300)
         for path in cluster.iterdir():

@@ -7,7 +7,9 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from loadtest.run import LoadResult, Plan, Progress, run
 from loadtest.verify import faults, replicas, verify
@@ -30,8 +32,9 @@ def command(*words: object, timeout: float = 300, check: bool = True, stdin: str
     return done.stdout
 
 
-def kubectl(*words: object, timeout: float = 300, check: bool = True) -> str:
-    return command("kubectl", "--context", CONTEXT, "-n", NAMESPACE, *words, timeout=timeout, check=check)
+def kubectl(*words: object, timeout: float = 300, check: bool = True, stdin: str = "") -> str:
+    own = ("kubectl", "--context", CONTEXT, "-n", NAMESPACE)
+    return command(*own, *words, timeout=timeout, check=check, stdin=stdin)
 
 
 def found(kind: str, name: str) -> dict:
@@ -42,6 +45,10 @@ def serving_pods(track: str) -> list[dict]:
     """The pods of stable or of the canary, but those that are about to end."""
     items = json.loads(kubectl("get", "pods", "-l", f"seaway.dev/track={track}", "-o", "json"))["items"]
     return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
+
+
+def restarts(pod: str) -> int:
+    return sum(one["restartCount"] for one in found("pod", pod)["status"]["containerStatuses"])
 
 
 def rolled_out(deployment: str = "seaway") -> None:
@@ -72,6 +79,13 @@ def answered_by(url: str, *protocols: str) -> set[str]:
     return {replica.model.partition("@")[0] for replica in replicas(got)}
 
 
+def until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {kubectl('get', 'all,hpa', check=False)}"
+        time.sleep(0.5)
+
+
 def wait_for(url: str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while True:
@@ -84,12 +98,12 @@ def wait_for(url: str, seconds: float = 60) -> None:
 
 
 class Steady:
-    """A steady load in the background, each request on its own connection or on kept ones, never tried again."""
+    """A steady load in the background, whose requests are never tried again. It ends with its block."""
 
-    def __init__(self, url: str, rate: float = 100, seconds: int = 60) -> None:
+    def __init__(self, url: str, rate: float = 100, seconds: int = 60, **more: Any) -> None:
         self.url = url
         self.result: LoadResult | None = None
-        self.plan = Plan(rate=rate, users=32, seconds=seconds, warmup=0, model="characters", request_timeout=20)
+        self.plan = Plan(rate=rate, users=32, seconds=seconds, warmup=0, model=MODEL, request_timeout=20, **more)
         self.progress = Progress()
         self.begun, self.ending = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self._run)
@@ -113,10 +127,7 @@ class Steady:
         return int(self.progress.elapsed)
 
     def wait_for(self, answers: int, seconds: float = 120) -> None:
-        deadline = time.monotonic() + seconds
-        while self.right() < answers:
-            assert time.monotonic() < deadline, f"{self.right()} right answers, not {answers}"
-            time.sleep(0.1)
+        until(lambda: self.right() >= answers, seconds)
 
     def check_clean(self) -> None:
         """No request failed, no answer was wrong."""

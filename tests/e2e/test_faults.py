@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onkind import CONTEXT, MODEL, Steady, command, found, kubectl, publish, rolled_out, seaway, serving_pods
+from onkind import CONTEXT, MODEL, Steady, command, kubectl, publish, restarts, rolled_out, seaway, serving_pods
 
 from seaway import card as cards
 from seaway import golden, store
@@ -37,10 +37,6 @@ def kill(pod: dict, what: str) -> None:
 def zombies(pod: dict) -> str:
     script = "grep -l '^State:.Z' /proc/[0-9]*/status; true"
     return kubectl("exec", pod["metadata"]["name"], "-c", "server", "--", "sh", "-c", f"{script} 2>/dev/null")
-
-
-def restarts(pod: str) -> int:
-    return sum(one["restartCount"] for one in found("pod", pod)["status"]["containerStatuses"])
 
 
 def test_a_killed_worker_costs_what_it_was_computing(stack: str) -> None:
@@ -141,7 +137,7 @@ def test_a_claim_without_a_volume_is_named(stack: str, cluster: Path) -> None:
             "resources": {"requests": {"storage": "9Ti"}},
         },
     }
-    command("kubectl", "--context", CONTEXT, "-n", "seaway", "apply", "-f", "-", stdin=json.dumps(claim))
+    kubectl("apply", "-f", "-", stdin=json.dumps(claim))
     models = [{"name": "models", "persistentVolumeClaim": {"claimName": "nowhere"}}]
     kubectl(
         "patch", "deployment/seaway-canary", "-p", json.dumps({"spec": {"template": {"spec": {"volumes": models}}}})
