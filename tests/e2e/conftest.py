@@ -7,14 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.append(str(Path(__file__).parent))
 
-from onkind import CONTEXT, HOST, NAME, ROOT, WORKERS, command, kubectl, rolled_out, wait_for
+from onkind import CONTEXT, HOST, NAME, ROOT, WORKERS, command, kubectl, provide, rolled_out, wait_for
 
 STAGES = ("serve",)
 
@@ -58,22 +58,10 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
         node = ["--image", os.environ["KIND_NODE_IMAGE"]] if os.environ.get("KIND_NODE_IMAGE") else []
         config = "manifests/kind-workers.yaml"
         command("kind", "create", "cluster", "--config", config, "--wait", "180s", *node, timeout=600)
-    for stage in STAGES:
-        image = command(ROOT / ".venv/bin/python", "-m", "components.images", stage).split()[-1]
-        if subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode:
-            command("make", "images", f"STAGE={stage}", timeout=1800)
-        load(image)
+    provide(*STAGES)
     yield volume
     if not request.config.getoption("--keep-cluster"):
         command("kind", "delete", "cluster", "--name", NAME, timeout=300)
-
-
-def load(*images: str, nodes: Sequence[str] = WORKERS) -> None:
-    """Has the nodes hold the images; those that are there are left alone, since a tag never changes what it means."""
-    held = [command("docker", "exec", node, "ctr", "-n", "k8s.io", "images", "ls", "-q") for node in nodes]
-    missing = [image for image in images if not all(f"/{image}\n" in names for names in held)]
-    if missing:
-        command("kind", "load", "docker-image", *missing, "--nodes", ",".join(nodes), "--name", NAME, timeout=1800)
 
 
 @pytest.fixture
@@ -86,5 +74,5 @@ def stack(cluster: Path) -> Iterator[str]:
         yield HOST
     finally:
         command("kubectl", "--context", CONTEXT, "delete", "-k", "manifests/overlays/kind", "--wait", timeout=300)
-        for path in cluster.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        # From a node, since the files of the pipeline's stages are another user's.
+        command("docker", "exec", WORKERS[0], "find", "/seaway-models", "-mindepth", "1", "-delete")

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,17 @@ def command(*words: object, timeout: float = 300, check: bool = True, stdin: str
 def kubectl(*words: object, timeout: float = 300, check: bool = True, stdin: str = "") -> str:
     own = ("kubectl", "--context", CONTEXT, "-n", NAMESPACE)
     return command(*own, *words, timeout=timeout, check=check, stdin=stdin)
+
+
+def provide(*stages: str, nodes: Sequence[str] = WORKERS) -> None:
+    """Has the nodes hold the stages' images, which are built where they are missing. What is there is left alone, since
+    a tag never changes what it means."""
+    command("make", "images", f"STAGE={' '.join(stages)}", timeout=3600)
+    images = command(ROOT / ".venv/bin/python", "-m", "components.images", *stages).split()
+    held = [command("docker", "exec", node, "ctr", "-n", "k8s.io", "images", "ls", "-q") for node in nodes]
+    missing = [image for image in images if not all(f"/{image}\n" in names for names in held)]
+    if missing:
+        command("kind", "load", "docker-image", *missing, "--nodes", ",".join(nodes), "--name", NAME, timeout=1800)
 
 
 def found(kind: str, name: str) -> dict:
