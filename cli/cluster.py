@@ -43,16 +43,24 @@ def deploy(
     version: Version,
     name: options.Name = options.DEFAULT_NAME,
     replicas: Annotated[int, typer.Option(help="Pods of the canary.", min=1)] = 1,
+    url: Annotated[str, typer.Option(help="Where the canary answers; then its answers are compared.")] = "",
+    volume: options.Volume = options.DEFAULT_VOLUME,
     namespace: Namespace = DEFAULT_NAMESPACE,
     context: Context = "",
     timeout: Timeout = 300,
 ) -> None:
     """Rolls a published version out as the canary, beside stable, and waits; says why where it does not come up.
 
-    [bold]Example[/bold]
+    With --url the version's golden examples, which are in the --volume, are sent over each protocol, and every answer
+    is compared with PyTorch's.
+
+    [bold]Examples[/bold]
 
       seaway deploy --version 3
+
+      seaway deploy --version 3 --url http://127.0.0.1:30081 --volume /mnt/models
     """
+    from components.deploy.deploy import smoke
     from seaway import kube, rollout
 
     api, serves = kube.connect(context), f"{name}/{version}"
@@ -60,6 +68,8 @@ def deploy(
     rollout.apply(api, namespace, rollout.CANARY, serves, f"canary: {serves}", replicas)
     rollout.wait(api, namespace, rollout.CANARY, timeout, typer.echo)
     typer.echo(f"{namespace}/{rollout.CANARY} serves {serves}")
+    if url:
+        smoke(url, volume, name, version, timeout)
 
 
 def promote(

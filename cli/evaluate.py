@@ -34,10 +34,11 @@ def evaluate(
     from rich.console import Console
     from rich.progress import track
 
-    from loadtest import served, wire
+    from loadtest import served
     from loadtest.client import Client
     from seaway import data as sources
     from seaway.errors import InvalidInput
+    from seaway.protocols import wire
 
     cache = options.DEFAULT_ROOT.absolute() / "data"
     with tempfile.TemporaryDirectory(prefix="seaway-") as folder:

@@ -80,8 +80,9 @@ def load(
     """
     from dataclasses import replace
 
-    from loadtest import gate, wire
+    from loadtest import gate
     from loadtest.run import Plan
+    from seaway.protocols import wire
 
     plan = Plan(
         users=users, rate=rate, seconds=seconds, warmup=warmup, batch=batch, shape=shape, processes=processes,
@@ -112,7 +113,8 @@ def _versus(
 ) -> "tuple[list[LoadResult], list[Line]]":
     """The candidate's runs, in turn with the baseline's, and what became of the limits."""
     from cli.live import watching
-    from loadtest import gate, wire
+    from loadtest import gate
+    from seaway.protocols import wire
 
     slower = SLOWER if limits.slower is None else limits.slower
     with watching(wire.named(plan.protocol).title) as told:

@@ -94,7 +94,8 @@ def limits_of(file: Path | None, given: list[str] | None) -> "Limits":
 def run(url: str, source: Path, plan: "Plan") -> "LoadResult":
     """One run, watched."""
     from cli.live import watching
-    from loadtest import run, wire
+    from loadtest import run
+    from seaway.protocols import wire
 
     with watching(wire.named(plan.protocol).title) as told:
         return run.run(url, source, plan, told)

@@ -2,16 +2,26 @@
 
 import time
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from cli import options
 
 
-def versions(volume: options.Volume = options.DEFAULT_VOLUME) -> None:
+def versions(
+    volume: options.Volume = options.DEFAULT_VOLUME,
+    prune: Annotated[
+        int | None, typer.Option(help="Remove of each model all but the newest so many, and those with a label.", min=1)
+    ] = None,
+) -> None:
     """Lists the models and versions of a volume, with their labels, accuracy and age.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
 
       seaway versions --volume /models
+
+      seaway versions --volume /models --prune 10
     """
     from rich.console import Console
     from rich.table import Table
@@ -21,6 +31,8 @@ def versions(volume: options.Volume = options.DEFAULT_VOLUME) -> None:
 
     table = Table("model", "version", "labels", "accuracy", "MB", "published", "digest")
     for name in store.models(volume):
+        if prune:
+            typer.echo("".join(f"removed {name}/{version}\n" for version in store.prune(volume, name, prune)), nl=False)
         labels = store.labels(volume, name)
         for version in reversed(store.versions(volume, name)):
             folder = store.path(volume, name, version)

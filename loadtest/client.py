@@ -11,9 +11,8 @@ from urllib.parse import SplitResult, urlsplit
 
 import numpy as np
 
-from loadtest import wire
 from seaway.errors import InvalidInput, NotFound, SeawayError, Unavailable
-from seaway.protocols import graphpipe, tfserving
+from seaway.protocols import graphpipe, tfserving, wire
 from seaway.protocols.calls import BINARY, JSON
 
 _ERRORS: dict[int, type[SeawayError]] = {400: InvalidInput, 404: NotFound, 413: InvalidInput}

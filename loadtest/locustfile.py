@@ -20,11 +20,12 @@ import gevent
 from locust import FastHttpUser, LoadTestShape, events, task
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadtest import payloads, schedule, wire
+from loadtest import payloads, schedule
 from loadtest.payloads import WrongAnswer
 from loadtest.schedule import Schedule
 from loadtest.tally import Tally
 from seaway import errors
+from seaway.protocols import wire
 
 WORKERS = "seaway-workers"  # the master's message that tells workers how many they are
 FOREVER = 1e6  # seconds that a user sleeps after the last arrival

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from loadtest import wire
-from loadtest.wire import Protocol
 from seaway import card as cards
 from seaway import golden, store
 from seaway.card import Tolerance
 from seaway.errors import CardError, DataError, InvalidInput
 from seaway.golden import Golden
+from seaway.protocols import wire
+from seaway.protocols.wire import Protocol
 
 Inputs = Mapping[str, np.ndarray]
 

@@ -9,12 +9,13 @@ from statistics import median
 
 from markupsafe import Markup
 
-from loadtest import gate, plots, wire
+from loadtest import gate, plots
 from loadtest.gate import Line
 from loadtest.results import distance, short
 from loadtest.run import LoadResult
 from loadtest.served import Served
 from seaway import report
+from seaway.protocols import wire
 from seaway.report import Section
 
 

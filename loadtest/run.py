@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from loadtest import metrics, payloads, schedule, wire
+from loadtest import metrics, payloads, schedule
 from loadtest.client import Client
 from loadtest.metrics import Page
 from loadtest.tally import Answers, Tally, finite, milliseconds_of, percentile, pooled
 from seaway.errors import InvalidInput, Unavailable
+from seaway.protocols import wire
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadtest import wire
 from loadtest.client import Client
 from seaway import golden
 from seaway.card import Tolerance
 from seaway.errors import DataError
+from seaway.protocols import wire
 
 Inputs = Mapping[str, np.ndarray]
 Take = Callable[[slice], Inputs]  # the inputs of some examples, so that no test set has to fit into memory

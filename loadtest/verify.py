@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from loadtest import evidence, payloads, wire
+from loadtest import evidence, payloads
 from loadtest.results import distance, worst
 from loadtest.run import LoadResult, Plan, Progress, Replica, probe, run
 from seaway import card as cards
 from seaway import store
 from seaway.errors import InvalidInput, NotFound, Unavailable
+from seaway.protocols import wire
 
 Told = Callable[[str, Progress], None]
 

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from benchmarks import processes
 from benchmarks.tables import table
-from loadtest import payloads, wire
+from loadtest import payloads
 from loadtest.client import Client
 from loadtest.run import Plan, run
+from seaway.protocols import wire
 
 MODEL = "characters"
 VOLUME = processes.ROOT / "examples"

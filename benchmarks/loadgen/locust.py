@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.processes import ROOT
-from loadtest import payloads, wire
+from loadtest import payloads
+from seaway.protocols import wire
 
 CORE = 0
 USERS = 8

@@ -13,7 +13,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description=f"Makes a published version {LABEL!r}, waits until the running server serves it, and checks its "
-        "answers to the golden examples over REST and GraphPipe against PyTorch's.",
+        "answers to the golden examples over each protocol against PyTorch's.",
         epilog=f"{PROGRAM} --url http://127.0.0.1:8501 --volume models --name characters --version 3",
     )
     parser.add_argument("--url", required=True, help="the server that serves this volume: http://127.0.0.1:8501")

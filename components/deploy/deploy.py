@@ -1,28 +1,26 @@
 """Puts a published version in front of a running server as `canary`, waits until it is AVAILABLE, and smokes it.
 
-The smoke test sends the version's golden examples over REST and GraphPipe and compares every answer with PyTorch's.
+The smoke test sends the version's golden examples over each protocol and compares every answer with PyTorch's.
 """
 
+import email.message
 import http.client
 import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
 from pathlib import Path
-
-import numpy as np
 
 from seaway import card as cards
 from seaway import golden, kube, rollout, store
 from seaway.card import Card
 from seaway.errors import InvalidInput, Refused, Unavailable
 from seaway.golden import Golden
-from seaway.protocols import graphpipe, tfserving
+from seaway.protocols import tfserving, wire
 
 LABEL = "canary"
 POLL_SECONDS = 0.2
-SERVED_BY = "Seaway-Model"
+PROTOCOLS = (wire.TFS, wire.GRAPHPIPE, wire.OIP, wire.OIP_BINARY)
 _SHOWN = 200  # characters of a stranger's answer
 
 
@@ -36,16 +34,28 @@ def deploy(
     where the server does not come to serve it within `timeout` seconds or something else listens there, Refused where
     it will not load or does not answer as PyTorch did.
     """
-    folder = store.existing(volume, name, version)
-    card = cards.check(folder, "version", at=store.CARD)
-    examples = golden.read(folder / store.EXTRA / golden.GOLDEN)
+    card, examples = _read(volume, name, version)
     store.set_label(volume, name, LABEL, version)
     if namespace:
         _roll_out(namespace, f"{name}/{version}@{card.sha256}", timeout)
+    return _serves(url, card, examples, version, timeout)
+
+
+def smoke(url: str, volume: Path, name: str, version: int, timeout: float = 60) -> dict[str, float]:
+    """The last of `deploy`: waits until the server at `url` serves the version, and compares its answers."""
+    return _serves(url, *_read(volume, name, version), version, timeout)
+
+
+def _read(volume: Path, name: str, version: int) -> tuple[Card, Golden]:
+    folder = store.existing(volume, name, version)
+    return cards.check(folder, "version", at=store.CARD), golden.read(folder / store.EXTRA / golden.GOLDEN)
+
+
+def _serves(url: str, card: Card, examples: Golden, version: int, timeout: float) -> dict[str, float]:
     url = url.rstrip("/")
-    wait(url, name, version, timeout)
-    print(f"{name}/{version} is AVAILABLE at {url}, as {LABEL}", flush=True)
-    worst = {protocol: _smoke(url, protocol, card, version, examples, timeout) for protocol in _SMOKES}
+    wait(url, card.name, version, timeout)
+    print(f"{card.name}/{version} is AVAILABLE at {url}, as {LABEL}", flush=True)
+    worst = {one.title: _ask(url, one, card, version, examples, timeout) for one in PROTOCOLS}
     for protocol, distance in worst.items():
         print(f"golden examples over {protocol}: as PyTorch, max |Δ| {distance:.2g}")
     return worst
@@ -79,7 +89,7 @@ def _state(url: str, name: str, version: int, timeout: float) -> str:
     """AVAILABLE, or in words why not yet. Raises where waiting cannot help."""
     address = f"{url}/v1/models/{name}/versions/{version}"
     try:
-        status, answer, _ = _send(address, None, "", timeout)
+        status, answer, _ = _send(address, None, {}, timeout)
     except Unavailable as error:
         return str(error)
     if status >= 500:
@@ -104,21 +114,21 @@ def _state(url: str, name: str, version: int, timeout: float) -> str:
 # ---- the smoke test
 
 
-def _smoke(url: str, protocol: str, card: Card, version: int, examples: Golden, timeout: float) -> float:
-    path, write, read = _SMOKES[protocol]
-    address = url + path.format(name=card.name, version=version)
+def _ask(url: str, one: wire.Protocol, card: Card, version: int, examples: Golden, timeout: float) -> float:
+    address, protocol = url + one.path(card.name, version), one.title
     output = card.outputs[0].name
-    body = write({tensor.name: examples.inputs[tensor.name] for tensor in card.inputs}, output)
-    status, answer, served_by = _send(address, body, "application/json", timeout)
+    body, headers = one.write({tensor.name: examples.inputs[tensor.name] for tensor in card.inputs}, output)
+    status, answer, told = _send(address, body, headers, timeout)
     if status != 200:
         raise Refused(f"{address}: golden examples got {status} {_shown(answer)!r} over {protocol}")
+    served_by = told.get(wire.SERVED_BY)
     if served_by != f"{card.name}/{version}@{card.sha256}":
         raise Refused(
             f"{address}: {served_by or 'an unnamed model'} answered over {protocol} instead of "
             f"{card.name}/{version}@{card.sha256}; does the server serve another volume?"
         )
     try:
-        got = read(answer)
+        got = one.read(answer, told, output)
     except InvalidInput as error:
         raise Refused(f"{address}: golden examples got no {protocol} answer: {error}") from None
     compared = golden.compare(got, examples.outputs[output], card.tolerances[output])
@@ -130,45 +140,20 @@ def _smoke(url: str, protocol: str, card: Card, version: int, examples: Golden, 
     return compared.max_abs
 
 
-def _write_rest(inputs: Mapping[str, np.ndarray], output: str) -> bytes:
-    del output  # serving_default answers the first output alone
-    return tfserving.write_predict_request(inputs)
-
-
-def _read_rest(body: bytes) -> np.ndarray:
-    return next(iter(tfserving.read_predict_answer(body).values()))
-
-
-def _write_graphpipe(inputs: Mapping[str, np.ndarray], output: str) -> bytes:
-    return graphpipe.write_infer_request(dict(inputs), [output])
-
-
-def _read_graphpipe(body: bytes) -> np.ndarray:
-    outputs = graphpipe.read_infer_response(body)
-    if not outputs:
-        raise InvalidInput("the answer holds no output")
-    return outputs[0]
-
-
-_Write = Callable[[Mapping[str, np.ndarray], str], bytes]
-_SMOKES: dict[str, tuple[str, _Write, Callable[[bytes], np.ndarray]]] = {
-    "REST": ("/v1/models/{name}/versions/{version}:predict", _write_rest, _read_rest),
-    "GraphPipe": ("/graphpipe/{name}/versions/{version}", _write_graphpipe, _read_graphpipe),
-}
-
-
-def _send(address: str, body: bytes | None, content_type: str, timeout: float) -> tuple[int, bytes, str]:
-    """(status, body, Seaway-Model) of a GET, or of a POST where there is a body. Raises Unavailable, InvalidInput."""
+def _send(
+    address: str, body: bytes | None, headers: dict[str, str], timeout: float
+) -> tuple[int, bytes, email.message.Message]:
+    """(status, body, headers) of a GET, or of a POST where there is a body. Raises Unavailable, InvalidInput."""
     try:
-        request = urllib.request.Request(address, body, {"Content-Type": content_type} if content_type else {})
+        request = urllib.request.Request(address, body, headers)
     except ValueError:
         raise InvalidInput(f"{address}: not an address; give the server's like http://127.0.0.1:8501") from None
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:
-            return response.status, response.read(), response.headers.get(SERVED_BY) or ""
+            return response.status, response.read(), response.headers
     except urllib.error.HTTPError as error:
         with error:
-            return error.code, error.read(), ""
+            return error.code, error.read(), error.headers
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error or type(error).__name__
         raise Unavailable(f"nobody answers at {address} ({reason})") from None

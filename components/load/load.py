@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from loadtest import evidence as proofs
-from loadtest import gate, verify, wire
+from loadtest import gate, verify
 from loadtest import run as locust
 from loadtest.gate import Line, Target
 from loadtest.results import distance
@@ -24,6 +24,7 @@ from seaway import card as cards
 from seaway.card import Card, Kind
 from seaway.errors import CardError, DataError, InvalidInput
 from seaway.golden import TEST_OUTPUTS
+from seaway.protocols import wire
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from loadtest import wire
 from loadtest.client import Client
 from pipelines import local
 from seaway import golden, store
 from seaway.errors import SeawayError
+from seaway.protocols import wire
 
 ROOT = Path(__file__).resolve().parents[2]
 

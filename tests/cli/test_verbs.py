@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from seaway import store
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -27,3 +29,17 @@ def test_serve_says_what_is_wrong_with_its_volume(tmp_path: Path) -> None:
     found = seaway(tmp_path, "serve", "--volume", "models", "--port", "1")
     assert found.returncode == 1
     assert "--volume models: a file" in found.stderr
+
+
+def test_versions_removes_old_ones_but_no_labelled_one(tmp_path: Path) -> None:
+    def fill(folder: Path) -> None:
+        (folder / "weights").write_bytes(os.urandom(8))
+
+    for _ in range(4):
+        store.publish(tmp_path, "m", fill)
+    store.set_label(tmp_path, "m", "stable", 1)
+    found = seaway(tmp_path, "versions", "--volume", ".", "--prune", "2")
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("removed m/2\n")
+    assert store.versions(tmp_path, "m") == [1, 3, 4]
+    assert seaway(tmp_path, "versions", "--volume", ".", "--prune", "0").returncode == 2

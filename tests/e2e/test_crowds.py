@@ -9,8 +9,9 @@ from contextlib import contextmanager
 import pytest
 from onkind import CONTEXT, EXAMPLE, MODEL, Steady, command, found, kubectl, restarts, rolled_out, serving_pods, until
 
-from loadtest import payloads, wire
+from loadtest import payloads
 from loadtest.run import LoadResult, Plan, run
+from seaway.protocols import wire
 
 pytestmark = pytest.mark.timeout(900)
 BATCH = 32  # so that the server's half a core is spent on answers, and not the generator's on asking

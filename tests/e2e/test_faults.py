@@ -114,8 +114,8 @@ def untouched(url: str) -> Iterator[None]:
     assert restarts(pod["metadata"]["name"]) == 0
 
 
-def refused(version: int, words: str, seconds: int = 60) -> None:
-    done = seaway("deploy", "--version", version, "--context", CONTEXT, "--timeout", seconds)
+def refused(version: int, words: str, seconds: int = 60, *more: object) -> None:
+    done = seaway("deploy", "--version", version, "--context", CONTEXT, "--timeout", seconds, *more)
     assert done.returncode == 1, done.stdout
     assert words in done.stderr, done.stderr
 
@@ -126,24 +126,25 @@ def test_a_quota_is_named(stack: str, cluster: Path) -> None:
         refused(publish(cluster), "exceeded quota: full")
 
 
+def claim(name: str, mode: str) -> None:
+    """A claim of the cluster's default class, for the canary's models."""
+    wanted = {"accessModes": [mode], "resources": {"requests": {"storage": "1Gi"}}}
+    made = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": wanted}
+    kubectl("apply", "-f", "-", stdin=json.dumps(made))
+    pods = {"spec": {"volumes": [{"name": "models", "persistentVolumeClaim": {"claimName": name}}]}}
+    kubectl("patch", "deployment/seaway-canary", "-p", json.dumps({"spec": {"template": pods}}))
+
+
 def test_a_claim_without_a_volume_is_named(stack: str, cluster: Path) -> None:
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "nowhere"},
-        "spec": {
-            "storageClassName": "",
-            "accessModes": ["ReadWriteMany"],
-            "resources": {"requests": {"storage": "9Ti"}},
-        },
-    }
-    kubectl("apply", "-f", "-", stdin=json.dumps(claim))
-    models = [{"name": "models", "persistentVolumeClaim": {"claimName": "nowhere"}}]
-    kubectl(
-        "patch", "deployment/seaway-canary", "-p", json.dumps({"spec": {"template": {"spec": {"volumes": models}}}})
-    )
+    claim("nowhere", "ReadWriteMany")  # which the class cannot give
     with untouched(stack):
         refused(publish(cluster), "PersistentVolumeClaim nowhere is Pending", 20)
+
+
+def test_several_replicas_over_a_claim_of_one_node_are_refused(stack: str, cluster: Path) -> None:
+    claim("single", "ReadWriteOnce")
+    refused(publish(cluster), "the claim single is ReadWriteOnce", 20, "--replicas", 2)
+    assert serving_pods("canary") == []
 
 
 def test_too_little_memory_is_named(stack: str, cluster: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from onkind import (
+    CANARY,
     CONTEXT,
     MODEL,
     NAMESPACE,
@@ -41,8 +42,10 @@ def test_apply_by_hand_gives_a_working_server_over_every_protocol(stack: str) ->
 def test_canary_promotion_rollback_and_undo_under_load(stack: str, api: object, cluster: Path) -> None:
     version = publish(cluster)
     with Steady(stack, seconds=600) as load:
-        done = seaway("deploy", "--version", version, "--context", CONTEXT)
+        where = ("--url", CANARY, "--volume", cluster)
+        done = seaway("deploy", "--version", version, "--context", CONTEXT, *where)
         assert done.returncode == 0, done.stderr
+        assert done.stdout.count("as PyTorch, max |Δ|") == 4
         assert serving("seaway-canary")[rollout.VERSION] == str(version)
         assert answered_by(stack, "tfs") == {f"{MODEL}/1"}, "stable does not serve the candidate"
 

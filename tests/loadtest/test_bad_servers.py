@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from responder import serving
 
-from loadtest import wire
 from loadtest.client import Client
 from loadtest.run import Plan, run
 from seaway import store
 from seaway.errors import DataError, InvalidInput, Unavailable
+from seaway.protocols import wire
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,11 +8,11 @@ import toy
 from PIL import Image
 from responder import FAULTS
 
-from loadtest import payloads, wire
+from loadtest import payloads
 from loadtest.payloads import WrongAnswer, check, distinct, encode, read_model
 from seaway.errors import CardError, DataError, InvalidInput
 from seaway.golden import Golden
-from seaway.protocols import graphpipe, oip, tfserving
+from seaway.protocols import graphpipe, oip, tfserving, wire
 from seaway.protocols.calls import Call, Served
 
 

@@ -27,9 +27,9 @@ def server(volume):
 
 
 @pytest.mark.parametrize("version", [1, 2], ids=["one input", "two inputs"])
-def test_the_version_becomes_canary_and_answers_as_pytorch_over_both_protocols(server, volume, version):
+def test_the_version_becomes_canary_and_answers_as_pytorch_over_every_protocol(server, volume, version):
     worst = deploy(server.url + "/", volume, "toy", version)
-    assert worst.keys() == {"REST", "GraphPipe"}
+    assert worst.keys() == {"REST", "GraphPipe", "OIP v2", "OIP v2 binary"}
     assert max(worst.values()) < 1e-6
     assert store.labels(volume, "toy") == {"canary": version}
 
@@ -125,4 +125,4 @@ def test_the_stage_prints_what_it_found(server, volume):
     of = ["--url", server.url, "--volume", volume, "--name", "toy", "--version", "1"]
     command = [sys.executable, "-m", "components.deploy", *of]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.count("as PyTorch, max |Δ|") == 2
+    assert done.stdout.count("as PyTorch, max |Δ|") == 4
