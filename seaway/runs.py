@@ -1,7 +1,7 @@
 """What the pods of a Kubeflow run tell: which stage failed or cannot begin, why, and its last words."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ RUN = "pipeline/runid"  # the label that Kubeflow gives each pod of a run
 NODE = "workflows.argoproj.io/node-name"  # the annotation that Argo gives it: WORKFLOW.root.….STAGE.executor
 MAIN = "main"  # the container that the stage runs in
 SHOWN = 10  # lines
+LOOKED_AT = 500  # lines: a stage of few words, and all that is said before them
 SECONDS = 30  # for an answer
 _STAGE = re.compile(r"(?:([^.]+)\.executor|([^.]+?)(-driver)?)(?:\(\d+\))?$")
 _NOT_THE_STAGE_S = re.compile(r"[IWEF]\d{4} |time=|\[KFP Executor ")  # of KFP's launcher, Argo, KFP's executor
@@ -61,6 +62,17 @@ def _trouble(api: Any, namespace: str, stage: str, pod: dict[str, Any]) -> Itera
         reasons.insert(0, f"pod {name}: {status.get('reason', '')} {status['message']}".strip())
     if not reasons and not failed:
         return
-    said = stuck.last_words(api, namespace, name, MAIN, 10 * SHOWN) if failed else []
-    own = [line for line in said if line.strip() and not _NOT_THE_STAGE_S.match(line)]
-    yield Trouble(stage, name, failed, tuple(reasons or [f"pod {name} failed"]), tuple(own[-SHOWN:]))
+    said = [*_own(stuck.last_words(api, namespace, name, MAIN, LOOKED_AT))] if failed else []
+    yield Trouble(stage, name, failed, tuple(reasons or [f"pod {name} failed"]), tuple(said[-SHOWN:]))
+
+
+def _own(lines: Iterable[str]) -> Iterator[str]:
+    """What the stage said itself; KFP's executor tells what it was given as JSON over many lines."""
+    within = False
+    for line in lines:
+        if within:
+            within = line != "}"
+        elif _NOT_THE_STAGE_S.match(line):
+            within = line.endswith("executor_input:")
+        elif line.strip():
+            yield line

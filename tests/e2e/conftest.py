@@ -67,12 +67,18 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
 @pytest.fixture
 def stack(cluster: Path) -> Iterator[str]:
     """The serving stack, applied by hand over an empty volume and ready; yields its address on the host."""
+    remove()  # what a run that was killed has left
     command("kubectl", "--context", CONTEXT, "apply", "-k", "manifests/overlays/kind")
     try:
         rolled_out()
         wait_for(f"{HOST}/readyz")
         yield HOST
     finally:
-        command("kubectl", "--context", CONTEXT, "delete", "-k", "manifests/overlays/kind", "--wait", timeout=300)
-        # From a node, since the files of the pipeline's stages are another user's.
-        command("docker", "exec", WORKERS[0], "find", "/seaway-models", "-mindepth", "1", "-delete")
+        remove()
+
+
+def remove() -> None:
+    """The stack, and all that is on the volume: from a node, since what the pipeline's stages wrote is another user's."""
+    delete = ("delete", "-k", "manifests/overlays/kind", "--wait", "--ignore-not-found")
+    command("kubectl", "--context", CONTEXT, *delete, timeout=300)
+    command("docker", "exec", WORKERS[0], "find", "/seaway-models", "-mindepth", "1", "-delete")

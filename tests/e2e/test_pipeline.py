@@ -25,11 +25,12 @@ from onkind import (
 )
 
 from components.images import LOCKS
-from loadtest import results, wire
+from loadtest import results
 from loadtest.verify import replicas
 from pipelines.cluster import CLAIM
 from pipelines.compile import compile_pipeline
 from seaway import rollout, runs, store
+from seaway.protocols import wire
 
 pytestmark = pytest.mark.timeout(5400)  # with images to be built and loaded, 10 GB of them
 ACCOUNT = "seaway-pipeline"  # of manifests/rbac: what `seaway submit` is given as --service-account
@@ -143,8 +144,9 @@ def test_a_stage_that_fails_is_named_by_the_last_word(pipeline: Any, cluster: Pa
         run.run()
     report = report_of_outcome(cluster, run)
     assert report.startswith(f"# Run {run.settings.id}: failed\n\n## explore\n"), report
-    assert "is no data source" in report, report
-    assert "is no data source" in str(failed.value)
+    assert "explore: 'nonsense' is no data source" in str(failed.value)
+    [said] = [line for line in report.splitlines() if line.startswith("    ")]
+    assert said.strip().startswith("explore: 'nonsense' is no data source"), "and nothing of KFP's"
     pods = json.loads(kubectl("get", "pods", "-l", f"{runs.RUN}={run.settings.id}", "-o", "json"))["items"]
     assert {runs.stage_of(pod) for pod in pods} == {"explore", "outcome"}
     assert serving("seaway").get(rollout.VERSION) is None, "nothing was promoted"
