@@ -78,7 +78,7 @@ def stack(cluster: Path) -> Iterator[str]:
 
 
 def remove() -> None:
-    """The stack, and all that is on the volume: from a node, since what the pipeline's stages wrote is another user's."""
+    """The stack, and all that is on the volume; from a node, since what the pipeline's stages wrote is not ours."""
     delete = ("delete", "-k", "manifests/overlays/kind", "--wait", "--ignore-not-found")
     command("kubectl", "--context", CONTEXT, *delete, timeout=300)
     command("docker", "exec", WORKERS[0], "find", "/seaway-models", "-mindepth", "1", "-delete")
