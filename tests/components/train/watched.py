@@ -16,7 +16,7 @@ steps, changed = [], set()
 
 def note_changes(event, args):
     if event == "open":
-        path, mode, flags = args
+        _, mode, flags = args
         if not (set(mode or "") & set("wax+") or flags & (os.O_WRONLY | os.O_RDWR)):
             return
     elif event not in ("os.mkdir", "os.rename", "os.remove", "shutil.rmtree"):
