@@ -16,7 +16,7 @@ from seaway.errors import InvalidInput
 
 MANIFESTS = Path(__file__).resolve().parent.parent / "manifests"
 TAGS = MANIFESTS / "images" / "kustomization.yaml"
-STAGES = ("serve", "load")  # what the manifests run
+STAGES = ("serve", "load", "train")  # what the manifests run
 STAND_IN = ":python3.11-000000000000"  # in golden files, which need not change whenever the code does
 
 _HEAD = """\
@@ -42,6 +42,7 @@ def folders() -> Iterator[Path]:
     for parent in (MANIFESTS / "overlays", MANIFESTS / "combinations"):
         yield from sorted(path.parent for path in parent.glob("*/kustomization.yaml"))
     yield MANIFESTS / "rbac"
+    yield MANIFESTS / "training"
 
 
 def render(folder: Path, kubectl: str = "kubectl") -> str:

@@ -14,6 +14,9 @@ example:
 
 A quick look with the small network:
   python -m components.train --dataset dataset --checkpoint checkpoint --net mlp --epochs 3
+
+Several processes that share every batch, one a GPU with --device cuda (docs/training.md):
+  torchrun --standalone --nproc-per-node=2 -m components.train --dataset dataset --checkpoint checkpoint --work work
 """
 
 EPOCHS_TEXT = ", ".join(f"{count} for the {net}" for net, count in EPOCHS.items())
@@ -56,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from components.train.train import train  # only now, since PyTorch reads it when it is loaded
 
-    with exit_with_message("python -m components.train"):
+    process = f" (process {os.environ['RANK']})" if "RANK" in os.environ else ""
+    with exit_with_message(f"python -m components.train{process}"):
         settings = Settings(**{name: getattr(given, name) for name in HELP})
         train(given.dataset, given.checkpoint, settings, given.work, given.report)
 

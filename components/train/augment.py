@@ -15,16 +15,19 @@ BEND = 0.055  # of half a side, one standard deviation: 0.8 of 28 pixels
 KNOTS = 5  # a side, between which a bend runs smoothly: about one to a stroke
 
 
-def distort(images: Tensor, affine: float, elastic: float) -> Tensor:
+def distort(images: Tensor, affine: float, elastic: float, of: int = 0, start: int = 0) -> Tensor:
     """float32 [N, 1, H, W] → the same, differently drawn; what comes in from outside the picture is 0 (black).
 
     `affine` is the strength of turns, slants, scales and shifts, `elastic` that of smooth local bends; 0 for none.
+    Where `images` are part of a batch of `of` pictures, beginning at `start`, each is drawn as in the whole batch.
     """
     if not affine and not elastic:
         return images
-    grid = F.affine_grid(_matrices(len(images), affine, images.device), list(images.shape), align_corners=False)
+    count, part = of or len(images), slice(start, start + len(images))
+    matrices = _matrices(count, affine, images.device)[part]
+    grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
     if elastic:
-        knots = torch.randn(len(images), 2, KNOTS, KNOTS, device=images.device) * (elastic * BEND)
+        knots = torch.randn(count, 2, KNOTS, KNOTS, device=images.device)[part] * (elastic * BEND)
         bends = F.interpolate(knots, size=images.shape[2:], mode="bicubic", align_corners=True)
         grid = grid + bends.permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, align_corners=False)

@@ -1,7 +1,8 @@
 """The training loop: AdamW, one warm-up and one cosine, augmentation on the fly, the best epoch kept.
 
 Chance is a function of (seed, step) and of (seed, epoch), never of what was drawn before: a resumed run draws what an
-uninterrupted one would have drawn, and no generator's state has to be kept.
+uninterrupted one would have drawn, and no generator's state has to be kept. Of several processes (parallel.py) each
+does its part of every batch, with the same draws; process 0 validates and saves.
 """
 
 import math
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from components.train import parallel
 from components.train.augment import distort
 from components.train.evaluate import Normalisation, measure, predict, to_batch
 from components.train.settings import Settings
@@ -48,6 +50,7 @@ class Loop:
         self.device = torch.device(settings.device)
         # Channels last is what the CPU's convolution kernels like: a quarter less time at batch 256.
         self.net: nn.Module = net.to(self.device).to(memory_format=torch.channels_last)
+        self.wrapped = parallel.wrap(self.net)
         self.optimizer = _optimizer(self.net, settings)
         self.dataset, self.normalise = dataset, normalise
         self.rows, self.held = split(len(dataset.train_labels), settings.validation, settings.seed)
@@ -98,15 +101,18 @@ class Loop:
         rate = learning_rate(self.step, self.steps, settings.learning_rate, settings.warm_up)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        images = to_batch(self.dataset.train_images[rows]).to(self.device)
-        labels = torch.from_numpy(self.dataset.train_labels[rows].astype(np.int64)).to(self.device)
-        logits = self.net(self.normalise(distort(images, settings.affine, settings.elastic)))
-        loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
-        value = loss.item()
+        part = parallel.part(len(rows))
+        mine = rows[part]
+        images = to_batch(self.dataset.train_images[mine]).to(self.device)
+        labels = torch.from_numpy(self.dataset.train_labels[mine].astype(np.int64)).to(self.device)
+        images = distort(images, settings.affine, settings.elastic, len(rows), part.start)
+        loss = F.cross_entropy(self.wrapped(self.normalise(images)), labels, label_smoothing=settings.label_smoothing)
+        loss = loss * (len(mine) / len(rows))  # what this part adds to the mean of the whole batch
+        value = parallel.total(loss)
         if not math.isfinite(value):
             raise self._diverged(f"the loss became {value}", keeper)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss * parallel.world()).backward()  # type: ignore[no-untyped-call]  # gradients are averaged over processes
         self.optimizer.step()
         self.step += 1
         self.loss_sum += value
@@ -115,7 +121,7 @@ class Loop:
     def _close_epoch(self) -> Epoch:
         row: Epoch = {"epoch": len(self.history) + 1, "loss": self.loss_sum / self.steps_an_epoch}
         accuracy = self.best_accuracy
-        if len(self.held):
+        if len(self.held) and parallel.rank() == 0:
             logits = predict(self.net, self.dataset.train_images[self.held], self.normalise, self.device)
             result = measure(logits, self.dataset.train_labels[self.held])
             accuracy = result.accuracy

@@ -3,9 +3,11 @@
     python -m components.train --dataset dataset --checkpoint checkpoint --work work --report train.html
 
 Killed and started again with the same settings and data, it goes on where it stood, under whatever output path; on a
-CPU with the same number of threads it ends with the very same bits.
+CPU with the same number of threads it ends with the very same bits. Under torchrun several processes share the work:
+see parallel.py.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from components.train import cpus, state
+from components.train import cpus, parallel, state
 from components.train.evaluate import Normalisation, Result, measure, predict
 from components.train.loop import Epoch, Loop
 from components.train.progress import Progress
@@ -46,9 +48,16 @@ def train(
     once, at the end. Raises InvalidInput, DataError, CardError, ModelError, Unavailable.
     """
     settings = settings.resolved()
-    cards.check_target(checkpoint, "checkpoint")  # before the hours, not after
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    with parallel.group(settings.device) as device:
+        return _train(dataset, checkpoint, dataclasses.replace(settings, device=device), work, report)
+
+
+def _train(dataset: Path, checkpoint: Path, settings: Settings, work: Path | None, report: Path | None) -> Card:
+    first = parallel.rank() == 0
+    if first:
+        cards.check_target(checkpoint, "checkpoint")  # before the hours, not after
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not first)
     pictures = data.load(dataset)
     parent = cards.check(dataset, "dataset")
     normalise = _normalisation(pictures, dataset)
@@ -57,21 +66,13 @@ def train(
     height, width = pictures.train_images.shape[1:]
     net = build(settings.net, (height, width), len(pictures.labels))
     loop = Loop(net, pictures, normalise, settings)
-    keeper = state.Keeper(work, state.key(settings.essential(), parent.sha256), settings.save_seconds)
-    _resume(loop, keeper, console)
+    key = state.key(settings.essential(), parent.sha256)
+    keeper = state.Keeper(work if first else None, key, settings.save_seconds)
+    _resume(loop, keeper, key, console)
     with Progress(console, settings.epochs, loop.steps_an_epoch, loop.step) as progress:
         loop.run(keeper, progress.step, progress.epoch)
-    net.load_state_dict(loop.best)
-    result = measure(predict(net, pictures.test_images, normalise, loop.device), pictures.test_labels)
-    console.print(f"test accuracy {result.accuracy:.4f}, balanced {result.balanced_accuracy:.4f}")
-    card = _write(checkpoint, loop, parent, result)
-    if report:
-        from components.train import page  # matplotlib takes seconds to load
-
-        with atomic.file(report) as part:
-            part.write_text(page.render(card, loop.history, result), encoding="utf-8")
-    keeper.remove()  # the last, so that a full disk above costs no training
-    return card
+    card = _finish(loop, keeper, parent, checkpoint, report, console) if first else None
+    return parallel.share(card)
 
 
 def _normalisation(pictures: Dataset, folder: Path) -> Normalisation:
@@ -96,14 +97,35 @@ def _configure(settings: Settings) -> None:
         raise InvalidInput(f"--device {settings.device} cannot be used ({reason}); try --device cpu") from None
 
 
-def _resume(loop: Loop, keeper: state.Keeper, console: Console) -> None:
+def _resume(loop: Loop, keeper: state.Keeper, key: str, console: Console) -> None:
+    """All processes go on from the state that process 0 found. Raises InvalidInput where they do not do the same."""
     found, objection = keeper.find()
     if objection:
         console.print(objection)
+    common, found = parallel.share((key, found))
+    if common != key:
+        raise InvalidInput("the processes were started with different settings or data: give all of them the same")
     if found:
         loop.resume(found)
         epoch, step = divmod(loop.step, loop.steps_an_epoch)
         console.print(f"resumed from {keeper.folder}: {epoch} epochs and {step} steps are done")
+
+
+def _finish(
+    loop: Loop, keeper: state.Keeper, parent: Card, checkpoint: Path, report: Path | None, console: Console
+) -> Card:
+    pictures = loop.dataset
+    loop.net.load_state_dict(loop.best)
+    result = measure(predict(loop.net, pictures.test_images, loop.normalise, loop.device), pictures.test_labels)
+    console.print(f"test accuracy {result.accuracy:.4f}, balanced {result.balanced_accuracy:.4f}")
+    card = _write(checkpoint, loop, parent, result)
+    if report:
+        from components.train import page  # matplotlib takes seconds to load
+
+        with atomic.file(report) as part:
+            part.write_text(page.render(card, loop.history, result), encoding="utf-8")
+    keeper.remove()  # the last, so that a full disk above costs no training
+    return card
 
 
 def _write(checkpoint: Path, loop: Loop, parent: Card, result: Result) -> Card:

@@ -7,9 +7,11 @@ import pytest
 from rendered import Object, each, load
 
 KUBERNETES = "1.34"
-CUSTOM = {  # kinds of the Prometheus operator, whose schemas come with it: their fields that we use
-    "PodMonitor": {"selector", "podTargetLabels", "podMetricsEndpoints"},
-    "PrometheusRule": {"groups"},
+PROMETHEUS, TRAINER = "monitoring.coreos.com/v1", "trainer.kubeflow.org/v1alpha1"
+CUSTOM = {  # kinds of operators, whose schemas come with them: their fields that we use
+    "PodMonitor": (PROMETHEUS, {"selector", "podTargetLabels", "podMetricsEndpoints"}),
+    "PrometheusRule": (PROMETHEUS, {"groups"}),
+    "TrainJob": (TRAINER, {"runtimeRef", "trainer", "runtimePatches"}),  # more of it in test_training.py
 }
 
 
@@ -17,8 +19,9 @@ CUSTOM = {  # kinds of the Prometheus operator, whose schemas come with it: thei
 def test_every_object_fits_its_schema(objects: list[Object]) -> None:
     for found in objects:
         if found["kind"] in CUSTOM:
-            assert found["apiVersion"] == "monitoring.coreos.com/v1"
-            assert found["spec"].keys() <= CUSTOM[found["kind"]]
+            version, fields = CUSTOM[found["kind"]]
+            assert found["apiVersion"] == version
+            assert found["spec"].keys() <= fields
         else:
             kubernetes_validate.validate(found, KUBERNETES, strict=True)
 
