@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from loadtest.run import LoadResult, Plan, Progress, run
 from loadtest.verify import faults, replicas, verify
 from seaway import store
@@ -37,14 +39,17 @@ def kubectl(*words: object, timeout: float = 300, check: bool = True, stdin: str
     return command(*own, *words, timeout=timeout, check=check, stdin=stdin)
 
 
-def provide(*stages: str, nodes: Sequence[str] = WORKERS) -> None:
+def provide(*stages: str, nodes: Sequence[str] = WORKERS, gigabytes: int = 0) -> None:
     """Has the nodes hold the stages' images, which are built where they are missing. What is there is left alone, since
-    a tag never changes what it means."""
+    a tag never changes what it means. Skips the test where `gigabytes` are needed for them and not there."""
     command("make", "images", f"STAGE={' '.join(stages)}", timeout=3600)
     images = command(ROOT / ".venv/bin/python", "-m", "components.images", *stages).split()
     held = [command("docker", "exec", node, "ctr", "-n", "k8s.io", "images", "ls", "-q") for node in nodes]
     missing = [image for image in images if not all(f"/{image}\n" in names for names in held)]
     if missing:
+        free = shutil.disk_usage(command("docker", "info", "--format", "{{.DockerRootDir}}").strip()).free / 1e9
+        if free < gigabytes:
+            pytest.skip(f"{free:.0f} GB are free where Docker keeps its own; the node's images take {gigabytes}")
         command("kind", "load", "docker-image", *missing, "--nodes", ",".join(nodes), "--name", NAME, timeout=1800)
 
 

@@ -35,6 +35,7 @@ from seaway.protocols import wire
 pytestmark = pytest.mark.timeout(5400)  # with images to be built and loaded, 10 GB of them
 ACCOUNT = "seaway-pipeline"  # of manifests/rbac: what `seaway submit` is given as --service-account
 STAGE_SECONDS = 300
+GIGABYTES = 30  # as Docker writes them into a file, as the node keeps that, and unpacked
 NODE, *OTHERS = WORKERS
 SMALL = {"source": "strokes:1500", "net": "mlp", "epochs": 2, "load_seconds": 3, "load_users": 4}
 
@@ -45,7 +46,7 @@ def ir(cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("compiled") / "characters.yaml"
     compile_pipeline("characters", file)
     stages = [stage for stage in LOCKS if f"/{stage}:" in file.read_text()]
-    provide(*stages, nodes=[NODE])
+    provide(*stages, nodes=[NODE], gigabytes=GIGABYTES)
     return file
 
 
