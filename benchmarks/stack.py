@@ -1,6 +1,6 @@
 """What the serving stack on kind takes: seconds until it answers, changes its version, comes back; CPU and memory.
 
-python -m benchmarks.stack          (docker, kind and kubectl on PATH; after `make kind-up`, whose stack it removes)
+python -m benchmarks.stack      (docker, kind and kubectl on PATH; after `make kind-up`, whose stack it applies anew)
 """
 
 import statistics
@@ -40,7 +40,7 @@ def main() -> None:
         version = publish(VOLUME)
         timed("`seaway deploy`: canary up, answers compared on every protocol", lambda v=version: deploy(v))
         timed("stable to the new version (one replica)", lambda v=version: promote(api, v))
-        if number or version > 2:
+        if number:  # the first time there is nothing to go back to
             timed("`seaway rollback`", lambda: told(seaway("rollback", "--context", CONTEXT)))
         timed("`kubectl delete pod`, until another is ready", replace)
     used["a server pod, idle"] = top()

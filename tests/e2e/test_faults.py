@@ -70,12 +70,9 @@ def test_a_killed_container_costs_what_was_sent_to_it_and_comes_back(stack: str)
         load.wait_for(load.right() + 1000)
     assert load.result is not None
     assert load.result.wrong == 0
-    late = {
-        kind: seconds for kind, times in load.result.faults.items() if (seconds := [s for s, _ in times if s > back])
-    }
-    assert late == {}, "it answers again"
-    gone = [second for times in load.result.faults.values() for second, _ in times]
-    assert not gone or max(gone) - min(gone) <= 15, "until the cluster has noticed"
+    lost = [second for times in load.result.faults.values() for second, _ in times]
+    assert max(lost, default=0) <= back, "from then on it answers again"
+    assert max(lost, default=0) - min(lost, default=0) <= 5, "until the cluster has noticed"
     assert load.result.failed <= 5 * 100, load.result.errors
     answered = {replica.pod for replica in load.result.replicas}
     assert {pod["metadata"]["name"], other["metadata"]["name"]} == answered
