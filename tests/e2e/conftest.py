@@ -58,6 +58,9 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
         node = ["--image", os.environ["KIND_NODE_IMAGE"]] if os.environ.get("KIND_NODE_IMAGE") else []
         config = "manifests/kind-workers.yaml"
         command("kind", "create", "cluster", "--config", config, "--wait", "180s", *node, timeout=600)
+    mounted = command("docker", "inspect", "--format", "{{range .Mounts}}{{.Source}}\n{{end}}", WORKERS[0], check=False)
+    if str(volume) not in mounted.split("\n"):
+        pytest.fail(f"the cluster {NAME} is not one of make e2e here; remove it: kind delete cluster --name {NAME}")
     provide(*STAGES)
     yield volume
     if not request.config.getoption("--keep-cluster"):
