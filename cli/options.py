@@ -25,7 +25,7 @@ Data = Annotated[
 ]
 
 
-def limits(given: list[str] | None) -> dict[str, str]:
+def pairs(option: str, example: str, given: list[str] | None) -> dict[str, str]:
     """["p99_ms=50"] as {"p99_ms": "50"}. Raises InvalidInput for what is not NAME=VALUE."""
     from seaway.errors import InvalidInput
 
@@ -33,6 +33,11 @@ def limits(given: list[str] | None) -> dict[str, str]:
     for text in given or ():
         name, equals, value = text.partition("=")
         if not equals:
-            raise InvalidInput(f"--limit {text!r}: give NAME=VALUE, as p99_ms=50")
+            raise InvalidInput(f"{option} {text!r}: give NAME=VALUE, as {example}")
         values[name.strip()] = value
     return values
+
+
+def limits(given: list[str] | None) -> dict[str, str]:
+    """What `--limit` says. Raises InvalidInput."""
+    return pairs("--limit", "p99_ms=50", given)

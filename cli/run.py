@@ -14,8 +14,17 @@ from cli import options
 
 def run(
     data: options.Data = "strokes",
-    net: Annotated[str, typer.Option(help="The network: 'cnn' or 'mlp'.")] = "cnn",
+    net: Annotated[
+        str, typer.Option(help="cnn, mlp, linear, torchvision:NAME, or python:MODULE:FUNCTION, a function of yours.")
+    ] = "cnn",
     epochs: Annotated[int, typer.Option(help="Passes over the training data; 0 for the net's own default.", min=0)] = 0,
+    sampling: Annotated[
+        str, typer.Option(help="Where classes are unevenly filled: none, down, up, synthetic or weighted.")
+    ] = "none",
+    training: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE, as learning_rate=0.001: any other setting of the training; repeat."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Makes training repeatable.")] = 0,
     name: options.Name = options.DEFAULT_NAME,
     root: options.Root = options.DEFAULT_ROOT,
@@ -44,11 +53,12 @@ def run(
 
       seaway run --data idx:path/to/emnist        [dim]# EMNIST's own files[/dim]
 
-      seaway run --net mlp --epochs 5
+      seaway run --net mlp --epochs 5 --sampling synthetic --training learning_rate=0.001
 
       seaway run --runner docker --root in-docker
     """
     from cli.table import print_hops
+    from components.train.settings import parsed
     from pipelines import containers, local
     from pipelines.characters import Outputs, characters
     from seaway import store
@@ -58,6 +68,8 @@ def run(
     root = root.absolute()
     source = absolute_source(data)
     store.check_name(name)
+    settings = options.pairs("--training", "learning_rate=0.001", training)
+    parsed({"net": net, "sampling": sampling, **settings})  # what cannot be is told at once
     (root / "data").mkdir(parents=True, exist_ok=True)
     arguments = {
         "source": source,
@@ -71,7 +83,10 @@ def run(
         "name": name,
         "net": net,
         "epochs": epochs,
+        "sampling": sampling,
+        "training": settings,
         "seed": seed,
+        "code": _code(net),
         "load_seconds": load_seconds,
         "load_users": load_users,
         "load_rate": load_rate,
@@ -90,6 +105,15 @@ def run(
             _serve_until_interrupted(url)
         else:
             typer.echo(f"The server has ended with the run; again: seaway serve --volume {_short(root / local.VOLUME)}")
+
+
+def _code(net: str) -> str:
+    """What tells a net of the user's own from another of its name. PyTorch takes seconds to load: for those alone."""
+    if not net.startswith("python:"):
+        return ""
+    from seaway.nets.build import fingerprint
+
+    return fingerprint(net)
 
 
 def _serve_until_interrupted(url: str) -> None:

@@ -43,18 +43,24 @@ def characters(
     name: str = "characters",
     net: str = "cnn",
     epochs: int = 0,
+    sampling: str = "none",
+    training: dict[str, str] = {},  # noqa: B006  KFP makes a constant of it
     seed: int = 0,
+    code: str = "",
     converter: str = "onnx-tf",
     load_seconds: int = 5,
     load_users: int = 8,
     load_rate: float = 0.0,
-    load_limits: dict[str, str] = {},  # noqa: B006  KFP makes a constant of it
+    load_limits: dict[str, str] = {},  # noqa: B006  likewise
 ) -> Outputs:
-    """`epochs=0` is the net's own default. Paths are folders on the volume that the stages mount. `namespace`: where
-    the serving Deployments are; "" where one server at `url` follows the volume."""
+    """`epochs=0` is the net's own default, `training` holds further settings by name, `code` is the fingerprint of a
+    user's own net. Paths are folders on the volume that the stages mount. `namespace`: where the serving Deployments
+    are; "" where one server at `url` follows the volume."""
     data = explore(source=source, fingerprint=fingerprint, cache=cache)
     dataset = data.outputs["dataset"]
-    trained = train(dataset=dataset, net=net, epochs=epochs, seed=seed, work=work)
+    trained = train(
+        dataset=dataset, net=net, epochs=epochs, sampling=sampling, training=training, seed=seed, code=code, work=work
+    )
     exported = export(checkpoint=trained.outputs["checkpoint"], dataset=dataset, name=name)
     onnx = exported.outputs["onnx"]
     converted = convert(onnx=onnx, converter=converter)

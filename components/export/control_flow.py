@@ -17,9 +17,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from components.export import quiet, wrap
-from components.export.usernet import is_library, summary
 from components.export.wrap import Wrapped
 from seaway.errors import ModelError
+from seaway.nets.user import is_library, summary
 
 PLACES = 3  # named in one message
 TracerWarning: type[Warning] = torch.jit.TracerWarning  # type: ignore[attr-defined]

@@ -10,12 +10,12 @@ from torch.func import functional_call
 
 from components.export import control_flow, quiet, wrap
 from components.export.inputs import OUTPUTS
-from components.export.usernet import summary
 from components.export.wrap import Wrapped
 from seaway import card as cards
 from seaway import golden
 from seaway.card import Tolerance
 from seaway.errors import ModelError
+from seaway.nets.user import summary
 from seaway.ort import import_onnxruntime
 
 # Both are within what the converter reads. 13 first: it spells out newer operators (HardSwish) in older ones that any

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from components.export.inputs import Binding
-from components.export.usernet import user_code
 from seaway.card import Tensor
 from seaway.errors import ModelError
+from seaway.nets.user import user_code
 
 Activation = Literal["softmax", "sigmoid", "none"]
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)

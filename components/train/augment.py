@@ -13,6 +13,7 @@ SCALE = 0.12
 SHIFT = 0.18  # of half a side: 2.5 of 28 pixels
 BEND = 0.055  # of half a side, one standard deviation: 0.8 of 28 pixels
 KNOTS = 5  # a side, between which a bend runs smoothly: about one to a stroke
+COPY = {"affine": 1.2, "elastic": 1.2, "pen": 1.0}  # of synthetic pictures
 
 
 def distort(images: Tensor, affine: float, elastic: float, of: int = 0, start: int = 0) -> Tensor:
@@ -31,6 +32,26 @@ def distort(images: Tensor, affine: float, elastic: float, of: int = 0, start: i
         bends = F.interpolate(knots, size=images.shape[2:], mode="bicubic", align_corners=True)
         grid = grid + bends.permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, align_corners=False)
+
+
+def pen(images: Tensor, strength: float, of: int = 0, start: int = 0) -> Tensor:
+    """float32 [N, 1, H, W] → the same with strokes wider or thinner by up to `strength` pixels; `of` and `start` as in
+    `distort`."""
+    if not strength:
+        return images
+    count, part = of or len(images), slice(start, start + len(images))
+    draws = (torch.rand(count, 1, 1, 1, device=images.device)[part] * 2 - 1) * strength
+    wider = F.max_pool2d(images, 3, 1, 1) - images
+    thinner = images + F.max_pool2d(-images, 3, 1, 1)
+    return (images + torch.where(draws > 0, wider, thinner) * draws / 2).clamp(0, 1)
+
+
+def synthetic(images: Tensor, copied: Tensor, of: int = 0, start: int = 0) -> Tensor:
+    """float32 [N, 1, H, W] → the same, those that are `copied` (bool [N]) drawn as another hand might have drawn
+    them."""
+    drawn = distort(images, COPY["affine"], COPY["elastic"], of, start)
+    drawn = pen(drawn, COPY["pen"], of, start)
+    return torch.where(copied.view(-1, 1, 1, 1), drawn, images)
 
 
 def _matrices(count: int, strength: float, device: torch.device) -> Tensor:

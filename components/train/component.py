@@ -10,23 +10,27 @@ def train(
     dataset: dsl.Input[dsl.Dataset],
     net: str,
     epochs: int,
+    sampling: str,
+    training: dict[str, str],
     seed: int,
+    code: str,
     work: str,
     checkpoint: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
 ) -> None:
-    """Trains a net. `work` is a folder that outlives the task: a restarted task resumes from the checkpoints in it."""
+    """Trains a net. `training` holds further settings by name. `work` is a folder that outlives the task: a restarted
+    task resumes from the checkpoints in it. `code`, of a user's own net, is there for Kubeflow's cache key alone."""
     import os
     from pathlib import Path
 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as in __main__, before PyTorch is loaded
-    from components.train.train import Settings
+    from components.train.settings import parsed
     from components.train.train import train as work_on
     from seaway.errors import exit_with_message
 
     with exit_with_message("train"):
-        settings = Settings(net=net, epochs=epochs, seed=seed)
+        settings = parsed({"net": net, "epochs": str(epochs), "sampling": sampling, "seed": str(seed), **training})
         card = work_on(Path(dataset.path), Path(checkpoint.path), settings, work=Path(work), report=Path(report.path))
         for name, value in card.metrics.items():
             metrics.log_metric(name, value)

@@ -1,5 +1,7 @@
-"""How many CPUs a container may really use: PyTorch counts the machine's and would start a thread for each."""
+"""What PyTorch should know of the machine, and does not: how many CPUs a container may really use (it counts the
+machine's and would start a thread for each), and that memory is needed again at the next step."""
 
+import ctypes
 import math
 from pathlib import Path
 
@@ -13,3 +15,15 @@ def limit(threads: int, quota: Path = QUOTA) -> int:
         return max(1, min(threads, math.ceil(int(allowed) / int(period))))
     except (OSError, ValueError, ZeroDivisionError):
         return threads  # no limit, or none that is told
+
+
+def keep_memory() -> None:
+    """Has glibc keep what is freed: given back to the system, a batch's tensors cost a page fault for every 4 kB at
+    the next step, a tenth of the training time. Elsewhere nothing changes."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(_MMAP_THRESHOLD, _LARGEST)
+        mallopt(_TRIM_THRESHOLD, _LARGEST)
+
+
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _LARGEST = -3, -1, 2**31 - 1  # malloc.h's numbers

@@ -1,10 +1,13 @@
 """The training loop: AdamW, one warm-up and one cosine, augmentation on the fly, the best epoch kept.
 
+Where there is a GPU the whole dataset lies on it, as bytes; batches are made there and nothing waits for the disk.
+
 Chance is a function of (seed, step) and of (seed, epoch), never of what was drawn before: a resumed run draws what an
 uninterrupted one would have drawn, and no generator's state has to be kept. Of several processes (parallel.py) each
 does its part of every batch, with the same draws; process 0 validates and saves.
 """
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.train import parallel
-from components.train.augment import distort
+from components.train import parallel, sampling
+from components.train.augment import distort, pen, synthetic
 from components.train.evaluate import Normalisation, measure, predict, to_batch
 from components.train.settings import Settings
 from components.train.state import Keeper
@@ -46,36 +49,55 @@ class Loop:
     """One run. `history` has a row for each finished epoch; `best` the weights of the best one by validation."""
 
     def __init__(self, net: nn.Module, dataset: Dataset, normalise: Normalisation, settings: Settings) -> None:
-        self.settings = settings
         self.device = torch.device(settings.device)
         # Channels last is what the CPU's convolution kernels like: a quarter less time at batch 256.
         self.net: nn.Module = net.to(self.device).to(memory_format=torch.channels_last)
-        self.wrapped = parallel.wrap(self.net)
-        self.optimizer = _optimizer(self.net, settings)
+        self.wrapped: Callable[..., Tensor] = parallel.wrap(self.net)
+        if settings.compile:
+            self.wrapped = torch.compile(self.wrapped)
+        self.averaged = copy.deepcopy(self.net) if settings.ema else self.net
         self.dataset, self.normalise = dataset, normalise
         self.rows, self.held = split(len(dataset.train_labels), settings.validation, settings.seed)
-        self.steps_an_epoch = max(1, len(self.rows) // settings.batch_size)
-        self.steps = settings.epochs * self.steps_an_epoch
+        self.labels = dataset.train_labels[self.rows]
+        size = sampling.size(self.labels, settings.sampling)
+        self.settings = settings.resolved(size / len(self.rows))
+        self.optimizer = _optimizer(self.net, settings)
+        self.images = torch.from_numpy(dataset.train_images[:]).to(self.device) if self.device.type == "cuda" else None
+        weights = sampling.weights(self.labels, len(dataset.labels), settings.sampling)
+        self.weights = None if weights is None else torch.from_numpy(weights).to(self.device)
+        self.steps_an_epoch = max(1, size // settings.batch_size)
+        self.steps = self.settings.epochs * self.steps_an_epoch
         self.step = 0
         self.loss_sum = 0.0
         self.history: list[Epoch] = []
         self.best: Weights = {}
-        self.best_accuracy = -1.0
+        self.best_figure = -1.0
 
     def run(self, keeper: Keeper, after_step: Callable[[float], None], after_epoch: Callable[[Epoch], None]) -> None:
         """Trains from where the run stands to its end. Raises ModelError where the loss is no number any more."""
-        while self.step < self.steps:
+        size = self.settings.batch_size
+        while self.step < self.steps and not self.patience_ended:
             epoch = self.step // self.steps_an_epoch
-            order = np.random.default_rng([self.settings.seed, 1, epoch]).permutation(self.rows)
+            order, copied = sampling.draw(
+                self.labels, self.settings.sampling, np.random.default_rng([self.settings.seed, 1, epoch])
+            )
             self.net.train()
             for index in range(self.step % self.steps_an_epoch, self.steps_an_epoch):
-                size = self.settings.batch_size
-                loss = self._learn(np.sort(order[index * size : (index + 1) * size]), keeper)
+                some = slice(index * size, (index + 1) * size)
+                by_place = np.argsort(order[some], kind="stable")  # as they lie on the disk
+                loss = self._learn(self.rows[order[some][by_place]], copied[some][by_place], keeper)
                 after_step(loss)
                 if keeper.due:
                     self._save(keeper)
             after_epoch(self._close_epoch())
             self._save(keeper)
+
+    @property
+    def patience_ended(self) -> bool:
+        """Whether as many epochs as `patience` have passed since the best one."""
+        figures = [row.get("validation_figure", 0.0) for row in self.history]
+        since = len(figures) - 1 - max((i for i, x in enumerate(figures) if x == max(figures)), default=0)
+        return 0 < self.settings.patience <= since
 
     def state(self) -> dict[str, Any]:
         """All that a later `resume` needs, as tensors and plain values."""
@@ -83,55 +105,91 @@ class Loop:
             "step": self.step,
             "loss_sum": self.loss_sum,
             "net": self.net.state_dict(),
+            "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "history": self.history,
             "best": self.best,
-            "best_accuracy": self.best_accuracy,
+            "best_figure": self.best_figure,
         }
 
     def resume(self, state: dict[str, Any]) -> None:
         self.step, self.loss_sum = state["step"], state["loss_sum"]
         self.net.load_state_dict(state["net"])
+        self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.history, self.best, self.best_accuracy = state["history"], state["best"], state["best_accuracy"]
+        self.history, self.best, self.best_figure = state["history"], state["best"], state["best_figure"]
 
-    def _learn(self, rows: np.ndarray, keeper: Keeper) -> float:
+    def _learn(self, rows: np.ndarray, copied: np.ndarray, keeper: Keeper) -> float:
         settings = self.settings
         torch.manual_seed(int(np.random.SeedSequence([settings.seed, 2, self.step]).generate_state(1)[0]))
         rate = learning_rate(self.step, self.steps, settings.learning_rate, settings.warm_up)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         part = parallel.part(len(rows))
-        mine = rows[part]
-        images = to_batch(self.dataset.train_images[mine]).to(self.device)
-        labels = torch.from_numpy(self.dataset.train_labels[mine].astype(np.int64)).to(self.device)
-        images = distort(images, settings.affine, settings.elastic, len(rows), part.start)
-        loss = F.cross_entropy(self.wrapped(self.normalise(images)), labels, label_smoothing=settings.label_smoothing)
-        loss = loss * (len(mine) / len(rows))  # what this part adds to the mean of the whole batch
+        images = self._drawn(rows[part], copied[part], len(rows), part.start)
+        labels = torch.from_numpy(self.dataset.train_labels[rows[part]].astype(np.int64)).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.amp):
+            logits = self.wrapped(self.normalise(images))
+        losses = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing, reduction="none")
+        if self.weights is not None:
+            losses = losses * self.weights[labels]
+        loss = losses.sum() / len(rows)  # what this part adds to the mean of the whole batch
         value = parallel.total(loss)
         if not math.isfinite(value):
             raise self._diverged(f"the loss became {value}", keeper)
         self.optimizer.zero_grad(set_to_none=True)
         (loss * parallel.world()).backward()  # type: ignore[no-untyped-call]  # gradients are averaged over processes
         self.optimizer.step()
+        self._average()
         self.step += 1
         self.loss_sum += value
         return value
 
+    def _drawn(self, rows: np.ndarray, copied: np.ndarray, of: int, start: int) -> Tensor:
+        """float32 [n, 1, H, W] in 0..1 on the device: these pictures, each as another hand might have drawn it."""
+        settings = self.settings
+        if self.images is None:
+            images = to_batch(self.dataset.train_images[rows]).to(self.device)
+        else:
+            images = self.images[torch.from_numpy(rows).to(self.device)].unsqueeze(1).float().div_(255)
+        if settings.sampling == sampling.SYNTHETIC:
+            images = synthetic(images, torch.from_numpy(copied).to(self.device), of, start)
+        images = distort(images, settings.affine, settings.elastic, of, start)
+        return pen(images, settings.pen, of, start)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Weights and statistics as a mean that forgets: over the first steps all count alike."""
+        if self.averaged is self.net:
+            return
+        keep = min(self.settings.ema, (self.step + 1) / (self.step + 10))
+        for mean, value in zip(self.averaged.state_dict().values(), self.net.state_dict().values(), strict=True):
+            mean.lerp_(value, 1 - keep) if mean.is_floating_point() else mean.copy_(value)
+
     def _close_epoch(self) -> Epoch:
         row: Epoch = {"epoch": len(self.history) + 1, "loss": self.loss_sum / self.steps_an_epoch}
-        accuracy = self.best_accuracy
-        if len(self.held) and parallel.rank() == 0:
-            logits = predict(self.net, self.dataset.train_images[self.held], self.normalise, self.device)
-            result = measure(logits, self.dataset.train_labels[self.held])
-            accuracy = result.accuracy
-            row |= {"validation_loss": result.loss, "validation_accuracy": accuracy}
-        if accuracy >= self.best_accuracy:  # on equal terms the later epoch, and always without validation pictures
-            self.best_accuracy = accuracy
-            self.best = {name: value.detach().cpu().clone() for name, value in self.net.state_dict().items()}
+        figure = self.best_figure
+        if len(self.held):
+            row |= parallel.share(self._validate() if parallel.rank() == 0 else None)
+            figure = row["validation_figure"]
+        if figure >= self.best_figure:  # on equal terms the later epoch, and always without validation pictures
+            self.best_figure = figure
+            self.best = {name: value.detach().cpu().clone() for name, value in self.averaged.state_dict().items()}
         self.history.append(row)
         self.loss_sum = 0.0
         return row
+
+    def _validate(self) -> Epoch:
+        """The best epoch is that of the highest figure: accuracy, or where classes are evened out the balanced one."""
+        logits = predict(self.averaged, self.dataset.train_images[self.held], self.normalise, self.device)
+        result = measure(logits, self.dataset.train_labels[self.held])
+        even = self.settings.sampling != sampling.NONE
+        return {
+            "validation_loss": result.loss,
+            "validation_accuracy": result.accuracy,
+            "validation_balanced_accuracy": result.balanced_accuracy,
+            "validation_figure": result.balanced_accuracy if even else result.accuracy,
+        }
 
     def _save(self, keeper: Keeper) -> None:
         if not all(bool(value.isfinite().all()) for value in self.net.state_dict().values()):
@@ -151,4 +209,4 @@ def _optimizer(net: nn.Module, settings: Settings) -> torch.optim.AdamW:
     weights = [p for p in net.parameters() if p.ndim > 1]
     others = [p for p in net.parameters() if p.ndim <= 1]  # biases and BatchNorm's scales are not to shrink
     groups = [{"params": weights, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)

@@ -2,16 +2,18 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from components.train import sampling
 from seaway.errors import InvalidInput
 
 # These may differ when a run is resumed: they change how fast it goes, not where it goes.
 INCIDENTAL = ("threads", "device", "save_seconds")
 
 # What each net still gains from, on tens of thousands of pictures; a net that is not named here gets the cnn's.
-EPOCHS = {"cnn": 14, "mlp": 12}
+EPOCHS = {"cnn": 14, "linear": 12, "mlp": 12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,32 +22,77 @@ class Settings:
 
     net: str = "cnn"
     epochs: int = 0  # as many as EPOCHS says
+    sampling: str = sampling.NONE
     batch_size: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     label_smoothing: float = 0.05
     affine: float = 1.0
     elastic: float = 0.5
+    pen: float = 0.0
     warm_up: float = 0.2
+    ema: float = 0.0
     validation: float = 0.02
+    patience: int = 0
     seed: int = 0
+    amp: bool = False
+    compile: bool = False
     threads: int = 0
     device: str = "cpu"
     save_seconds: float = 20.0
 
-    def resolved(self) -> "Settings":
-        """The same with the number of epochs filled in. Raises InvalidInput that names a setting out of its range."""
+    def check(self) -> None:
+        """Raises InvalidInput that names a setting out of its range."""
+        sampling.check(self.sampling)
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if not math.isfinite(value) or not low <= value <= high:
-                option = name.replace("_", "-")
-                raise InvalidInput(f"--{option} is {value}: it must be between {low} and {high}")
-        return dataclasses.replace(self, epochs=self.epochs or EPOCHS.get(self.net, EPOCHS["cnn"]))
+                raise InvalidInput(f"--{option(name)} is {value}: it must be between {low} and {high}")
+        if self.patience and not self.validation:
+            raise InvalidInput("--patience needs pictures to validate on: give --validation, as 0.02")
+
+    def resolved(self, growth: float = 1.0) -> "Settings":
+        """The same with the number of epochs filled in. Where `sampling` makes an epoch `growth` times as large as the
+        training set, they are so many fewer: all samplings learn from about as many pictures."""
+        own = EPOCHS.get(self.net, EPOCHS["cnn"])
+        return dataclasses.replace(self, epochs=self.epochs or max(1, round(own / growth)))
 
     def essential(self) -> dict[str, Any]:
         """The settings that decide the result, as JSON values."""
         return {key: value for key, value in dataclasses.asdict(self).items() if key not in INCIDENTAL}
 
+
+def option(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def parsed(given: Mapping[str, str]) -> Settings:
+    """{"learning_rate": "0.001"} as Settings, checked. Raises InvalidInput for unknown names and wrong values."""
+    fields = {field.name: field for field in dataclasses.fields(Settings)}
+    values = {}
+    for key, text in given.items():
+        name = key.replace("-", "_")
+        if name not in fields:
+            raise InvalidInput(f"{key}: training has no such setting; there are {', '.join(map(option, fields))}")
+        values[name] = _value(option(name), text, type(fields[name].default))
+    settings = Settings(**values)
+    settings.check()
+    return settings
+
+
+def _value(name: str, text: str, kind: type) -> Any:
+    if kind is bool:
+        if text not in _SWITCH:
+            raise InvalidInput(f"--{name} is {text!r}: write true or false")
+        return _SWITCH[text]
+    try:
+        return kind(text)
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise InvalidInput(f"--{name} is {text!r}: {what} is wanted") from None
+
+
+_SWITCH = {"true": True, "True": True, "false": False, "False": False}
 
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (0, 100_000),
@@ -55,8 +102,11 @@ _RANGES: dict[str, tuple[float, float]] = {
     "label_smoothing": (0, 0.9),
     "affine": (0, 3),
     "elastic": (0, 3),
+    "pen": (0, 3),
     "warm_up": (0, 0.9),
+    "ema": (0, 0.99999),
     "validation": (0, 0.5),
+    "patience": (0, 100_000),
     "seed": (0, 2**31 - 1),
     "threads": (0, 1024),
     "save_seconds": (0, 86_400),

@@ -17,7 +17,7 @@ import torch
 from seaway import atomic
 from seaway.errors import Unavailable, explain
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 STATE = "state.pt"
 
 

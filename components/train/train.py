@@ -25,7 +25,7 @@ from seaway import card as cards
 from seaway.card import Card
 from seaway.data import Dataset
 from seaway.errors import DataError, InvalidInput
-from seaway.nets.build import build
+from seaway.nets.build import build, fingerprint
 
 __all__ = ["HISTORY", "WEIGHTS", "Settings", "train"]
 
@@ -47,7 +47,7 @@ def train(
     Returns the checkpoint's card; metrics (accuracy, balanced_accuracy, loss) are of the test set, which is looked at
     once, at the end. Raises InvalidInput, DataError, CardError, ModelError, Unavailable.
     """
-    settings = settings.resolved()
+    settings.check()
     with parallel.group(settings.device) as device:
         return _train(dataset, checkpoint, dataclasses.replace(settings, device=device), work, report)
 
@@ -66,10 +66,10 @@ def _train(dataset: Path, checkpoint: Path, settings: Settings, work: Path | Non
     height, width = pictures.train_images.shape[1:]
     net = build(settings.net, (height, width), len(pictures.labels))
     loop = Loop(net, pictures, normalise, settings)
-    key = state.key(settings.essential(), parent.sha256)
+    key = state.key(loop.settings.essential() | _code(settings.net), parent.sha256)
     keeper = state.Keeper(work if first else None, key, settings.save_seconds)
     _resume(loop, keeper, key, console)
-    with Progress(console, settings.epochs, loop.steps_an_epoch, loop.step) as progress:
+    with Progress(console, loop.settings.epochs, loop.steps_an_epoch, loop.step) as progress:
         loop.run(keeper, progress.step, progress.epoch)
     card = _finish(loop, keeper, parent, checkpoint, report, console) if first else None
     return parallel.share(card)
@@ -87,14 +87,29 @@ def _normalisation(pictures: Dataset, folder: Path) -> Normalisation:
     return normalise
 
 
+def _code(net: str) -> dict[str, str]:
+    """What decides the result beside the settings where the net is the user's own."""
+    code = fingerprint(net)
+    return {"code": code} if code else {}
+
+
 def _configure(settings: Settings) -> None:
-    """Raises InvalidInput for a device that is not there."""
+    """Raises InvalidInput for a device that is not there, and where nothing can be compiled."""
+    cpus.keep_memory()
     torch.set_num_threads(settings.threads or cpus.limit(torch.get_num_threads()))
     try:
         torch.empty(0, device=settings.device)
     except (RuntimeError, AssertionError) as error:  # torch's build without CUDA asserts
         reason = str(error).splitlines()[0]
         raise InvalidInput(f"--device {settings.device} cannot be used ({reason}); try --device cpu") from None
+    if settings.compile:
+        try:
+            torch.compile(torch.neg)(torch.zeros(2, device=settings.device))
+        except Exception as error:  # of Dynamo's or Inductor's own, some without a base in common
+            reason = str(error).strip().splitlines()[0]
+            raise InvalidInput(
+                f"--compile cannot be used ({reason}); install a C++ compiler, or leave it out"
+            ) from None
 
 
 def _resume(loop: Loop, keeper: state.Keeper, key: str, console: Console) -> None:
@@ -141,6 +156,7 @@ def _write(checkpoint: Path, loop: Loop, parent: Card, result: Result) -> Card:
         },
         settings={
             **settings.essential(),
+            **_code(settings.net),
             "image_size": list(pictures.train_images.shape[1:]),
             "classes": len(pictures.labels),
             "mean": loop.normalise.mean,

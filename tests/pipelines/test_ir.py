@@ -111,7 +111,14 @@ def test_what_passes_between_the_stages(pipeline: str) -> None:
 
 def test_parameters_are_arguments_defaults_and_what_a_stage_returned() -> None:
     values = {runs.stage_of(pod): given(pod)["inputs"].get("parameterValues") for pod in walked("characters")[0]}
-    assert values["train"] == {"net": "cnn", "epochs": 3, "seed": 0, "work": "/models/.work"}
+    assert values["train"] == {
+        "net": "cnn",
+        "epochs": 3,
+        "sampling": "none",
+        "training": {},
+        "seed": 0,
+        "work": "/models/.work",
+    }
     assert values["deploy"]["url"] == "http://seaway-canary:8501"
     assert values["promote"]["version"] == 7
     whole = [values["train"]["epochs"], values["train"]["seed"], values["promote"]["version"]]

@@ -10,13 +10,15 @@ from seaway.card import Card
 Maker = Callable[..., Path]
 
 
-def make_dataset(folder: Path, classes: int = 3, count: int = 120, size: int = 12) -> Path:
-    """Bars at one height a class, with noise: a few epochs learn it. A dataset artifact like explore's."""
+def make_dataset(folder: Path, classes: int = 3, count: int = 120, size: int = 12, rare: int = 1) -> Path:
+    """Bars at one height a class, with noise: a few epochs learn it. A dataset artifact like explore's. Of the last
+    class every `rare`th picture is there."""
     folder.mkdir(parents=True)
     chance = np.random.default_rng(7)
     for part, number in (("train", count), ("test", 30)):
         labels = (np.arange(number) % classes).astype(np.uint8)
-        images = chance.integers(0, 60, (number, size, size), dtype=np.uint8)
+        labels = labels[(labels < classes - 1) | (np.arange(number) % rare == 0)]
+        images = chance.integers(0, 60, (len(labels), size, size), dtype=np.uint8)
         for image, label in zip(images, labels, strict=True):
             image[2 + 3 * label : 4 + 3 * label, 2:-2] = 255
         np.save(folder / f"{part}_images.npy", images)

@@ -1,9 +1,12 @@
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from seaway.errors import ModelError
 from seaway.nets import mlp
-from seaway.nets.build import NETS, build
+from seaway.nets.build import NETS, build, fingerprint
 
 
 @pytest.mark.parametrize("net", sorted(NETS))
@@ -45,7 +48,7 @@ def test_sizes_are_free():
 
 
 def test_an_unknown_net_names_those_there_are():
-    with pytest.raises(ModelError, match=r"'resnet' is no network.*cnn, mlp"):
+    with pytest.raises(ModelError, match=r"'resnet' is no network.*cnn, linear, mlp, torchvision:NAME"):
         build("resnet", (28, 28), 62)
 
 
@@ -53,3 +56,86 @@ def test_an_unknown_net_names_those_there_are():
 def test_a_net_for_nothing_is_refused(size, classes):
     with pytest.raises(ModelError, match="at least one pixel and two classes"):
         build("cnn", size, classes)
+
+
+# ---- torchvision's
+
+# One a family and way of beginning; the size is what pictures of 28x28 are enlarged to inside the net.
+VISION = {
+    "resnet18": None,
+    "mobilenet_v3_small": None,
+    "squeezenet1_1": None,
+    "densenet121": (29, 29),
+    "vgg11": (32, 32),
+}
+
+
+@pytest.mark.parametrize("name", VISION)
+def test_a_net_of_torchvision_takes_one_channel_and_the_dataset_s_size(name):
+    torch.manual_seed(0)
+    net = build(f"torchvision:{name}", (28, 28), 7).eval()
+    resized = getattr(net, "resize", None)
+    assert (resized.size if resized else None) == VISION[name]
+    with torch.no_grad():
+        logits = net(torch.rand(2, 1, 28, 28))
+    assert logits.shape == (2, 7)
+    assert not torch.equal(logits[0], logits[1])
+
+
+def test_pictures_that_are_large_enough_are_not_resized():
+    assert not hasattr(build("torchvision:vgg11", (40, 33), 3), "resize")
+
+
+def test_an_unknown_net_of_torchvision_names_those_like_it():
+    with pytest.raises(ModelError, match=r"torchvision:resnet19.*perhaps.*resnet18"):
+        build("torchvision:resnet19", (28, 28), 7)
+
+
+# ---- a user's own
+
+
+@pytest.fixture
+def mynets(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    sys.modules.pop("mynets", None)
+
+
+def test_a_user_s_own_net_is_built(mynets):
+    net = build("python:mynets:small", (4, 6), 5)
+    assert net.training
+    assert net(torch.rand(3, 1, 4, 6)).shape == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("few", r"gives torch.float32 \[2, 4\] .* float32 \[2, 5\] is wanted, a logit for each of the 5 classes"),
+        ("half", "forward.. fails on float32|gives torch.float16"),
+        ("tuples", "gives tuple for two pictures"),
+        ("breaks", r"forward\(\) fails on float32 \[2, 1, 4, 6\]: RuntimeError"),
+        ("nothing", "returned NoneType, not a torch.nn.Module"),
+        ("raises", r"fails when called with \(4, 6\) and 5: ValueError: no such size \(.*mynets.py:\d+"),
+        ("other", "TypeError"),
+        ("number", "something not callable named 'number'"),
+        ("missing", "has no 'missing'"),
+    ],
+)
+def test_a_user_s_net_that_does_not_do_is_told(mynets, name, words):
+    with pytest.raises(ModelError, match=words):
+        build(f"python:mynets:{name}", (4, 6), 5)
+
+
+@pytest.mark.parametrize("net", ["python:", "python:mynets", "python:nowhere:small"])
+def test_a_name_that_leads_nowhere_is_told(mynets, net):
+    with pytest.raises(ModelError, match=r"--net .*(write python:MODULE:FUNCTION|no module 'nowhere')"):
+        build(net, (4, 6), 5)
+
+
+def test_the_fingerprint_is_that_of_the_user_s_file_alone(mynets, tmp_path, monkeypatch):
+    assert fingerprint("cnn") == fingerprint("torchvision:resnet18") == ""
+    first = fingerprint("python:mynets:small")
+    assert len(first) == 64
+    (tmp_path / "mynets.py").write_text((Path(__file__).parent / "mynets.py").read_text() + "# changed\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("mynets")
+    assert fingerprint("python:mynets:small") not in ("", first)

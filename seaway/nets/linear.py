@@ -1,0 +1,9 @@
+"""Logistic regression on the pixels: what a net has to beat to be worth its name."""
+
+from torch import nn
+
+
+def build(image_size: tuple[int, int], classes: int) -> nn.Sequential:
+    """float32 [N, 1, height, width] → logits [N, classes]."""
+    height, width = image_size
+    return nn.Sequential(nn.Flatten(), nn.Linear(height * width, classes))

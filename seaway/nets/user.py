@@ -1,0 +1,73 @@
+"""A user's own code: a function found by its name, and whatever it raises told in one line."""
+
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seaway.errors import ModelError
+
+PREFIX = "python:"
+EXAMPLE = "python:torchvision.models:resnet18"
+
+
+def find(model: str, option: str, example: str = EXAMPLE) -> Callable[..., Any]:
+    """The function that `python:module:function` names; the current directory is on the path. Raises ModelError."""
+    module_name, _, function_name = model.removeprefix(PREFIX).partition(":")
+    if not model.startswith(PREFIX) or not module_name or not function_name:
+        raise ModelError(f"{option} {model}: write python:MODULE:FUNCTION, for example {example}")
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise ModelError(
+                f"{option} {model}: importing it fails: {summary(error)}; install what it imports"
+            ) from error
+        raise ModelError(
+            f"{option} {model}: there is no module {error.name!r} in {Path.cwd()} or on the Python path; "
+            "run from the folder that holds it or set PYTHONPATH"
+        ) from None
+    except (Exception, SystemExit) as error:  # a script that reads the command line ends the program
+        raise ModelError(f"{option} {model}: importing it fails: {summary(error)}") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        what = "has no" if function is None else "has something not callable named"
+        raise ModelError(f"{option} {model}: {module_name} ({module.__file__}) {what} {function_name!r}")
+    return function  # type: ignore[no-any-return]
+
+
+@contextmanager
+def user_code(what: str) -> Iterator[None]:
+    """Whatever the user's code raises becomes a ModelError that says where in their code."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"{what}: {summary(error)}") from error
+
+
+def summary(error: BaseException) -> str:
+    """An error in one line, with the innermost source line that is not PyTorch's or Python's own."""
+    first = next((line for line in str(error).splitlines() if line.strip()), "")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not is_library(frame.filename)]
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {first.strip()}{where}"
+
+
+def is_library(filename: str) -> bool:
+    """Whether a source file is PyTorch's, Python's or our own, so not the place where a user should look."""
+    path = Path(filename)
+    installed = {"site-packages", "dist-packages"} & set(path.parts)
+    ours = any(path.is_relative_to(folder) for folder in (_STAGES, Path(__file__), Path(torch.__file__).parent))
+    standard = path.is_relative_to(Path(inspect.__file__).parent) and not installed
+    return ours or standard or filename.startswith("<")
+
+
+_STAGES = Path(__file__).parents[2] / "components"
