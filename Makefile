@@ -104,7 +104,7 @@ e2e-kfp: setup  ## A small run on a real Kubeflow: make e2e-kfp HOST=http://127.
 	$(BIN)/python -m pytest tests/e2e/test_kubeflow.py --kubeflow "$(HOST)" $(ARGS)
 
 bench: setup  ## The measured bars of training: make bench ARGS="--source idx:DIR"
-	$(BIN)/python -m benchmarks.train_bars $(ARGS)
+	$(BIN)/python -m benchmarks.training.bars $(ARGS)
 
 bench-article: setup  ## Flask and every protocol of ours, side by side: make bench-article [ARGS="--seconds 10"]
 	$(BIN)/python -m benchmarks.article $(ARGS)

@@ -1,7 +1,7 @@
 """What the default training reaches, and what it costs in CPU time.
 
-    python -m benchmarks.train_bars --source idx:DIR
-    python -m benchmarks.train_bars --dataset dataset --nets mlp
+    python -m benchmarks.training.bars --source idx:DIR
+    python -m benchmarks.training.bars --dataset dataset --nets mlp
 
 Each net is trained by `python -m components.train` with its defaults, on one thread, in a process of its own; its user
 and system time cover everything from the interpreter's start to the written checkpoint. Prints a Markdown table.
@@ -31,7 +31,7 @@ class Cost:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser("python -m benchmarks.train_bars", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser("python -m benchmarks.training.bars", description=(__doc__ or "").splitlines()[0])
     data = parser.add_mutually_exclusive_group(required=True)
     data.add_argument("--source", help="data source, e.g. emnist or idx:../shared/data/handwriting")
     data.add_argument("--dataset", type=Path, help="dataset artifact that is there already")
