@@ -62,7 +62,7 @@ class Loop:
         size = sampling.size(self.labels, settings.sampling)
         self.settings = settings.resolved(size / len(self.rows))
         self.optimizer = _optimizer(self.net, settings)
-        self.images = torch.from_numpy(dataset.train_images[:]).to(self.device) if self.device.type == "cuda" else None
+        self.images = _bytes(dataset.train_images).to(self.device) if self.device.type == "cuda" else None
         weights = sampling.weights(self.labels, len(dataset.labels), settings.sampling)
         self.weights = None if weights is None else torch.from_numpy(weights).to(self.device)
         self.steps_an_epoch = max(1, size // settings.batch_size)
@@ -87,16 +87,16 @@ class Loop:
                 by_place = np.argsort(order[some], kind="stable")  # as they lie on the disk
                 loss = self._learn(self.rows[order[some][by_place]], copied[some][by_place], keeper)
                 after_step(loss)
-                if keeper.due:
+                if keeper.due and self.step % self.steps_an_epoch:  # an epoch's last step is saved with its end
                     self._save(keeper)
             after_epoch(self._close_epoch())
             self._save(keeper)
 
     @property
     def patience_ended(self) -> bool:
-        """Whether as many epochs as `patience` have passed since the best one."""
+        """Whether as many epochs as `patience` were no better than one before them."""
         figures = [row.get("validation_figure", 0.0) for row in self.history]
-        since = len(figures) - 1 - max((i for i, x in enumerate(figures) if x == max(figures)), default=0)
+        since = len(figures) - 1 - figures.index(max(figures)) if figures else 0
         return 0 < self.settings.patience <= since
 
     def state(self) -> dict[str, Any]:
@@ -203,6 +203,11 @@ class Loop:
             f"{what} at step {self.step} (epoch {epoch} of {self.settings.epochs}) with --learning-rate "
             f"{self.settings.learning_rate:g}: try {self.settings.learning_rate / 3:.2g}{kept}"
         )
+
+
+def _bytes(images: np.ndarray) -> Tensor:
+    """uint8 [N, H, W], read from the disk whole."""
+    return torch.from_numpy(np.array(images))
 
 
 def _optimizer(net: nn.Module, settings: Settings) -> torch.optim.AdamW:

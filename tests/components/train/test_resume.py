@@ -1,5 +1,6 @@
 """A real process is killed in the middle of an epoch, and another goes on where it stood."""
 
+import dataclasses
 import resource
 import shutil
 import signal
@@ -8,21 +9,26 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from components.train import sampling, state
+from components.train.loop import split
 from components.train.train import Settings, train
 from seaway import card as cards
 
 ROOT = Path(__file__).parents[3]
-SETTINGS = Settings(epochs=3, batch_size=8, validation=0.1, threads=1)
+SETTINGS = Settings(epochs=3, batch_size=8, validation=0.1, threads=1, sampling="synthetic", ema=0.9, pen=0.5)
 OPTIONS = ["--epochs", "3", "--batch-size", "8", "--validation", "0.1", "--threads", "1"]  # the same
-AN_EPOCH = 45  # steps: 90 % of 400 pictures, 8 a step
+OPTIONS += ["--sampling", "synthetic", "--ema", "0.9", "--pen", "0.5"]
+COUNT = 400  # pictures
+AN_EPOCH = sampling.size((np.arange(COUNT) % 3).astype(np.uint8)[split(COUNT, 0.1, 0)[0]], "synthetic") // 8  # steps
 
 
 @pytest.fixture(scope="module")
 def bars(make, tmp_path_factory):
-    return make(tmp_path_factory.mktemp("bars") / "dataset", count=400)
+    return make(tmp_path_factory.mktemp("bars") / "dataset", count=COUNT)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +59,14 @@ def killed(bars, tmp_path_factory):
         process.wait()
     assert not checkpoint.exists()
     return work
+
+
+def test_a_state_at_the_end_of_an_epoch_is_never_saved_without_that_end(bars, tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(state.Keeper, "save", lambda _, held: saved.append((held["step"], len(held["history"]))))
+    train(bars, tmp_path / "checkpoint", dataclasses.replace(SETTINGS, save_seconds=0), work=tmp_path / "work")
+    assert len(saved) == 3 * AN_EPOCH
+    assert [step // AN_EPOCH for step, _ in saved] == [ended for _, ended in saved]
 
 
 @pytest.fixture
