@@ -35,7 +35,8 @@ def look(dataset: Path, card: Card, report: Path) -> None:
     with atomic.file(report) as part:
         part.write_text(page.render(opened, card, findings), encoding="utf-8")
     console = Console(highlight=False)
-    console.width = max(console.width, 100)  # where the output goes to a file, it still wants its columns
+    if not console.is_terminal:
+        console.width = 100  # a log has no width of its own
     summary.tell(findings, console)
 
 

@@ -91,7 +91,8 @@ def _difference(findings: Findings) -> list[Markup | str]:
     terms = (
         f"Chi-square has {len(findings.labels) - 1} degrees of freedom; p is how often chance gives as much, in "
         f"{balance.DRAWS:,} simulated pairs of sets. Cramér's V, 0 to 1, is the strength of the difference whatever "
-        f"the number of pictures: {strength}."
+        f"the number of pictures: {strength}. The pictures' mean brightness, 0 to 255, is {findings.brightness[0]:.1f} "
+        f"in training and {findings.brightness[1]:.1f} in the test set."
     )
     return [facts, words, terms, plots.shares(findings), *([] if found.by_chance else [_most_different(findings)])]
 

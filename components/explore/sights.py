@@ -33,7 +33,7 @@ def classes(dataset: Dataset, findings: Findings) -> list[Markup | str]:
         f"shines where writers differ; up to {samples} of them, chosen at random."
     )
     folds = [
-        tiles.fold(f"{name}: {len(cards)}", [tiles.columns(cards, "27rem")], opened=True)
+        tiles.fold(f"{name}: {len(cards)}", [tiles.columns(cards, "28.8rem")], opened=True)
         for name, cards in groups.items()
         if cards
     ]
@@ -45,7 +45,7 @@ def _card(findings: Findings, label: int, samples: np.ndarray) -> Markup:
     mean = np.rint(findings.looks.mean[label]).astype(np.uint8)
     deviation = np.rint(np.minimum(2 * findings.looks.deviation[label], 255)).astype(np.uint8)
     return Markup(
-        '<div style="display:flex;gap:6px;align-items:flex-start"><div style="width:3.2rem;line-height:1.2">'
+        '<div style="display:flex;flex-wrap:wrap;gap:6px"><div style="width:3.2rem;line-height:1.2">'
         '<b style="font-size:1.3rem">{}</b><br><small>{:,}</small></div>{}{}{}</div>'
     ).format(
         name,

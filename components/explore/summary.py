@@ -32,4 +32,4 @@ def tell(findings: Findings, console: Console) -> None:
     )
     for advice in advise(findings):
         console.print(Text.assemble(("! ", "bold yellow"), (advice.found, "bold")))
-        console.print(Padding(Text(advice.do), (0, 0, 0, 2)))
+        console.print(Padding(Text(advice.do), (0, 0, 0, 2), expand=False))
