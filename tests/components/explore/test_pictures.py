@@ -87,11 +87,13 @@ def test_distances_are_as_defined() -> None:
 def test_a_class_of_a_few_pictures_is_left_out() -> None:
     images = RNG.integers(0, 256, (32, 4, 3), np.uint8)
     labels = np.array([0] * 15 + [1] * 15 + [2] * 2)
+    images[30:] = images[3]  # of class 0, and nearest to class 2
     counts = np.bincount(labels)
     seen = pictures.looks(pictures.scan(images, labels, 3, nothing), counts)
     away = strangers.measure(images, labels, seen, counts, nothing)
     assert strangers.typical(away, labels, counts)[2] == np.inf
-    assert 2 not in away.other
+    assert away.own[30] < 0.1
+    assert away.other[3] == 1
 
 
 def test_the_highest_of_each_group() -> None:
