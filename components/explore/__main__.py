@@ -12,7 +12,7 @@ PROGRAM = "python -m components.explore"
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Reads pictures of characters into a dataset, and writes a first report about them.",
+        description="Reads pictures of characters into a dataset, and reports what is in it.",
         epilog=f"{PROGRAM} --source strokes:14000 --dataset work/dataset --report work/explore.html",
     )
     parser.add_argument(
@@ -22,7 +22,12 @@ def main() -> None:
         "emnist or emnist:letters (downloads 536 MB)",
     )
     parser.add_argument("--dataset", type=Path, required=True, metavar="DIR", help="the folder to write: work/dataset")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="the HTML report to write: work/explore.html")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="the HTML report to write: work/explore.html; its summary is printed",
+    )
     parser.add_argument(
         "--cache", type=Path, default=data.CACHE, metavar="DIR", help="keeps EMNIST's download (default: %(default)s)"
     )

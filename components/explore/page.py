@@ -1,142 +1,149 @@
-"""The report on a dataset: how many of each class, training against test, and what they look like."""
+"""The report on a dataset: what stands out, how many of each class, training against test, and what they look like."""
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from components.explore import balance, plots, sights, tiles
+from components.explore.advice import advise
+from components.explore.analysis import Findings
 from seaway import report
 from seaway.card import Card
 from seaway.data import Dataset
-from seaway.report import COLOURS, Section
+from seaway.report import Section
 
-SAMPLES = 8  # of each class
-ACROSS = 31  # classes in one row of samples: two rows for EMNIST's 62
-
-# In this order, with their colours; what is none of the first three is "other".
-GROUPS = {"digits": COLOURS[0], "upper case": COLOURS[1], "lower case": COLOURS[2], "other": COLOURS[4]}
+EMNIST_SPLIT = 697_932 / 116_323  # ByClass
+DIFFERENT = 5  # classes whose shares differ most
 
 
-def render(dataset: Dataset, card: Card) -> str:
-    """The whole page as HTML; reads the labels and a few pictures."""
-    classes = len(dataset.labels)
-    train = np.bincount(dataset.train_labels, minlength=classes)
-    test = np.bincount(dataset.test_labels, minlength=classes)
-    groups = np.array([_group(label) for label in dataset.labels])
+def render(dataset: Dataset, card: Card, findings: Findings) -> str:
+    """The whole page as HTML; reads a few hundred pictures."""
     sections = [
-        Section("At a glance", (_facts(train, test, dataset), _by_group(train, test, groups))),
-        Section("Samples", _samples(dataset)),
-        Section("Pictures of each class", (_counts(train, dataset.labels, groups),)),
-        Section("Training against test", (_shares(train, test, dataset.labels),)),
-        Section("Counts", (_table(train, test, dataset.labels),)),
+        Section("At a glance", (_facts(findings), _advice(findings))),
+        Section("Counts by group and class", (plots.counts(findings), _by_group(findings))),
+        Section("Training against test", _difference(findings)),
+        Section("What the imbalance will do", _imbalance(findings)),
+        Section("What the classes look like", sights.classes(dataset, findings)),
+        Section("Copies in training and test set", sights.copies(dataset, findings)),
+        Section("Blank pictures", sights.blanks(dataset, findings)),
+        Section("Pictures unlike their class", sights.strangers(dataset, findings)),
+        Section("Counts", (tiles.fold("every class", [_table(findings)]),)),
     ]
     lead = f"From {card.settings['source']}, fingerprint {card.settings['fingerprint'][:12]}."
     return report.page(f"Dataset of {card.name}", sections, lead=lead)
 
 
-def _group(label: str) -> str:
-    ascii_letter = label.isascii() and label.isalpha()
-    if label.isdigit():
-        return "digits"
-    if ascii_letter and label.isupper():
-        return "upper case"
-    return "lower case" if ascii_letter and label.islower() else "other"
-
-
-def _facts(train: np.ndarray, test: np.ndarray, dataset: Dataset) -> Markup:
-    height, width = dataset.train_images.shape[1:]
+def _facts(findings: Findings) -> Markup:
+    height, width = findings.size
     return report.facts(
         {
-            "training pictures": train.sum(),
-            "test pictures": test.sum(),
-            "classes": len(train),
+            "training pictures": findings.train.sum(),
+            "test pictures": findings.test.sum(),
+            "training to test": f"{findings.split:.1f} : 1",
+            "classes": len(findings.labels),
             "pixels": f"{height} x {width}",
-            "most to least common": f"{train.max() / train.min():.1f} : 1",
+            "most to least common": f"{findings.imbalance.ratio:.1f} : 1",
+            "test pictures copied": len(findings.copies.across),
         }
     )
 
 
-def _by_group(train: np.ndarray, test: np.ndarray, groups: np.ndarray) -> Markup:
-    rows = []
-    for group in GROUPS:
-        inside = groups == group
-        if inside.any():
-            shares = (f"{part[inside].sum() / part.sum():.1%}" for part in (train, test))
-            rows.append([group, inside.sum(), train[inside].sum(), test[inside].sum(), *shares])
+def _advice(findings: Findings) -> Markup:
+    rows = [[advice.found, advice.do] for advice in advise(findings)]
+    if not rows:
+        return Markup("<p>{}</p>").format(report.verdict("nothing stands out", good=True))
+    return report.table(["what stands out", "what to do"], rows)
+
+
+def _by_group(findings: Findings) -> Markup:
+    rows = [
+        [group, classes, train, test, f"{train / findings.train.sum():.1%}", f"{test / findings.test.sum():.1%}"]
+        for group, (classes, train, test) in balance.by_group(findings.labels, findings.train, findings.test).items()
+    ]
     headers = ["group", "classes", "training", "test", "share of training", "share of test"]
     return report.table(headers, rows)
 
 
-def _samples(dataset: Dataset) -> list[Markup]:
-    rng = np.random.default_rng(0)
-    rows = -(-len(dataset.labels) // ACROSS)
-    strips = np.array_split(np.arange(len(dataset.labels)), rows)
-    return [_strip(dataset, strip, rng, last=strip is strips[-1]) for strip in strips]
+def _difference(findings: Findings) -> list[Markup | str]:
+    found = findings.difference
+    if found.p_value > 0.99:
+        meaning = "They are closer than chance would have it: the split was made class by class."
+    elif found.by_chance:
+        meaning = "That is what chance alone does."
+    else:
+        meaning = "That is more than chance: whoever split the data did not draw at random from one pool."
+    strength = "a trace" if found.cramers_v < 0.1 else "weak" if found.cramers_v < 0.3 else "strong"
+    facts = report.facts(
+        {
+            "total variation": f"{found.total_variation:.2%}",
+            "by chance": f"{found.chance:.2%}",
+            "19 of 20 times below": f"{found.chance_95:.2%}",
+            "chi-square": f"{found.chi_square:,.0f}",
+            "p": "< 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}",
+            "Cramér's V": f"{found.cramers_v:.3f}",
+        }
+    )
+    words = (
+        f"{findings.split:.1f} training pictures for each test picture; EMNIST has {EMNIST_SPLIT:.1f}. The class "
+        f"shares of the two sets are {found.total_variation:.2%} apart: so much of the test set would have to be of "
+        f"another class for them to be equal. Two sets of these sizes drawn from one pool are {found.chance:.2%} "
+        f"apart on average. {meaning}"
+    )
+    terms = (
+        f"Chi-square has {len(findings.labels) - 1} degrees of freedom; p is how often chance gives as much, in "
+        f"{balance.DRAWS:,} simulated pairs of sets. Cramér's V, 0 to 1, is the strength of the difference whatever "
+        f"the number of pictures: {strength}. The pictures' mean brightness, 0 to 255, is {findings.brightness[0]:.1f} "
+        f"in training and {findings.brightness[1]:.1f} in the test set."
+    )
+    return [facts, words, terms, plots.shares(findings), *([] if found.by_chance else [_most_different(findings)])]
 
 
-def _strip(dataset: Dataset, classes: np.ndarray, rng: np.random.Generator, last: bool) -> Markup:
-    """One column a class, its name above it."""
-    height, width = dataset.train_images.shape[1:]
-    sheet = np.zeros((SAMPLES * height, len(classes) * width), np.uint8)
-    for column, label in enumerate(classes):
-        where = np.flatnonzero(dataset.train_labels == label)
-        chosen = np.sort(rng.choice(where, min(SAMPLES, len(where)), replace=False))
-        picked = np.concatenate(list(dataset.train_images[chosen]), axis=0)
-        sheet[: len(picked), column * width : (column + 1) * width] = picked
-    drawn = Figure(figsize=(9, 9 * sheet.shape[0] / sheet.shape[1] + 0.3), layout="constrained")
-    axes = drawn.subplots()
-    axes.imshow(sheet, cmap="gray", interpolation="none", aspect="equal")
-    _name_classes(axes, (np.arange(len(classes)) + 0.5) * width - 0.5, [dataset.labels[label] for label in classes])
-    axes.xaxis.tick_top()
-    axes.tick_params(length=0)
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
-    caption = "Training pictures chosen at random, one column a class." if last else ""
-    return report.figure(drawn, alt=f"Samples of {len(classes)} classes", caption=caption)
+def _most_different(findings: Findings) -> Markup:
+    residuals = findings.difference.residuals
+    rows = [
+        [
+            findings.labels[label],
+            f"{findings.train[label] / findings.train.sum():.2%}",
+            f"{findings.test[label] / findings.test.sum():.2%}",
+            f"{residuals[label]:+.1f}",
+        ]
+        for label in np.argsort(-np.abs(residuals), kind="stable")[:DIFFERENT]
+    ]
+    headers = ["class", "share of training", "share of test", "test count, in deviations of chance"]
+    return report.table(headers, rows, caption="The classes that differ most")
 
 
-def _counts(train: np.ndarray, labels: tuple[str, ...], groups: np.ndarray) -> Markup:
-    drawn = Figure(figsize=(9, 2.8), layout="constrained")
-    axes = drawn.subplots()
-    places = np.arange(len(labels))
-    for group, colour in GROUPS.items():
-        inside = groups == group
-        if inside.any():
-            axes.bar(places[inside], train[inside], color=colour, label=group)
-    _frame(axes, places, labels, "training pictures")
-    axes.yaxis.set_major_formatter("{x:,.0f}")
-    return report.figure(drawn, alt="Training pictures of each class")
+def _imbalance(findings: Findings) -> list[Markup | str]:
+    found, classes = findings.imbalance, len(findings.labels)
+    commonest, rarest = (f"“{findings.labels[label]}”" for label in (found.commonest, found.rarest))
+    most, least = findings.train[found.commonest], findings.train[found.rarest]
+    facts = report.facts(
+        {
+            "most to least common": f"{found.ratio:.1f} : 1",
+            "effective classes": f"{found.effective:.1f} of {classes}",
+            "accuracy of always the commonest": f"{found.guess:.1%}",
+            "of training in the ten commonest": f"{found.ten:.1%}",
+        }
+    )
+    words = (
+        f"In an epoch a network sees {commonest} {most:,} times and {rarest} {least:,} times. Its accuracy is made "
+        f"of the common classes: to answer always {commonest} scores {found.guess:.1%}, but {1 / classes:.1%} of "
+        f"balanced accuracy, the mean of the classes' recalls. The counts have the entropy of {found.effective:.1f} "
+        "equally common classes."
+    )
+    if most == least:
+        return [facts, "Every class is as common as any other: there is nothing to even out."]
+    rows = [
+        [choice.name, choice.pictures, choice.commonest, choice.rarest, choice.what] for choice in findings.samplings
+    ]
+    headers = ["--sampling", "pictures an epoch", f"of {commonest}", f"of {rarest}", ""]
+    caption = "What the train stage's --sampling makes of an epoch, before the share for validation is held back"
+    return [facts, words, report.table(headers, rows, caption=caption)]
 
 
-def _shares(train: np.ndarray, test: np.ndarray, labels: tuple[str, ...]) -> Markup:
-    drawn = Figure(figsize=(9, 2.8), layout="constrained")
-    axes = drawn.subplots()
-    places = np.arange(len(labels))
-    axes.bar(places, 100 * train / train.sum(), color=COLOURS[4], alpha=0.5, label="training")
-    axes.plot(places, 100 * test / test.sum(), "o", color=COLOURS[0], markersize=4, label="test")
-    _frame(axes, places, labels, "share in percent")
-    absent = [label for label, n in zip(labels, test, strict=True) if not n]
-    caption = "Each class's share of either set: where bar and dot part, the test set weighs that class differently."
-    if absent:
-        caption += f" Not in the test set, so never measured: {' '.join(absent)}."
-    return report.figure(drawn, alt="Shares of each class in training and test set", caption=caption)
-
-
-def _table(train: np.ndarray, test: np.ndarray, labels: tuple[str, ...]) -> Markup:
+def _table(findings: Findings) -> Markup:
+    train, test = findings.train, findings.test
     rows = [
         [label, n, m, f"{n / train.sum():.2%}", f"{m / test.sum():.2%}"]
-        for label, n, m in zip(labels, train, test, strict=True)
+        for label, n, m in zip(findings.labels, train, test, strict=True)
     ]
     return report.table(["class", "training", "test", "share of training", "share of test"], rows)
-
-
-def _frame(axes: Axes, places: np.ndarray, labels: tuple[str, ...], height: str) -> None:
-    _name_classes(axes, places, list(labels))
-    axes.set_ylabel(height)
-    axes.set_xlim(-0.8, len(labels) - 0.2)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-
-
-def _name_classes(axes: Axes, places: np.ndarray, labels: list[str]) -> None:
-    axes.set_xticks(places, [label.replace("$", r"\$") for label in labels], fontsize=8)

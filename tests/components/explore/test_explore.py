@@ -50,7 +50,7 @@ def test_the_artifact_is_whole_and_says_where_it_is_from(tmp_path: Path) -> None
     assert len(data.load(tmp_path / "dataset").test_labels) == 71
 
 
-def test_the_report_shows_counts_and_samples(tmp_path: Path) -> None:
+def test_the_report_shows_counts_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     explore("strokes:500", tmp_path / "dataset", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "From strokes:500, fingerprint" in page
@@ -59,17 +59,20 @@ def test_the_report_shows_counts_and_samples(tmp_path: Path) -> None:
     assert {label: int(rows[label]) for label in "05Aez"} == {
         label: counts[card_index] for label, card_index in zip("05Aez", (0, 5, 10, 40, 61), strict=True)
     }
-    assert page.count("data:image/png;base64,") == 2  # two strips of samples
+    assert page.count('alt="samples of ') == page.count('alt="mean of ') == 62
+    said = capsys.readouterr()
     for group in ("digits", "upper case", "lower case"):
         assert group in page
-    assert "Not in the test set" not in page
+        assert group in said.out
+    assert "without a test picture" not in page
+    assert said.err == ""
 
 
 def test_any_characters_and_a_class_without_test_pictures(tmp_path: Path) -> None:
     folder = write_digits(tmp_path / "idx", "$<é", [0, 1, 2, 2], [0, 0])
     explore(f"idx:{folder}", tmp_path / "dataset", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text("utf-8")
-    assert "Not in the test set, so never measured: &lt; é." in page
+    assert "2 classes without a test picture: &lt; é" in page
     assert "<td>$</td>" in page
     assert "other" in page
 
@@ -79,6 +82,7 @@ def test_by_command(tmp_path: Path) -> None:
     assert done.stderr == ""
     assert done.returncode == 0
     assert "372 train, 62 test" in done.stdout
+    assert "lower case" in done.stdout
     assert cards.check(tmp_path / "new/dataset").kind == "dataset"
     assert (tmp_path / "a/b.html").stat().st_size > 10_000
     assert "--source strokes:14000 --dataset work/dataset" in " ".join(run("--help").stdout.split())
