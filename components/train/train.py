@@ -123,13 +123,14 @@ def _finish(
         from components.train import page  # matplotlib takes seconds to load
 
         with atomic.file(report) as part:
-            part.write_text(page.render(card, loop.history, result), encoding="utf-8")
+            part.write_text(page.render(card, loop.history, result, pictures), encoding="utf-8")
     keeper.remove()  # the last, so that a full disk above costs no training
     return card
 
 
 def _write(checkpoint: Path, loop: Loop, parent: Card, result: Result) -> Card:
     settings, pictures = loop.settings, loop.dataset
+    folded = result.bymerge_accuracy(pictures.labels)
     card = Card(
         kind="checkpoint",
         name=parent.name,
@@ -138,6 +139,7 @@ def _write(checkpoint: Path, loop: Loop, parent: Card, result: Result) -> Card:
             "accuracy": result.accuracy,
             "balanced_accuracy": result.balanced_accuracy,
             "loss": result.loss,
+            **({"bymerge_accuracy": folded} if folded is not None else {}),
         },
         settings={
             **settings.essential(),
