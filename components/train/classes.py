@@ -66,18 +66,18 @@ def matrix(result: Result, labels: tuple[str, ...]) -> Markup:
     count = len(labels)
     shares = result.confusion / np.maximum(result.confusion.sum(axis=1, keepdims=True), 1)
     diagonal = np.eye(count, dtype=bool)
-    side, edge, wide = min(7.5, 0.6 + 0.5 * count), 0.55, 9.0  # inches; not layout="constrained", which takes seconds
+    side, edge, wide = min(7.3, 1.6 + 0.35 * count), 0.5, 9.0  # inches; not layout="constrained", which takes seconds
     high = side + 2 * edge
     drawn = Figure(figsize=(wide, high))
     axes = drawn.add_axes((edge / wide, edge / high, side / wide, side / high))
     most = max(float(shares[~diagonal].max()), 0.01)
     for colour, hidden, top, title, bottom in (
         (COLOURS[0], ~diagonal, 1.0, "recognised", 0.55),
-        (COLOURS[1], diagonal, most, "taken for another", 0.0),
+        (COLOURS[1], diagonal, most, "mistaken", 0.0),
     ):
         fade = LinearSegmentedColormap.from_list(title, [(*to_rgb(colour), 0), (*to_rgb(colour), 1)])
         image = axes.imshow(np.ma.array(shares, mask=hidden), fade, PowerNorm(0.5, 0, top), interpolation="none")
-        place = (side + 2 * edge) / wide, (edge + bottom * side) / high, 0.12 / wide, 0.4 * side / high
+        place = (side + edge + 0.35) / wide, (edge + bottom * side) / high, 0.12 / wide, 0.4 * side / high
         bar = drawn.colorbar(image, cax=drawn.add_axes(place), ticks=[0, top / 16, top / 4, top])
         bar.ax.set_title(title, fontsize=8, loc="left")
         bar.ax.tick_params(labelsize=8)

@@ -28,8 +28,8 @@ def worst(result: Result, dataset: Dataset) -> list[Markup | str]:
     if not pairs:
         return ["Every test picture was recognised."]
     lead = (
-        f"The {len(pairs)} pairs of classes confused most often, either way. An arrow leads from what a picture is to "
-        "what it was taken for; the share is of its class's pictures; the most confident mistakes stand first."
+        "The pairs of classes confused most often, either way. An arrow leads from what a picture is to what it was "
+        "taken for; the share is of its class's pictures; the most confident mistakes stand first."
     )
     return [lead, *(_table(group, pairs, result, dataset) for group in _groups(pairs))]
 
@@ -59,7 +59,9 @@ def _table(group: set[int], pairs: list[tuple[int, int]], result: Result, datase
     ]
     total = sum(int(counts[way]) for way in ways)
     share = total / (counts.sum() - counts.trace())
-    caption = Markup("{}: {:,} mistakes, {:.1%} of all").format(_names(sorted(group), labels), total, share)
+    caption = Markup("{}: {:,} {}, {:.1%} of all").format(
+        _names(sorted(group), labels), total, "mistake" if total == 1 else "mistakes", share
+    )
     caption += Markup("").join(_note(pair, labels) for pair in inside)
     return report.table(["confusion", "times", "share", "pictures"], rows, caption)
 

@@ -4,6 +4,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from components.train import classes, mistakes
 from components.train.evaluate import BINS, Result
@@ -87,7 +88,7 @@ def _curves(history: list[Epoch], best: Epoch | None) -> Markup:
         axes.set_ylabel("learning rate")
     for axes in (losses, accuracies, *rates):
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.spines[["top", "right"]].set_visible(False)
         if best:
             axes.axvline(best["epoch"], color=COLOURS[4], linewidth=1, linestyle=":", label="best epoch")
@@ -135,7 +136,7 @@ def _calibration(result: Result, smoothing: float, number: int) -> Markup:
     if smoothing:
         aim = 1 - smoothing + smoothing / number
         caption += (
-            f" Label smoothing of {smoothing:g} taught it to be {aim:.1%} sure and no more, even where it is always right: "
-            "bars above the dots at the right end are its doing."
+            f" Label smoothing of {smoothing:g} taught it to be {aim:.1%} sure and no more, even where it is always "
+            "right: bars above the dots at the right end are its doing."
         )
     return report.figure(drawn, alt="Accuracy at each confidence, and how many pictures have it", caption=caption)

@@ -9,6 +9,7 @@ see parallel.py.
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from seaway import atomic, data
 from seaway import card as cards
 from seaway.card import Card
 from seaway.data import Dataset
-from seaway.errors import DataError, InvalidInput
+from seaway.errors import DataError, InvalidInput, ModelError
 from seaway.nets.build import build
 
 __all__ = ["HISTORY", "WEIGHTS", "Settings", "train"]
@@ -98,7 +99,10 @@ def _configure(settings: Settings) -> None:
 
 
 def _resume(loop: Loop, keeper: state.Keeper, key: str, console: Console) -> None:
-    """All processes go on from the state that process 0 found. Raises InvalidInput where they do not do the same."""
+    """All processes go on from the state that process 0 found.
+
+    Raises InvalidInput where they do not do the same, and for a state that this net cannot go on from.
+    """
     found, objection = keeper.find()
     if objection:
         console.print(objection)
@@ -106,7 +110,14 @@ def _resume(loop: Loop, keeper: state.Keeper, key: str, console: Console) -> Non
     if common != key:
         raise InvalidInput("the processes were started with different settings or data: give all of them the same")
     if found:
-        loop.resume(found)
+        try:
+            loop.resume(found)
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0].rstrip(":")
+            raise InvalidInput(
+                f"{keeper.folder or '--work'}: the state does not fit what {loop.settings.net} is now ({reason}): "
+                "go on with the version that began it, or remove the folder to start from the beginning"
+            ) from None
         epoch, step = divmod(loop.step, loop.steps_an_epoch)
         console.print(f"resumed from {keeper.folder}: {epoch} epochs and {step} steps are done")
 
@@ -117,6 +128,8 @@ def _finish(
     pictures = loop.dataset
     loop.net.load_state_dict(loop.best)
     result = measure(predict(loop.net, pictures.test_images, loop.normalise, loop.device), pictures.test_labels)
+    if not math.isfinite(result.loss):
+        raise ModelError(f"the loss on the test set is {result.loss}: lower --learning-rate and train again")
     console.print(f"test accuracy {result.accuracy:.4f}, balanced {result.balanced_accuracy:.4f}")
     card = _write(checkpoint, loop, parent, result)
     if report:
