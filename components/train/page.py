@@ -137,6 +137,6 @@ def _calibration(result: Result, smoothing: float, number: int) -> Markup:
         aim = 1 - smoothing + smoothing / number
         caption += (
             f" Label smoothing of {smoothing:g} taught it to be {aim:.1%} sure and no more, even where it is always "
-            "right: bars above the dots at the right end are its doing."
+            "right: bars above the dots at the right end are to be expected."
         )
     return report.figure(drawn, alt="Accuracy at each confidence, and how many pictures have it", caption=caption)
