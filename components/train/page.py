@@ -20,7 +20,7 @@ def render(card: Card, history: list[Epoch], result: Result, dataset: Dataset) -
     settings, labels = card.settings, card.labels
     sections = [
         Section("Test set", (_facts(result, labels),)),
-        Section("Course", _course(history, len(dataset.train_labels))),
+        Section("Course", _course(history)),
         Section("Each class", (classes.bars(result, labels), *classes.worst(result, labels))),
         Section("What is taken for what", (classes.matrix(result, labels),)),
         Section("The worst confusions", mistakes.worst(result, dataset)),
@@ -48,7 +48,7 @@ def _facts(result: Result, labels: tuple[str, ...]) -> Markup:
     )
 
 
-def _course(history: list[Epoch], pictures: int) -> list[Markup]:
+def _course(history: list[Epoch]) -> list[Markup]:
     best = _best(history)
     facts: dict[str, object] = {"epochs": len(history)}
     if best:
@@ -56,14 +56,19 @@ def _course(history: list[Epoch], pictures: int) -> list[Markup]:
     seconds = [row["seconds"] for row in history if "seconds" in row]
     if seconds:
         facts |= {"time of an epoch": _duration(float(np.mean(seconds))), "time of all": _duration(sum(seconds))}
-        facts["pictures a second"] = round(pictures * len(seconds) / sum(seconds))
+    speeds = [row["images_per_second"] for row in history if "images_per_second" in row]
+    if speeds:
+        facts["pictures a second"] = round(float(np.mean(speeds)))
     return [report.facts(facts), _curves(history, best)]
 
 
 def _best(history: list[Epoch]) -> Epoch | None:
-    """The row of the epoch whose weights were kept: the later one on equal terms. None without validation pictures."""
+    """The row of the epoch whose weights were kept: by `validation_figure`, or the accuracy where rows have none; the
+    later one on equal terms. None without validation pictures."""
     rows = [row for row in history if "validation_accuracy" in row]
-    return max(rows, key=lambda row: (row["validation_accuracy"], row["epoch"]), default=None)
+    return max(
+        rows, key=lambda row: (row.get("validation_figure", row["validation_accuracy"]), row["epoch"]), default=None
+    )
 
 
 def _duration(seconds: float) -> str:
@@ -82,6 +87,7 @@ def _curves(history: list[Epoch], best: Epoch | None) -> Markup:
     losses.set_ylabel("loss")
     _line(accuracies, history, "accuracy", "training", COLOURS[0])
     _line(accuracies, history, "validation_accuracy", "validation", COLOURS[1])
+    _line(accuracies, history, "validation_balanced_accuracy", "validation, balanced", COLOURS[3])
     accuracies.set_ylabel("accuracy")
     for axes in rates:
         _line(axes, history, "learning_rate", "learning rate", COLOURS[2])
@@ -94,10 +100,9 @@ def _curves(history: list[Epoch], best: Epoch | None) -> Markup:
             axes.axvline(best["epoch"], color=COLOURS[4], linewidth=1, linestyle=":", label="best epoch")
         if axes.get_lines() and axes not in rates:
             axes.legend(frameon=False, fontsize=8)
-    caption = (
-        "The training loss includes label smoothing and augmentation, so it may lie above the validation loss. "
-        "The weights are those of the epoch with the best validation accuracy."
-    )
+    caption = "The training loss includes label smoothing and augmentation, so it may lie above the validation loss."
+    if best:
+        caption += " The weights are those of the best epoch by validation."
     return report.figure(drawn, alt="Loss and accuracy after each epoch", caption=caption)
 
 

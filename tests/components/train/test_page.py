@@ -112,10 +112,16 @@ def test_what_the_history_does_not_have_is_not_shown(html):
 
 
 def test_what_else_the_history_has_is_shown():
-    more = [row | {"seconds": 150.0, "learning_rate": 0.002 / row["epoch"], "surprise": 1.0} for row in HISTORY]
+    figures = {"seconds": 150.0, "images_per_second": 4.4, "validation_balanced_accuracy": 0.3, "surprise": 1.0}
+    more = [
+        row | figures | {"validation_figure": 1 / row["epoch"], "learning_rate": 0.002 / row["epoch"]}
+        for row in HISTORY
+    ]
     told = words(rendered(ANSWERS, history=more))
     assert "time of an epoch 2 min 30 s time of all 10 min 0 s pictures a second 4" in told
     assert "learning rate" in told
+    assert "validation, balanced" in told
+    assert "best epoch 1 " in told  # what decided is the figure
     assert "Label smoothing" not in told
 
 
