@@ -43,7 +43,7 @@ def facts(pairs: Mapping[str, object]) -> Markup:
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> Markup:
-    """Cells: Markup as it is; numbers, percentages right, ints with thousands, floats in four digits; else text."""
+    """Markup as it is; numbers, percentages, n/a right; ints with thousands, floats in four digits; else text."""
     cells = [[(_text(cell), _is_number(cell)) for cell in row] for row in rows]
     numeric = [bool(cells) and all(row[i][1] for row in cells) for i in range(len(headers))]
     return _render(_TABLE, headers=list(zip(headers, numeric, strict=True)), rows=cells, caption=caption)
@@ -85,7 +85,7 @@ def _render(template: str, **values: object) -> Markup:
 
 def _is_number(cell: object) -> bool:
     if isinstance(cell, str):
-        return bool(re.fullmatch(r"[+-]?[\d.,]+ ?%", cell))
+        return cell == "n/a" or bool(re.fullmatch(r"[+-]?[\d.,]+ ?%", cell))
     return isinstance(cell, Real) and not isinstance(cell, bool)
 
 
@@ -226,7 +226,9 @@ th, td { padding: .35rem 1.4rem .35rem 0; border-bottom: 1px solid var(--line); 
 figure { margin: 1rem 0; }
 figure svg { display: block; width: 100%; height: auto; min-width: 36rem; color: var(--text); }
 figure svg text { fill: currentColor; font-family: inherit; }
+td figure { margin: 0; }
 figure img { display: block; max-width: 100%; height: auto; border-radius: 4px; }
+td img { max-width: none; }
 .pixelated { image-rendering: pixelated; }
 figcaption { margin-top: .5rem; color: var(--soft); font-size: .88rem; max-width: 46rem; }
 code { font: .92em ui-monospace, "SF Mono", "DejaVu Sans Mono", monospace; }

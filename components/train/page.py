@@ -4,24 +4,28 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from components.train.evaluate import Result
+from components.train import classes, mistakes
+from components.train.evaluate import BINS, Result
 from components.train.loop import Epoch
 from seaway import report
 from seaway.card import Card
+from seaway.data import Dataset
 from seaway.report import COLOURS, Section
 
-CONFUSIONS = 15
 
-
-def render(card: Card, history: list[Epoch], result: Result) -> str:
-    """The whole page as HTML."""
-    settings = card.settings
+def render(card: Card, history: list[Epoch], result: Result, dataset: Dataset) -> str:
+    """The whole page as HTML; `result` is of the dataset's test set, of which a few hundred pictures are read."""
+    settings, labels = card.settings, card.labels
     sections = [
-        Section("Test set", (_facts(result),)),
-        Section("Course", (_curves(history),)),
-        Section("Recall of each class", (_recall(result, card.labels),)),
-        Section("What is taken for what", (_confusions(result, card.labels),)),
+        Section("Test set", (_facts(result, labels),)),
+        Section("Course", _course(history)),
+        Section("Each class", (classes.bars(result, labels), *classes.worst(result, labels))),
+        Section("What is taken for what", (classes.matrix(result, labels),)),
+        Section("The worst confusions", mistakes.worst(result, dataset)),
+        Section("The most confident mistakes", mistakes.confident(result, dataset)),
+        Section("Calibration", (_calibration(result, settings.get("label_smoothing", 0), len(labels)),)),
         Section("Settings", (report.table(["setting", "value"], [[k, str(v)] for k, v in settings.items()]),)),
     ]
     source = card.parents["dataset"].settings.get("source", "a dataset of unknown source")
@@ -29,34 +33,76 @@ def render(card: Card, history: list[Epoch], result: Result) -> str:
     return report.page(f"Training of {card.name}", sections, lead=lead)
 
 
-def _facts(result: Result) -> Markup:
+def _facts(result: Result, labels: tuple[str, ...]) -> Markup:
+    folded = result.bymerge_accuracy(labels)
     return report.facts(
         {
             "accuracy": result.accuracy,
+            **({"accuracy with case folded (ByMerge)": folded} if folded is not None else {}),
             "balanced accuracy": result.balanced_accuracy,
+            **({"top-5 accuracy": result.top5} if len(labels) > 5 else {}),
             "loss": result.loss,
-            "pictures": int(result.confusion.sum()),
+            "calibration error (ECE)": result.reliability.error,
+            "pictures": len(result.taken),
         }
     )
 
 
-def _curves(history: list[Epoch]) -> Markup:
-    drawn = Figure(figsize=(8, 3), layout="constrained")
-    losses, accuracies = drawn.subplots(1, 2)
+def _course(history: list[Epoch]) -> list[Markup]:
+    best = _best(history)
+    facts: dict[str, object] = {"epochs": len(history)}
+    if best:
+        facts |= {"best epoch": int(best["epoch"]), "its validation accuracy": best["validation_accuracy"]}
+    seconds = [row["seconds"] for row in history if "seconds" in row]
+    if seconds:
+        facts |= {"time of an epoch": _duration(float(np.mean(seconds))), "time of all": _duration(sum(seconds))}
+    speeds = [row["images_per_second"] for row in history if "images_per_second" in row]
+    if speeds:
+        facts["pictures a second"] = round(float(np.mean(speeds)))
+    return [report.facts(facts), _curves(history, best)]
+
+
+def _best(history: list[Epoch]) -> Epoch | None:
+    """The row of the epoch whose weights were kept: by `validation_figure`, or the accuracy where rows have none; the
+    later one on equal terms. None without validation pictures."""
+    rows = [row for row in history if "validation_accuracy" in row]
+    return max(
+        rows, key=lambda row: (row.get("validation_figure", row["validation_accuracy"]), row["epoch"]), default=None
+    )
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.2g} s" if seconds < 9.5 else f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _curves(history: list[Epoch], best: Epoch | None) -> Markup:
+    rated = any("learning_rate" in row for row in history)
+    drawn = Figure(figsize=(9, 2.8), layout="constrained")
+    losses, accuracies, *rates = drawn.subplots(1, 3 if rated else 2)
     _line(losses, history, "loss", "training", COLOURS[0])
     _line(losses, history, "validation_loss", "validation", COLOURS[1])
     losses.set_ylabel("loss")
+    _line(accuracies, history, "accuracy", "training", COLOURS[0])
     _line(accuracies, history, "validation_accuracy", "validation", COLOURS[1])
+    _line(accuracies, history, "validation_balanced_accuracy", "validation, balanced", COLOURS[3])
     accuracies.set_ylabel("accuracy")
-    for axes in (losses, accuracies):
+    for axes in rates:
+        _line(axes, history, "learning_rate", "learning rate", COLOURS[2])
+        axes.set_ylabel("learning rate")
+    for axes in (losses, accuracies, *rates):
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.spines[["top", "right"]].set_visible(False)
-        if axes.get_lines():
-            axes.legend(frameon=False)
-    caption = (
-        "The training loss includes label smoothing and augmentation, so it may lie above the validation loss. "
-        "The weights are those of the epoch with the best validation accuracy."
-    )
+        if best:
+            axes.axvline(best["epoch"], color=COLOURS[4], linewidth=1, linestyle=":", label="best epoch")
+        if axes.get_lines() and axes not in rates:
+            axes.legend(frameon=False, fontsize=8)
+    caption = "The training loss includes label smoothing and augmentation, so it may lie above the validation loss."
+    if best:
+        caption += " The weights are those of the best epoch by validation."
     return report.figure(drawn, alt="Loss and accuracy after each epoch", caption=caption)
 
 
@@ -67,34 +113,35 @@ def _line(axes: Axes, history: list[Epoch], field: str, label: str, colour: str)
         axes.plot(epochs, values, label=label, color=colour, marker="o" if len(rows) < 3 else None)
 
 
-def _recall(result: Result, labels: tuple[str, ...]) -> Markup:
-    drawn = Figure(figsize=(max(4.0, 0.16 * len(labels)), 2.6), layout="constrained")
-    axes = drawn.subplots()
-    places = np.arange(len(labels))
-    axes.bar(places, np.nan_to_num(result.recall), color=COLOURS[0])
-    axes.axhline(result.balanced_accuracy, color=COLOURS[1], linewidth=1)
-    axes.set_xticks(places, [label.replace("$", r"\$") for label in labels], fontsize=8)
-    axes.set_ylim(0, 1)
-    axes.margins(x=0.01)
-    axes.set_ylabel("recall")
-    axes.spines[["top", "right"]].set_visible(False)
-    return report.figure(drawn, alt="Recall of each class", caption="The line is their mean, the balanced accuracy.")
-
-
-def _confusions(result: Result, labels: tuple[str, ...]) -> Markup:
-    wrong = result.confusion.copy()
-    np.fill_diagonal(wrong, 0)
-    worst = [divmod(int(flat), len(labels)) for flat in np.argsort(wrong, axis=None, kind="stable")[::-1][:CONFUSIONS]]
-    rows = [
-        [
-            labels[true],
-            labels[taken],
-            int(wrong[true, taken]),
-            f"{wrong[true, taken] / result.confusion[true].sum():.0%}",
-        ]
-        for true, taken in worst
-        if wrong[true, taken]
-    ]
-    if not rows:
-        return Markup("<p>Every test picture was recognised.</p>")
-    return report.table(["is", "taken for", "times", "of its class"], rows)
+def _calibration(result: Result, smoothing: float, number: int) -> Markup:
+    found = result.reliability
+    drawn = Figure(figsize=(9, 4.4), layout="constrained")
+    above, below = drawn.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    there = found.counts > 0
+    middles = (np.arange(BINS) + 0.5) / BINS
+    above.bar(middles[there], found.accuracy[there], 0.9 / BINS, color=COLOURS[0], alpha=0.75)
+    above.plot([0, 1], [0, 1], color=COLOURS[4], linestyle="--", linewidth=1)
+    above.plot(found.confidence[there], found.confidence[there], "o", color=COLOURS[1], markersize=4)
+    above.set_ylim(0, 1.02)
+    above.set_ylabel("accuracy")
+    below.bar(middles, found.counts, 0.9 / BINS, color=COLOURS[4], alpha=0.75)
+    below.yaxis.set_major_formatter("{x:,.0f}")
+    below.set_ylabel("pictures")
+    below.set_xlabel("confidence")
+    below.set_xlim(0, 1)
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    sure = float(result.confidence.mean(dtype=np.float64))
+    caption = (
+        f"Bars: how often the network is right where it is as sure as the dot says. A bar above its dot: it knows more "
+        f"than it says (underconfident); below: it says more than it knows. On average it is {sure:.1%} sure and right "
+        f"{result.accuracy:.1%} of the time. ECE {found.error:.4f}: the mean distance of bar and dot, each bin weighed "
+        f"by its pictures; {BINS} bins of equal width."
+    )
+    if smoothing:
+        aim = 1 - smoothing + smoothing / number
+        caption += (
+            f" Label smoothing of {smoothing:g} taught it to be {aim:.1%} sure and no more, even where it is always "
+            "right: bars above the dots at the right end are to be expected."
+        )
+    return report.figure(drawn, alt="Accuracy at each confidence, and how many pictures have it", caption=caption)

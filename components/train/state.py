@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from seaway import atomic
-from seaway.errors import Unavailable, explain
+from seaway.errors import InvalidInput, Unavailable, explain
 
 SCHEMA_VERSION = 2
 STATE = "state.pt"
@@ -56,7 +56,10 @@ class Keeper:
         self._saved_at = time.monotonic()
 
     def find(self) -> tuple[dict[str, Any] | None, str]:
-        """The saved state, or None with a sentence that says why it cannot be used ("" where there is none)."""
+        """The saved state, or None with a sentence that says why it cannot be used ("" where there is none).
+
+        Raises InvalidInput for a newer Seaway's, which that one can go on from: it may have cost hours.
+        """
         if self.folder is None or not (self.folder / STATE).exists():
             return None, ""
         path = self.folder / STATE
@@ -64,8 +67,14 @@ class Keeper:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises anything from EOFError to RuntimeError for a broken file
             return None, f"{path} is broken ({type(error).__name__}), so training starts from the beginning"
-        if not isinstance(state, dict) or state.get("schema_version") != SCHEMA_VERSION:
-            return None, f"{path} was written by another version of Seaway, so training starts from the beginning"
+        version = state.get("schema_version") if isinstance(state, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise InvalidInput(
+                f"{path} was written by a newer version of Seaway (schema_version {version}, this one reads "
+                f"{SCHEMA_VERSION}): go on with that version, or remove the file to start from the beginning"
+            )
+        if version != SCHEMA_VERSION:
+            return None, f"{path} was written by an older version of Seaway, so training starts from the beginning"
         if state.get("key") != self._key:
             return None, f"{path} belongs to other settings or data, so training starts from the beginning"
         return state, ""

@@ -9,6 +9,7 @@ see parallel.py.
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from seaway import atomic, data
 from seaway import card as cards
 from seaway.card import Card
 from seaway.data import Dataset
-from seaway.errors import DataError, InvalidInput
+from seaway.errors import DataError, InvalidInput, ModelError
 from seaway.nets.build import build, fingerprint
 
 __all__ = ["HISTORY", "WEIGHTS", "Settings", "train"]
@@ -113,7 +114,10 @@ def _configure(settings: Settings) -> None:
 
 
 def _resume(loop: Loop, keeper: state.Keeper, key: str, console: Console) -> None:
-    """All processes go on from the state that process 0 found. Raises InvalidInput where they do not do the same."""
+    """All processes go on from the state that process 0 found.
+
+    Raises InvalidInput where they do not do the same, and for a state that this net cannot go on from.
+    """
     found, objection = keeper.find()
     if objection:
         console.print(objection)
@@ -121,7 +125,14 @@ def _resume(loop: Loop, keeper: state.Keeper, key: str, console: Console) -> Non
     if common != key:
         raise InvalidInput("the processes were started with different settings or data: give all of them the same")
     if found:
-        loop.resume(found)
+        try:
+            loop.resume(found)
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0].rstrip(":")
+            raise InvalidInput(
+                f"{keeper.folder or '--work'}: the state does not fit what {loop.settings.net} is now ({reason}): "
+                "go on with the version that began it, or remove the folder to start from the beginning"
+            ) from None
         epoch, step = divmod(loop.step, loop.steps_an_epoch)
         console.print(f"resumed from {keeper.folder}: {epoch} epochs and {step} steps are done")
 
@@ -132,19 +143,22 @@ def _finish(
     pictures = loop.dataset
     loop.net.load_state_dict(loop.best)
     result = measure(predict(loop.net, pictures.test_images, loop.normalise, loop.device), pictures.test_labels)
+    if not math.isfinite(result.loss):
+        raise ModelError(f"the loss on the test set is {result.loss}: lower --learning-rate and train again")
     console.print(f"test accuracy {result.accuracy:.4f}, balanced {result.balanced_accuracy:.4f}")
     card = _write(checkpoint, loop, parent, result)
     if report:
         from components.train import page  # matplotlib takes seconds to load
 
         with atomic.file(report) as part:
-            part.write_text(page.render(card, loop.history, result), encoding="utf-8")
+            part.write_text(page.render(card, loop.history, result, pictures), encoding="utf-8")
     keeper.remove()  # the last, so that a full disk above costs no training
     return card
 
 
 def _write(checkpoint: Path, loop: Loop, parent: Card, result: Result) -> Card:
     settings, pictures = loop.settings, loop.dataset
+    folded = result.bymerge_accuracy(pictures.labels)
     card = Card(
         kind="checkpoint",
         name=parent.name,
@@ -153,6 +167,7 @@ def _write(checkpoint: Path, loop: Loop, parent: Card, result: Result) -> Card:
             "accuracy": result.accuracy,
             "balanced_accuracy": result.balanced_accuracy,
             "loss": result.loss,
+            **({"bymerge_accuracy": folded} if folded is not None else {}),
         },
         settings={
             **settings.essential(),

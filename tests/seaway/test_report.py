@@ -88,10 +88,11 @@ def test_what_is_given_as_text_is_text() -> None:
 
 
 def test_numbers_are_aligned_and_readable() -> None:
-    html = report.table(["hop", "n", "share"], [["ONNX", np.int64(12345), np.float32(0.792412345)], ["x", 7, "4.2%"]])
+    html = report.table(["hop", "n", "share"], [["ONNX", np.int64(12345), np.float32(0.792412345)], ["x", 7, "n/a"]])
     assert '<td class="number">12,345</td>' in html
     assert '<td class="number">0.7924</td>' in html
-    assert '<td class="number">4.2%</td>' in html
+    assert '<td class="number">n/a</td>' in html
+    assert '<td class="number">4.2%</td>' in report.table(["share"], [["4.2%"]])
     assert '<th scope="col" class="number">share</th>' in html
     assert "<td>ONNX</td>" in html
 

@@ -105,6 +105,9 @@ def test_a_broken_checkpoint(checkpoint: Path, dataset: Path, tmp_path: Path) ->
     recard(checkpoint, settings={**settings, "classes": 9})
     with pytest.raises(ModelError, match=r"--checkpoint .*weights\.pt: they do not fit the net"):
         export_checkpoint(checkpoint, dataset, tmp_path / "onnx")
+    recard(checkpoint, settings={**settings, "net": "mlp"})
+    with pytest.raises(ModelError, match=r"--checkpoint .*weights\.pt: they do not fit the net"):
+        export_checkpoint(checkpoint, dataset, tmp_path / "onnx")
     (checkpoint / "weights.pt").write_bytes((checkpoint / "weights.pt").read_bytes()[:-99])
     with pytest.raises(CardError, match="changed after its card"):
         export_checkpoint(checkpoint, dataset, tmp_path / "onnx")
@@ -112,3 +115,13 @@ def test_a_broken_checkpoint(checkpoint: Path, dataset: Path, tmp_path: Path) ->
         export_checkpoint(tmp_path / "nothing", dataset, tmp_path / "onnx")
     with pytest.raises(CardError, match="expected an artifact of kind 'checkpoint'"):
         export_checkpoint(dataset, dataset, tmp_path / "onnx")
+
+
+def test_a_checkpoint_of_a_newer_seaway(checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
+    path = checkpoint / "card.json"
+    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    with pytest.raises(
+        CardError, match=f"{path}: schema_version is 2, this Seaway reads 1.*or use the Seaway that made"
+    ):
+        export_checkpoint(checkpoint, dataset, tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()

@@ -6,8 +6,9 @@ import torch
 
 from components.train import cpus
 from components.train.augment import distort
-from components.train.evaluate import measure
+from components.train.evaluate import bymerge, measure
 from components.train.loop import learning_rate, split
+from seaway import idx
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_almost_nothing():
@@ -79,6 +80,47 @@ def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_occur():
     assert math.isnan(result.recall[2])
     certain, mistaken = -math.log(math.e / (math.e + 2)), -math.log(1 / (math.e + 2))
     assert result.loss == pytest.approx((4 * certain + mistaken) / 5, abs=1e-6)
+
+
+def sure(*rows):
+    """Logits whose softmax are these rows."""
+    return torch.tensor(rows, dtype=torch.float64).log().float()
+
+
+def test_confidence_precision_and_the_five_most_probable():
+    result = measure(sure([0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1]), np.array([0, 1, 1], np.uint8))
+    assert result.taken.tolist() == [0, 0, 1]
+    assert result.confidence.tolist() == pytest.approx([0.7, 0.6, 0.8])
+    assert result.precision[:2].tolist() == [0.5, 1]
+    assert math.isnan(result.precision[2])  # nothing is taken for it
+    assert result.top5 == 1
+    seven = torch.arange(7.0).repeat(3, 1)  # class 6 is the most probable, class 0 the least
+    assert measure(seven, np.array([6, 2, 1], np.uint8)).top5 == pytest.approx(2 / 3)
+
+
+def test_the_calibration_error_is_the_mean_distance_of_confidence_and_accuracy():
+    logits = sure([0.9, 0.1], [0.9, 0.1], [0.38, 0.62], [0.38, 0.62], [1, 0])
+    found = measure(logits, np.array([0, 1, 1, 1, 0], np.uint8)).reliability
+    assert found.counts.tolist() == [0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 2, 1]
+    assert found.accuracy[[9, 13, 14]].tolist() == [1, 0.5, 1]
+    assert found.confidence[[9, 13, 14]].tolist() == pytest.approx([0.62, 0.9, 1])
+    assert math.isnan(found.accuracy[0])
+    assert found.error == pytest.approx((2 * 0.38 + 2 * 0.4) / 5)
+
+
+def test_case_is_folded_as_bymerge_folds_it():
+    names = idx.standard_labels("byclass")[1]
+    changed = {name for name, folded in zip(names, bymerge(names), strict=True) if name != folded}
+    assert changed == set("cijklmopsuvwxyz")
+    assert list(dict.fromkeys(bymerge(names))) == list(idx.standard_labels("bymerge")[1])
+
+
+def test_accuracy_with_case_folded():
+    labels = ("A", "C", "a", "c")
+    result = measure(torch.eye(4)[[2, 3, 1, 1, 0]], np.array([0, 1, 1, 3, 0], np.uint8))
+    assert result.accuracy == pytest.approx(2 / 5)
+    assert result.bymerge_accuracy(labels) == pytest.approx(4 / 5)  # a for A stays wrong
+    assert result.bymerge_accuracy(("A", "B", "a", "c")) is None
 
 
 @pytest.mark.parametrize(

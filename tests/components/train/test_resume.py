@@ -15,8 +15,11 @@ import torch
 
 from components.train import sampling, state
 from components.train.loop import split
+from components.train.state import SCHEMA_VERSION
 from components.train.train import Settings, train
 from seaway import card as cards
+from seaway.errors import InvalidInput
+from seaway.nets.build import build
 
 ROOT = Path(__file__).parents[3]
 SETTINGS = Settings(epochs=3, batch_size=8, validation=0.1, threads=1, sampling="synthetic", ema=0.9, pen=0.5)
@@ -112,7 +115,7 @@ def spoil_by_rewriting(path):
 
 
 def spoil_by_schema(path):
-    torch.save(torch.load(path, weights_only=True) | {"schema_version": 99}, path)
+    torch.save(torch.load(path, weights_only=True) | {"schema_version": 0}, path)
 
 
 def spoil_by_key(path):
@@ -124,7 +127,7 @@ def spoil_by_key(path):
     [
         (spoil_by_truncation, "is broken"),
         (spoil_by_rewriting, "is broken"),
-        (spoil_by_schema, "was written by another version of Seaway"),
+        (spoil_by_schema, "was written by an older version of Seaway"),
         (spoil_by_key, "belongs to other settings or data"),
     ],
 )
@@ -138,6 +141,40 @@ def test_a_state_that_cannot_be_used_is_told_and_passed_over(
     assert f"{state} {message}" in told
     assert "epoch 1/3" in told
     assert_same_bits(tmp_path / "checkpoint", uninterrupted)
+
+
+def of_a_newer_seaway(state):
+    return state | {"schema_version": SCHEMA_VERSION + 1}
+
+
+def of_another_net(state):
+    return state | {"net": build("mlp", (12, 12), 3).state_dict()}
+
+
+def of_an_optimizer_of_less(state):
+    groups = [group | {"params": group["params"][1:]} for group in state["optimizer"]["param_groups"]]
+    return state | {"optimizer": state["optimizer"] | {"param_groups": groups}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (of_a_newer_seaway, r"state\.pt was written by a newer version .*schema_version \d+, this one reads \d+\)"),
+        (
+            of_another_net,
+            r"train-\w+: the state does not fit what cnn is now \(Error\(s\) in loading state_dict",
+        ),
+        (of_an_optimizer_of_less, r"does not fit what cnn is now \(loaded state dict contains"),
+    ],
+)
+def test_a_state_that_another_version_can_go_on_from_is_refused_and_kept(bars, work, tmp_path, change, message):
+    [path] = work.glob("train-*/state.pt")
+    torch.save(change(torch.load(path, weights_only=True)), path)
+    before = path.read_bytes()
+    with pytest.raises(InvalidInput, match=f"{message}.*go on with th.* version.*to start from the beginning"):
+        train(bars, tmp_path / "checkpoint", SETTINGS, work=work)
+    assert path.read_bytes() == before
+    assert not (tmp_path / "checkpoint").exists()
 
 
 def test_other_settings_do_not_find_the_state(bars, work, tmp_path, capsys):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -9,7 +10,7 @@ from components.train.train import Settings, train
 from seaway import card as cards
 from seaway.card import Card
 from seaway.errors import CardError, DataError, InvalidInput, ModelError
-from seaway.nets.build import build
+from seaway.nets.build import NETS, build
 
 QUICK = Settings(epochs=4, batch_size=16, affine=0.3, elastic=0, validation=0.1, threads=1)
 
@@ -59,10 +60,19 @@ def test_the_history_has_a_row_an_epoch(trained):
     assert all(0 <= row["validation_accuracy"] <= 1 for row in history)
 
 
-def test_the_report_shows_curves_recalls_and_settings(trained):
+def test_the_report_shows_what_became_of_the_test_set(trained):
     html = (trained[0] / "report.html").read_text()
-    for expected in ("Training of bars", "balanced accuracy", "Recall of each class", "learning_rate", "<svg"):
+    for expected in ("Training of bars", "balanced accuracy", "Calibration", "learning_rate", "<svg"):
         assert expected in html
+
+
+def test_accuracy_with_case_folded_is_among_the_metrics_where_bymerge_merges_classes(trained, make, tmp_path):
+    assert "bymerge_accuracy" not in trained[1].metrics
+    folder = make(tmp_path / "dataset", classes=2)
+    cards.write(folder, dataclasses.replace(cards.read(folder), labels=("C", "c")))
+    settings = Settings(net="mlp", epochs=1, learning_rate=1e-6, validation=0, threads=1)  # learns nothing
+    metrics = train(folder, tmp_path / "checkpoint", settings).metrics
+    assert metrics["bymerge_accuracy"] == 1 > metrics["accuracy"]
 
 
 def test_a_finished_run_leaves_no_state(trained):
@@ -99,6 +109,21 @@ def test_a_divergent_loss_stops_with_advice_and_keeps_the_last_good_state(datase
     assert not (tmp_path / "checkpoint").exists()
 
 
+class InfiniteAtLast(torch.nn.Linear):
+    """Trains as it should, and answers without bounds when it is evaluated."""
+
+    def forward(self, x):
+        logits = super().forward(x.flatten(1))
+        return logits if self.training else logits * torch.inf
+
+
+def test_a_loss_that_is_no_number_on_the_test_set_is_told(dataset, tmp_path, monkeypatch):
+    monkeypatch.setitem(NETS, "mlp", lambda size, classes: InfiniteAtLast(size[0] * size[1], classes))
+    with pytest.raises(ModelError, match=r"loss on the test set is (nan|inf): lower --learning-rate"):
+        train(dataset, tmp_path / "checkpoint", Settings(net="mlp", epochs=1, validation=0, threads=1))
+    assert not (tmp_path / "checkpoint").exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -108,6 +133,11 @@ def test_a_divergent_loss_stops_with_advice_and_keeps_the_last_good_state(datase
         (Settings(validation=0.9), "--validation is 0.9"),
         (Settings(device="cuda:99"), "--device cuda:99 cannot be used .*try --device cpu"),
         (Settings(device="toaster"), "--device toaster cannot be used"),
+        *(
+            []
+            if torch.cuda.is_available()
+            else [(Settings(device="cuda"), "--device cuda cannot be used .*--device cpu")]
+        ),
     ],
 )
 def test_bad_settings_name_the_option(dataset, tmp_path, settings, message):
