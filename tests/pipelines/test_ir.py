@@ -117,6 +117,7 @@ def test_parameters_are_arguments_defaults_and_what_a_stage_returned() -> None:
         "sampling": "none",
         "training": {},
         "seed": 0,
+        "code": "",
         "work": "/models/.work",
     }
     assert values["deploy"]["url"] == "http://seaway-canary:8501"
