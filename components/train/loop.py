@@ -72,7 +72,7 @@ class Loop:
                 size = self.settings.batch_size
                 loss = self._learn(np.sort(order[index * size : (index + 1) * size]), keeper)
                 after_step(loss)
-                if keeper.due:
+                if keeper.due and self.step % self.steps_an_epoch:  # the last step's state is its closed epoch's
                     self._save(keeper)
             after_epoch(self._close_epoch())
             self._save(keeper)
@@ -126,6 +126,7 @@ class Loop:
             result = measure(logits, self.dataset.train_labels[self.held])
             accuracy = result.accuracy
             row |= {"validation_loss": result.loss, "validation_accuracy": accuracy}
+            row["validation_balanced_accuracy"] = result.balanced_accuracy
         if accuracy >= self.best_accuracy:  # on equal terms the later epoch, and always without validation pictures
             self.best_accuracy = accuracy
             self.best = {name: value.detach().cpu().clone() for name, value in self.net.state_dict().items()}

@@ -60,8 +60,8 @@ def _train(dataset: Path, checkpoint: Path, settings: Settings, work: Path | Non
     console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not first)
     pictures = data.load(dataset)
     parent = cards.check(dataset, "dataset")
-    normalise = _normalisation(pictures, dataset)
-    _configure(settings)
+    normalise = normalisation(pictures, dataset)
+    configure(settings)
     torch.manual_seed(settings.seed)
     height, width = pictures.train_images.shape[1:]
     net = build(settings.net, (height, width), len(pictures.labels))
@@ -75,7 +75,7 @@ def _train(dataset: Path, checkpoint: Path, settings: Settings, work: Path | Non
     return parallel.share(card)
 
 
-def _normalisation(pictures: Dataset, folder: Path) -> Normalisation:
+def normalisation(pictures: Dataset, folder: Path) -> Normalisation:
     """Raises DataError for pictures or labels that nothing can be learnt from."""
     if len(np.unique(pictures.train_labels)) < 2:
         raise DataError(f"{folder}: all training pictures are of one class; make a dataset with at least two")
@@ -87,7 +87,7 @@ def _normalisation(pictures: Dataset, folder: Path) -> Normalisation:
     return normalise
 
 
-def _configure(settings: Settings) -> None:
+def configure(settings: Settings) -> None:
     """Raises InvalidInput for a device that is not there."""
     torch.set_num_threads(settings.threads or cpus.limit(torch.get_num_threads()))
     try:

@@ -1,0 +1,191 @@
+"""The sweep's report: what was found and how sure that is, how the search went, and every trial."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from seaway import report
+from seaway.report import COLOURS, Section
+from sweep import results, table
+from sweep.results import Sweep, Trial
+from sweep.scores import METRICS
+
+ACROSS = 3  # panels a row
+BEST, DONE, STOPPED, DEFAULTS = COLOURS[1], COLOURS[0], COLOURS[4], COLOURS[2]
+
+
+def render(sweep: Sweep, folder: Path) -> str:
+    """The whole page as HTML."""
+    sections = [Section("Result", [_facts(sweep), *table.sentences(sweep), *_final(sweep)])]
+    if sweep.best:
+        sections += [
+            Section(
+                "Train with the best settings",
+                [Markup("<p><code>{}</code></p>").format(results.command(sweep, folder))],
+            ),
+            Section("Course of the search", [_course(sweep)]),
+            Section("Each setting", [_settings(sweep)]),
+            Section("Learning curves", [_curves(sweep)]),
+        ]
+    sections += [
+        Section("All trials", [report.table(table.headers(sweep), table.rows(sweep), _legend(sweep))]),
+        Section("How it was searched", [_how(sweep)]),
+    ]
+    lead = f"{sweep.finished} of {sweep.wanted} trials, {sweep.settings.epochs} epochs each, on {sweep.source}."
+    return report.page(f"Sweep of {sweep.settings.net}", sections, lead)
+
+
+def _facts(sweep: Sweep) -> Markup:
+    best = sweep.best
+    shown = {f"validation {_name(sweep)}": f"{best.value:.4f} ± {best.error:.4f}", "trial": best.number} if best else {}
+    return report.facts(
+        {
+            **shown,
+            "done": len(sweep.done),
+            "stopped early": sum(trial.state == "stopped early" for trial in sweep.trials),
+            "failed": sum(trial.state == "failed" for trial in sweep.trials),
+            "CPU minutes": round(sum(trial.cpu_minutes for trial in sweep.trials), 1),
+        }
+    )
+
+
+def _final(sweep: Sweep) -> list[str]:
+    if not sweep.final:
+        return ["The test set has not been looked at."]
+    figures = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in sweep.final.items())
+    return [f"The best settings were trained for good, and the test set was looked at once: {figures}."]
+
+
+def _name(sweep: Sweep) -> str:
+    return sweep.metric.replace("_", " ")
+
+
+def _course(sweep: Sweep) -> Markup:
+    """Every trial's figure in the order of the trials, and the best so far."""
+    drawn = Figure(figsize=(9, 3), layout="constrained")
+    axes = drawn.subplots()
+    so_far: list[float] = []
+    better = max if METRICS[sweep.metric] else min
+    for trial in sweep.done:
+        so_far.append(better([*so_far[-1:], trial.value or 0]))
+    axes.step([t.number for t in sweep.done], so_far, where="post", color=BEST, linewidth=1.5)
+    _points(axes, sweep, [trial.number for trial in sweep.trials], sweep.trials)
+    axes.set_xlabel("trial")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel(_name(sweep))
+    _bare(axes)
+    handles = [*_handles(sweep), Line2D([], [], color=BEST, linewidth=1.5, label="best so far")]
+    drawn.legend(handles=handles, loc="outside upper left", frameon=False, ncols=len(handles), fontsize="small")
+    return report.figure(drawn, "Each trial's figure, and the best so far", "Bars: one standard error.")
+
+
+def _settings(sweep: Sweep) -> Markup:
+    """A panel for each setting that was searched: its values, and what came of them."""
+    names = list(sweep.space)
+    high = -(-len(names) // ACROSS)
+    drawn = Figure(figsize=(9, 2.6 * high + 0.3), layout="constrained")
+    panels = drawn.subplots(high, ACROSS, sharey=True, squeeze=False).flatten()
+    for axes, name in zip(panels, names, strict=False):
+        values = [trial.settings[name] for trial in sweep.trials]
+        if "|" in sweep.space[name]:
+            choices = sweep.space[name].split("|")
+            _points(axes, sweep, [choices.index(str(value)) for value in values], sweep.trials)
+            axes.set_xticks(range(len(choices)), choices)
+            axes.margins(x=0.2)
+        else:
+            _points(axes, sweep, [float(value) for value in values], sweep.trials)
+            axes.set_xscale("log" if sweep.space[name].endswith(",log") else "linear")
+        axes.set_xlabel(name.replace("_", " "))
+        _bare(axes)
+    for axes in panels[::ACROSS]:
+        axes.set_ylabel(_name(sweep))
+    for axes in panels[len(names) :]:
+        axes.set_axis_off()
+    handles = _handles(sweep)
+    drawn.legend(handles=handles, loc="outside upper left", frameon=False, ncols=len(handles), fontsize="small")
+    caption = (
+        "All settings change together, and the search goes where it was good: what slopes here is a hint, no proof."
+    )
+    return report.figure(drawn, "The figure of each trial against each setting", caption)
+
+
+def _points(axes: Axes, sweep: Sweep, places: Sequence[float], trials: Sequence[Trial]) -> None:
+    """Trials at their places: done ones with their standard errors; those that were stopped or failed not at all."""
+    for place, trial in zip(places, trials, strict=True):
+        if trial.value is None:
+            continue
+        colour, order = _colour(sweep, trial), 3 if trial.number == _best(sweep) else 2
+        axes.errorbar(place, trial.value, trial.error, color=colour, fmt="o", markersize=5, linewidth=0.8, zorder=order)
+
+
+def _curves(sweep: Sweep) -> Markup:
+    """The figure after each epoch of each trial, the best drawn last."""
+    drawn = Figure(figsize=(9, 3.6), layout="constrained")
+    axes = drawn.subplots()
+    for trial in sorted(sweep.trials, key=lambda trial: (trial.state == "done", trial.number == _best(sweep))):
+        epochs = range(1, len(trial.curve) + 1)
+        done, best = trial.state == "done", trial.number == _best(sweep)
+        axes.plot(
+            epochs, trial.curve, color=_colour(sweep, trial), linewidth=2 if best else 1, alpha=0.9 if done else 0.55,
+            linestyle="-" if done else ":", marker="" if done else "x", markevery=[-1] if trial.curve else None,
+            markersize=5,
+        )  # fmt: skip
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel(_name(sweep))
+    _bare(axes)
+    handles = _handles(sweep, line=True)
+    if any(trial.state != "done" for trial in sweep.trials):
+        handles.append(Line2D([], [], color=STOPPED, linestyle=":", marker="x", label="not to the end"))
+    drawn.legend(handles=handles, loc="outside upper left", frameon=False, ncols=len(handles), fontsize="small")
+    return report.figure(drawn, "Validation figure after each epoch", "All trials have the same schedule of epochs.")
+
+
+def _best(sweep: Sweep) -> int:
+    return sweep.best.number if sweep.best else 0
+
+
+def _colour(sweep: Sweep, trial: Trial) -> str:
+    if trial.number == _best(sweep):
+        return BEST
+    if sweep.defaults and trial.number == sweep.defaults.number:
+        return DEFAULTS
+    return DONE if trial.state == "done" else STOPPED
+
+
+def _handles(sweep: Sweep, line: bool = False) -> list[Line2D]:
+    named = [("best", BEST), ("done", DONE)]
+    if sweep.defaults and sweep.defaults.state == "done" and sweep.defaults.number != _best(sweep):
+        named.append(("training's own settings", DEFAULTS))
+    style = {"linewidth": 1.5} if line else {"linestyle": "", "marker": "o", "markersize": 5}
+    return [Line2D([], [], color=colour, label=label, **style) for label, colour in named]
+
+
+def _bare(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(sweep: Sweep) -> str:
+    return (
+        f"{_name(sweep).capitalize()} on validation after the last epoch ± standard error; in brackets where a trial "
+        "did not come so far. Behind the best: the difference on the same pictures ± its own standard error."
+    )
+
+
+def _how(sweep: Sweep) -> Markup:
+    shared = {k: v for k, v in sweep.settings.essential().items() if k not in sweep.space}
+    rows = [
+        ["dataset", sweep.source],
+        ["learnt from", f"{sweep.learnt_from:,} pictures"],
+        ["judged on", f"{sweep.judged_on:,} pictures of the training set, the same for all"],
+        ["proposed by", "Optuna's TPE"],
+        ["stopped", "below the median of the done trials at the same epoch" if sweep.pruning else "never"],
+        *([name, f"searched: {space}"] for name, space in sweep.space.items()),
+        *([name, str(value)] for name, value in shared.items()),
+    ]
+    return report.table(["", ""], rows)
