@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def sweep(
     data: Annotated[
-        str, typer.Option("--data", "--source", help="Where pictures come from, as for 'seaway run'.")
-    ] = "strokes",
+        str, typer.Option("--data", "--source", help="Where pictures come from, as for 'seaway run'. Default: strokes.")
+    ] = "",
     dataset: Annotated[Path | None, typer.Option(help="A dataset artifact, instead of --data.")] = None,
     net: Annotated[str, typer.Option(help="The network: 'cnn' or 'mlp'; searched by --search 'net=cnn|mlp'.")] = "cnn",
     trials: Annotated[int, typer.Option(help="Trials in all, those of earlier runs included.", min=1)] = 20,
@@ -59,10 +59,12 @@ def sweep(
       seaway sweep --search learning_rate=1e-3..1e-2,log --search 'batch_size=64|128|256' --set affine=0
     """
     from components.train.settings import Settings
-    from seaway.errors import ModelError
+    from seaway.errors import InvalidInput, ModelError
     from sweep import folder as places
     from sweep import results, space
 
+    if data and dataset:
+        raise InvalidInput(f"--data {data} and --dataset {dataset}: give one of the two")
     settings = Settings(net=net, epochs=epochs, validation=validation, seed=seed)
     settings, dimensions = space.parse(search or (), shared or (), settings)
     folder = folder or options.DEFAULT_ROOT / "sweeps" / net
@@ -71,7 +73,9 @@ def sweep(
         from sweep import study
 
         if dataset is None:
-            dataset = places.dataset(folder, absolute_source(data), options.DEFAULT_ROOT.absolute() / "data")
+            dataset = places.dataset(
+                folder, absolute_source(data or "strokes"), options.DEFAULT_ROOT.absolute() / "data"
+            )
         with _stopping(minutes) as stopping:
             result = study.search(study.Plan(dataset, settings, dimensions, metric, prune), folder, trials, stopping)
         if final and result.best and result.finished >= trials:
@@ -129,7 +133,7 @@ def _show(result: "Sweep", folder: Path) -> None:
 
     shown = Table(*table.headers(result))
     for row in table.rows(result):
-        shown.add_row(*row, style="bold" if row[-1] == "best" else None)
+        shown.add_row(*row, style="bold" if row[1] == "best" else None)
     console = Console(highlight=False)
     console.width = max(console.width, 140)  # where the output goes to a file, it still wants its columns
     console.print(shown)

@@ -1,7 +1,9 @@
 """The sweep's report: what was found and how sure that is, how the search went, and every trial."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -16,6 +18,7 @@ from sweep.results import Sweep, Trial
 from sweep.scores import METRICS
 
 ACROSS = 3  # panels a row
+EDGES = "Triangles at the edge: further away. Ticks at the bottom: not trained to the end."
 BEST, DONE, STOPPED, DEFAULTS = COLOURS[1], COLOURS[0], COLOURS[4], COLOURS[2]
 
 
@@ -42,14 +45,14 @@ def render(sweep: Sweep, folder: Path) -> str:
 
 def _facts(sweep: Sweep) -> Markup:
     best = sweep.best
-    shown = {f"validation {_name(sweep)}": f"{best.value:.4f} ± {best.error:.4f}", "trial": best.number} if best else {}
+    shown = {f"validation {_name(sweep)}": f"{best.value:.4f}", "standard error": f"{best.error:.4f}"} if best else {}
     return report.facts(
         {
             **shown,
             "done": len(sweep.done),
             "stopped early": sum(trial.state == "stopped early" for trial in sweep.trials),
             "failed": sum(trial.state == "failed" for trial in sweep.trials),
-            "CPU minutes": round(sum(trial.cpu_minutes for trial in sweep.trials), 1),
+            "CPU minutes": table.minutes(sum(trial.cpu_minutes for trial in sweep.trials)),
         }
     )
 
@@ -69,19 +72,21 @@ def _course(sweep: Sweep) -> Markup:
     """Every trial's figure in the order of the trials, and the best so far."""
     drawn = Figure(figsize=(9, 3), layout="constrained")
     axes = drawn.subplots()
-    so_far: list[float] = []
     better = max if METRICS[sweep.metric] else min
-    for trial in sweep.done:
-        so_far.append(better([*so_far[-1:], trial.value or 0]))
-    axes.step([t.number for t in sweep.done], so_far, where="post", color=BEST, linewidth=1.5)
-    _points(axes, sweep, [trial.number for trial in sweep.trials], sweep.trials)
+    so_far = list(itertools.accumulate((trial.value or 0 for trial in sweep.done), better))
+    numbers = [trial.number for trial in sweep.done]
+    axes.step(
+        [*numbers, max(sweep.finished, numbers[-1])], [*so_far, so_far[-1]], where="post", color=BEST, linewidth=1.5
+    )
+    _points(axes, sweep, {trial.number: trial.number for trial in sweep.trials})
     axes.set_xlabel("trial")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(_name(sweep))
     _bare(axes)
     handles = [*_handles(sweep), Line2D([], [], color=BEST, linewidth=1.5, label="best so far")]
     drawn.legend(handles=handles, loc="outside upper left", frameon=False, ncols=len(handles), fontsize="small")
-    return report.figure(drawn, "Each trial's figure, and the best so far", "Bars: one standard error.")
+    caption = f"Bars: one standard error. {EDGES}"
+    return report.figure(drawn, "Each trial's figure, and the best so far", caption)
 
 
 def _settings(sweep: Sweep) -> Markup:
@@ -91,15 +96,15 @@ def _settings(sweep: Sweep) -> Markup:
     drawn = Figure(figsize=(9, 2.6 * high + 0.3), layout="constrained")
     panels = drawn.subplots(high, ACROSS, sharey=True, squeeze=False).flatten()
     for axes, name in zip(panels, names, strict=False):
-        values = [trial.settings[name] for trial in sweep.trials]
+        values = {trial.number: trial.settings[name] for trial in sweep.trials if name in trial.settings}
         if "|" in sweep.space[name]:
             choices = sweep.space[name].split("|")
-            _points(axes, sweep, [choices.index(str(value)) for value in values], sweep.trials)
+            _points(axes, sweep, {number: choices.index(str(value)) for number, value in values.items()})
             axes.set_xticks(range(len(choices)), choices)
             axes.margins(x=0.2)
         else:
-            _points(axes, sweep, [float(value) for value in values], sweep.trials)
             axes.set_xscale("log" if sweep.space[name].endswith(",log") else "linear")
+            _points(axes, sweep, {number: float(value) for number, value in values.items()})
         axes.set_xlabel(name.replace("_", " "))
         _bare(axes)
     for axes in panels[::ACROSS]:
@@ -109,18 +114,38 @@ def _settings(sweep: Sweep) -> Markup:
     handles = _handles(sweep)
     drawn.legend(handles=handles, loc="outside upper left", frameon=False, ncols=len(handles), fontsize="small")
     caption = (
-        "All settings change together, and the search goes where it was good: what slopes here is a hint, no proof."
+        f"All settings change together, and the search goes where it was good: what slopes is a hint, no proof. {EDGES}"
     )
     return report.figure(drawn, "The figure of each trial against each setting", caption)
 
 
-def _points(axes: Axes, sweep: Sweep, places: Sequence[float], trials: Sequence[Trial]) -> None:
-    """Trials at their places: done ones with their standard errors; those that were stopped or failed not at all."""
-    for place, trial in zip(places, trials, strict=True):
-        if trial.value is None:
+def _points(axes: Axes, sweep: Sweep, places: Mapping[int, float]) -> None:
+    """Trials by number at their places: done ones with their standard errors, the others as ticks at the bottom."""
+    low, high = _limits(sweep)
+    for trial in sweep.trials:
+        if trial.number not in places:
             continue
-        colour, order = _colour(sweep, trial), 3 if trial.number == _best(sweep) else 2
-        axes.errorbar(place, trial.value, trial.error, color=colour, fmt="o", markersize=5, linewidth=0.8, zorder=order)
+        place, order = places[trial.number], 3 if trial.number == _best(sweep) else 2
+        style: dict[str, Any] = {"color": _colour(sweep, trial), "zorder": order}
+        if trial.value is None:
+            axes.plot(place, 0.02, marker="|", transform=axes.get_xaxis_transform(), markersize=7, **style)
+        elif low <= trial.value <= high:
+            axes.errorbar(place, trial.value, trial.error or 0, fmt="o", markersize=5, linewidth=0.8, **style)
+        else:
+            marker, edge = ("v", low) if trial.value < low else ("^", high)
+            axes.plot(place, edge, marker=marker, markersize=6, clip_on=False, **style)
+    axes.set_ylim(low, high)
+
+
+def _limits(sweep: Sweep) -> tuple[float, float]:
+    """What the axis of the figures shows: a trial that learnt nothing is not to press all others into a line."""
+    assert sweep.best
+    best, sign = sweep.best.value or 0, 1 if METRICS[sweep.metric] else -1
+    behind = sorted(abs(best - (trial.value or 0)) for trial in sweep.done)
+    error = max(sweep.best.error or 0, 1e-3)
+    reach = min(behind[-1] + 2 * error, max(6 * behind[len(behind) // 2], 6 * error))
+    low, high = sorted((best - sign * reach, best + sign * 2 * error))
+    return low, high
 
 
 def _curves(sweep: Sweep) -> Markup:
@@ -135,15 +160,18 @@ def _curves(sweep: Sweep) -> Markup:
             linestyle="-" if done else ":", marker="" if done else "x", markevery=[-1] if trial.curve else None,
             markersize=5,
         )  # fmt: skip
+    low, high = _limits(sweep)
+    shown = [value for trial in sweep.done if low <= (trial.value or 0) <= high for value in trial.curve]
+    air = 0.05 * (max(shown) - min(shown)) + 1e-3
+    axes.set_ylim(min(shown) - air, max(shown) + air)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(_name(sweep))
     _bare(axes)
     handles = _handles(sweep, line=True)
-    if any(trial.state != "done" for trial in sweep.trials):
-        handles.append(Line2D([], [], color=STOPPED, linestyle=":", marker="x", label="not to the end"))
     drawn.legend(handles=handles, loc="outside upper left", frameon=False, ncols=len(handles), fontsize="small")
-    return report.figure(drawn, "Validation figure after each epoch", "All trials have the same schedule of epochs.")
+    caption = "All trials have the same schedule of epochs. Curves that stay far below the others are cut off."
+    return report.figure(drawn, "Validation figure after each epoch", caption)
 
 
 def _best(sweep: Sweep) -> int:
@@ -162,8 +190,12 @@ def _handles(sweep: Sweep, line: bool = False) -> list[Line2D]:
     named = [("best", BEST), ("done", DONE)]
     if sweep.defaults and sweep.defaults.state == "done" and sweep.defaults.number != _best(sweep):
         named.append(("training's own settings", DEFAULTS))
-    style = {"linewidth": 1.5} if line else {"linestyle": "", "marker": "o", "markersize": 5}
-    return [Line2D([], [], color=colour, label=label, **style) for label, colour in named]
+    dot = {"linestyle": "-"} if line else {"linestyle": "", "marker": "o"}
+    handles = [Line2D([], [], color=colour, label=label, markersize=5, **dot) for label, colour in named]  # type: ignore[arg-type]
+    if any(trial.state != "done" for trial in sweep.trials):
+        tick = {"linestyle": ":", "marker": "x"} if line else {"linestyle": "", "marker": "|"}
+        handles.append(Line2D([], [], color=STOPPED, label="not to the end", markersize=6, **tick))  # type: ignore[arg-type]
+    return handles
 
 
 def _bare(axes: Axes) -> None:
@@ -184,7 +216,12 @@ def _how(sweep: Sweep) -> Markup:
         ["learnt from", f"{sweep.learnt_from:,} pictures"],
         ["judged on", f"{sweep.judged_on:,} pictures of the training set, the same for all"],
         ["proposed by", "Optuna's TPE"],
-        ["stopped", "below the median of the done trials at the same epoch" if sweep.pruning else "never"],
+        [
+            "stopped",
+            "in the worst third of the trials that are done, at the same epoch, after a third of the epochs"
+            if sweep.pruning
+            else "never",
+        ],
         *([name, f"searched: {space}"] for name, space in sweep.space.items()),
         *([name, str(value)] for name, value in shared.items()),
     ]

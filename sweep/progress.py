@@ -8,6 +8,7 @@ from rich.console import Console
 from sweep.results import Trial
 from sweep.scores import METRICS
 from sweep.space import Value
+from sweep.table import minutes
 
 
 class Progress:
@@ -65,7 +66,7 @@ class Progress:
             said = f"stopped after epoch {len(trial.curve)}, at {trial.curve[-1]:.4f}"
         else:
             said = f"failed: {trial.reason}"
-        self._console.print(f"trial {trial.number}/{self._trials}: {said}, {trial.cpu_minutes:.1f} CPU minutes")
+        self._console.print(f"trial {trial.number}/{self._trials}: {said}, {minutes(trial.cpu_minutes)} CPU minutes")
         total = self._bar.tasks[0].total or 0
         self._bar.update(self._task, total=total - self._left)
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-import torch
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -34,6 +33,7 @@ from sweep.trial import Ground
 NAME = "sweep"
 RANDOM = 8  # trials before the sampler begins to learn from them
 COMPARED = 4  # trials that are done before any is stopped
+KEPT = 67  # per cent of them that a trial may be behind: half would stop every second one as good as they are
 ENDED = 3  # times that the process may end where a trial stands: more often, and it is the trial's fault
 
 _STATES: dict[TrialState, State] = {
@@ -84,7 +84,7 @@ def search(plan: Plan, folder: Path, trials: int, stopping: Callable[[], bool]) 
 def _study(path: Path, plan: Plan, on: Ground) -> Iterator[optuna.Study]:
     """The folder's study, or a new one whose first trial has training's own settings, where they are in the space."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    median = optuna.pruners.MedianPruner(COMPARED, -(-plan.settings.epochs // 3))
+    pruner = optuna.pruners.PercentilePruner(KEPT, COMPARED, -(-plan.settings.epochs // 3))
     storage = None
     try:
         storage = optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}")
@@ -93,7 +93,7 @@ def _study(path: Path, plan: Plan, on: Ground) -> Iterator[optuna.Study]:
             study_name=NAME,
             direction="maximize" if scores.METRICS[plan.metric] else "minimize",
             load_if_exists=True,
-            pruner=median if plan.pruning else optuna.pruners.NopPruner(),
+            pruner=pruner if plan.pruning else optuna.pruners.NopPruner(),
         )
         _same(study, plan.identity(on.sha256), path.parent)
         own = {dimension.name: getattr(plan.settings, dimension.name) for dimension in plan.space}
@@ -155,7 +155,7 @@ def _one(
     except optuna.TrialPruned:
         course.account()
         study.tell(tried, state=TrialState.PRUNED)
-    except (ModelError, MemoryError, torch.OutOfMemoryError) as error:
+    except ModelError as error:
         course.account()
         tried.set_user_attr("reason", str(error).partition(": try ")[0])  # the advice is for somebody who trains once
         study.tell(tried, state=TrialState.FAIL)
@@ -237,6 +237,7 @@ def _record(frozen: FrozenTrial) -> Trial:
 
 
 def _collect(study: optuna.Study, plan: Plan, on: Ground, folder: Path, wanted: int) -> Sweep:
+    records = tuple(_record(frozen) for frozen in study.trials if frozen.state in _STATES)
     result = Sweep(
         dataset=str(plan.dataset),
         source=str(cards.read(plan.dataset).settings.get("source", plan.dataset)),
@@ -246,8 +247,8 @@ def _collect(study: optuna.Study, plan: Plan, on: Ground, folder: Path, wanted: 
         pruning=plan.pruning,
         learnt_from=on.learnt_from,
         judged_on=len(on.labels),
-        wanted=wanted,
-        trials=tuple(_record(frozen) for frozen in study.trials if frozen.state in _STATES),
+        wanted=max(wanted, sum(record.state != "unfinished" for record in records)),
+        trials=records,
     )
     if result.best is None:
         return result

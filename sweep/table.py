@@ -5,8 +5,8 @@ from sweep.scores import METRICS
 
 
 def headers(sweep: Sweep) -> list[str]:
-    shown = sweep.metric.replace("_", " ")
-    return ["trial", *sweep.space, "epochs", shown, "behind the best", "CPU min", "state"]
+    settings = [name.replace("_", " ") for name in sweep.space]
+    return ["trial", "state", sweep.metric.replace("_", " "), "behind the best", "epochs", "CPU min", *settings]
 
 
 def rows(sweep: Sweep) -> list[list[str]]:
@@ -17,22 +17,23 @@ def rows(sweep: Sweep) -> list[list[str]]:
 def _row(sweep: Sweep, trial: Trial) -> list[str]:
     value = behind = ""
     if trial.value is not None:
-        value = f"{trial.value:.4f} ± {trial.error:.4f}"
+        value = _with_error(trial.value, trial.error)
     elif trial.curve:
         value = f"({trial.curve[-1]:.4f})"
     best = sweep.best
     if best and trial.number != best.number and trial.behind is not None:
-        behind = f"{trial.behind:.4f} ± {trial.behind_error:.4f}"
+        behind = _with_error(trial.behind, trial.behind_error)
     settings = [_setting(trial.settings.get(name, "")) for name in sweep.space]
-    return [
-        str(trial.number),
-        *settings,
-        str(len(trial.curve)),
-        value,
-        behind,
-        f"{trial.cpu_minutes:.1f}",
-        state(sweep, trial),
-    ]
+    epochs = str(len(trial.curve))
+    return [str(trial.number), state(sweep, trial), value, behind, epochs, minutes(trial.cpu_minutes), *settings]
+
+
+def _with_error(value: float, error: float | None) -> str:
+    return f"{value:.4f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{error or 0:.4f}"
+
+
+def minutes(cpu: float) -> str:
+    return f"{cpu:.1f}" if cpu >= 1 else f"{cpu:.2f}"
 
 
 def _setting(value: object) -> str:
@@ -41,10 +42,10 @@ def _setting(value: object) -> str:
 
 def state(sweep: Sweep, trial: Trial) -> str:
     """In words: how it ended, and whether it can be told from the best."""
-    said = f"{trial.state}: {trial.reason}" if trial.reason else str(trial.state)
     if sweep.best and trial.number == sweep.best.number:
         return "best"
-    return f"{said}, as good as the best" if trial.alike else said
+    said = "as good" if trial.alike else trial.state.replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{said}: {trial.reason}" if trial.reason else said
 
 
 def sentences(sweep: Sweep) -> list[str]:
@@ -64,6 +65,12 @@ def sentences(sweep: Sweep) -> list[str]:
     elif done > 1:
         said.append("All others are behind it by more than two standard errors of the difference.")
     said += _against_defaults(sweep, best)
+    stopped = sum(trial.state == "stopped early" for trial in sweep.trials)
+    if stopped:
+        those = "One was" if stopped == 1 else f"{stopped} were"
+        said.append(
+            f"{those} stopped early, among the worst at the same epoch: what the last one had come to is not known."
+        )
     if done > 1:
         more = "high" if METRICS[sweep.metric] else "low"
         said.append(

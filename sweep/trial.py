@@ -76,7 +76,7 @@ def check(settings: Settings, on: Ground) -> None:
 def run(settings: Settings, on: Ground, work: Path, told: Told) -> Outcome:
     """Trains from where the state in `work` stands, which stays there; judges the weights after the last epoch.
 
-    Raises Paused where it is to stop, ModelError where it diverges; what `told.after_epoch` raises ends it as well.
+    Raises Paused where it is to stop, ModelError where it diverges or lacks memory; what `told.after_epoch` raises ends it as well.
     """
     torch.manual_seed(settings.seed)
     loop = Loop(build(settings.net, *_sizes(on)), on.dataset, on.normalise, settings)
@@ -101,7 +101,12 @@ def run(settings: Settings, on: Ground, work: Path, told: Told) -> Outcome:
         if loop.step < loop.steps:
             pause()
 
-    loop.run(keeper, after_step, after_epoch)
+    try:
+        loop.run(keeper, after_step, after_epoch)
+    except RuntimeError as error:  # PyTorch's for memory is one of its own on a GPU alone
+        if "memory" not in str(error):
+            raise
+        raise ModelError(f"there is not enough memory ({str(error).splitlines()[0]})") from None
     logits = predict(loop.net, on.dataset.train_images[loop.held], loop.normalise, loop.device)
     losses = F.cross_entropy(logits, torch.from_numpy(on.labels.astype(np.int64)), reduction="none").numpy()
     return Outcome(logits.argmax(dim=1).numpy().astype(np.uint8), losses)
