@@ -56,7 +56,7 @@ def sweep(
 
       seaway sweep --data idx:path/to/emnist --minutes 120 --folder sweeps/emnist
 
-      seaway sweep --search learning_rate=1e-3..1e-2,log --search 'batch_size=64|128|256' --set affine=0
+      seaway sweep --search learning_rate=1e-3..1e-2,log --set affine=0
     """
     from components.train.settings import Settings
     from seaway.errors import InvalidInput, ModelError
@@ -67,7 +67,7 @@ def sweep(
         raise InvalidInput(f"--data {data} and --dataset {dataset}: give one of the two")
     settings = Settings(net=net, epochs=epochs, validation=validation, seed=seed)
     settings, dimensions = space.parse(search or (), shared or (), settings)
-    folder = folder or options.DEFAULT_ROOT / "sweeps" / net
+    folder = folder or options.DEFAULT_ROOT / "sweeps" / settings.net
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the train stage does, before PyTorch is loaded
     with places.alone(folder):
         from sweep import study
@@ -77,7 +77,7 @@ def sweep(
                 folder, absolute_source(data or "strokes"), options.DEFAULT_ROOT.absolute() / "data"
             )
         with _stopping(minutes) as stopping:
-            result = study.search(study.Plan(dataset, settings, dimensions, metric, prune), folder, trials, stopping)
+            result = study.search(space.Plan(dataset, settings, dimensions, metric, prune), folder, trials, stopping)
         if final and result.best and result.finished >= trials:
             from sweep.final import train_best
 
@@ -135,7 +135,8 @@ def _show(result: "Sweep", folder: Path) -> None:
     for row in table.rows(result):
         shown.add_row(*row, style="bold" if row[1] == "best" else None)
     console = Console(highlight=False)
-    console.width = max(console.width, 140)  # where the output goes to a file, it still wants its columns
+    if not console.is_terminal:
+        console.width = 200  # a file's lines do not wrap
     console.print(shown)
     for sentence in table.sentences(result):
         typer.echo(sentence)

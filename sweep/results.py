@@ -59,6 +59,11 @@ class Sweep:
     final: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
+    def measured(self) -> str:
+        """The metric in words."""
+        return self.metric.replace("_", " ")
+
+    @property
     def done(self) -> list[Trial]:
         return [trial for trial in self.trials if trial.state == "done"]
 

@@ -6,6 +6,7 @@ Names are those of the train stage's settings. A value that training would refus
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from components.train.settings import Settings
@@ -80,6 +81,23 @@ class Choice:
 
 
 Dimension = Range | Choice
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be searched. `settings`, resolved, are what all trials share."""
+
+    dataset: Path
+    settings: Settings
+    space: tuple[Dimension, ...]
+    metric: str
+    pruning: bool
+
+    def identity(self, sha256: str) -> dict[str, str]:
+        """What has to be the same for a sweep to go on, on the dataset with this digest."""
+        searched = {f"--search {dimension.name}": str(dimension) for dimension in self.space}
+        shared = {k: str(v) for k, v in self.settings.essential().items() if f"--search {k}" not in searched}
+        return {"dataset": sha256[:12], "metric": self.metric, "pruning": str(self.pruning), **shared, **searched}
 
 
 def parse(given: Sequence[str], shared: Sequence[str], settings: Settings) -> tuple[Settings, tuple[Dimension, ...]]:

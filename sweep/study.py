@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,13 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from components.train.loop import Epoch
-from components.train.settings import Settings
-from seaway import card as cards
 from seaway.errors import ModelError, Refused, Unavailable
 from sweep import folder as places
 from sweep import scores, trial
+from sweep.collect import STATES, collect, record
 from sweep.progress import Progress
-from sweep.results import State, Sweep, Trial
-from sweep.space import Choice, Dimension, Value
+from sweep.results import Sweep
+from sweep.space import Choice, Plan, Value
 from sweep.trial import Ground
 
 NAME = "sweep"
@@ -35,30 +33,6 @@ RANDOM = 8  # trials before the sampler begins to learn from them
 COMPARED = 4  # trials that are done before any is stopped
 KEPT = 67  # per cent of them that a trial may be behind: half would stop every second one as good as they are
 ENDED = 3  # times that the process may end where a trial stands: more often, and it is the trial's fault
-
-_STATES: dict[TrialState, State] = {
-    TrialState.COMPLETE: "done",
-    TrialState.PRUNED: "stopped early",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "unfinished",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be searched. `settings`, resolved, are what all trials share."""
-
-    dataset: Path
-    settings: Settings
-    space: tuple[Dimension, ...]
-    metric: str
-    pruning: bool
-
-    def identity(self, sha256: str) -> dict[str, str]:
-        """What has to be the same for a sweep to go on, on the dataset with this digest."""
-        searched = {f"--search {dimension.name}": str(dimension) for dimension in self.space}
-        shared = {k: str(v) for k, v in self.settings.essential().items() if f"--search {k}" not in searched}
-        return {"dataset": sha256[:12], "metric": self.metric, "pruning": str(self.pruning), **shared, **searched}
 
 
 def search(plan: Plan, folder: Path, trials: int, stopping: Callable[[], bool]) -> Sweep:
@@ -72,12 +46,12 @@ def search(plan: Plan, folder: Path, trials: int, stopping: Callable[[], bool]) 
             trial.check(dataclasses.replace(plan.settings, net=str(net)), on)
     trial.check(plan.settings, on)
     with _study(folder / places.STUDY, plan, on) as study:
-        finished = len(_trials(study, *_STATES)) - len(_trials(study, TrialState.RUNNING))
+        finished = len(_trials(study, *STATES)) - len(_trials(study, TrialState.RUNNING))
         with Progress(plan.metric, plan.settings.epochs, trials, finished) as progress:
             progress.known([held.values[0] for held in _trials(study, TrialState.COMPLETE)])
             while finished < trials and not stopping():
                 finished += _one(study, plan, on, folder, progress, stopping)
-        return _collect(study, plan, on, folder, trials)
+        return collect(study, plan, on, folder, trials)
 
 
 @contextmanager
@@ -134,7 +108,7 @@ def _one(
 ) -> bool:
     """Goes on with the unfinished trial, or begins one. Returns whether it is finished now."""
     unfinished = _trials(study, TrialState.RUNNING)
-    number = unfinished[0].number if unfinished else len(_trials(study, *_STATES))
+    number = unfinished[0].number if unfinished else len(_trials(study, *STATES))
     seed = int(np.random.SeedSequence([plan.settings.seed, number]).generate_state(1)[0])
     study.sampler = optuna.samplers.TPESampler(n_startup_trials=RANDOM, seed=seed)
     # With the lock held nobody else works on it. There is no public way to take a trial up again.
@@ -166,7 +140,7 @@ def _one(
         tried.set_user_attr("error", chance)
         study.tell(tried, value)
     shutil.rmtree(work, ignore_errors=True)
-    progress.end(_record(study.trials[number]))
+    progress.end(record(study.trials[number]))
     return True
 
 
@@ -217,47 +191,3 @@ class _Course:
         used = self._trial.user_attrs.get("cpu_seconds", 0.0) + now - self._counted
         self._trial.set_user_attr("cpu_seconds", used)
         self._counted = now
-
-
-def _record(frozen: FrozenTrial) -> Trial:
-    attributes: dict[str, Any] = frozen.user_attrs
-    curve = tuple(frozen.intermediate_values[epoch] for epoch in sorted(frozen.intermediate_values))
-    done = frozen.state == TrialState.COMPLETE
-    settings: dict[str, Value] = attributes.get("settings", {})
-    return Trial(
-        number=frozen.number + 1,
-        settings=settings,
-        state=_STATES[frozen.state],
-        curve=curve,
-        cpu_minutes=attributes.get("cpu_seconds", 0.0) / 60,
-        value=frozen.value if done else None,
-        error=attributes.get("error") if done else None,
-        reason=attributes.get("reason", ""),
-    )
-
-
-def _collect(study: optuna.Study, plan: Plan, on: Ground, folder: Path, wanted: int) -> Sweep:
-    records = tuple(_record(frozen) for frozen in study.trials if frozen.state in _STATES)
-    result = Sweep(
-        dataset=str(plan.dataset),
-        source=str(cards.read(plan.dataset).settings.get("source", plan.dataset)),
-        metric=plan.metric,
-        settings=plan.settings,
-        space={dimension.name: str(dimension) for dimension in plan.space},
-        pruning=plan.pruning,
-        learnt_from=on.learnt_from,
-        judged_on=len(on.labels),
-        wanted=max(wanted, sum(record.state != "unfinished" for record in records)),
-        trials=records,
-    )
-    if result.best is None:
-        return result
-    best = scores.read(places.outcome(folder, result.best.number))
-    trials = []
-    for held in result.trials:
-        if held.state == "done":
-            outcome = scores.read(places.outcome(folder, held.number))
-            distance, error = scores.difference(best, outcome, on.labels, plan.metric)
-            held = dataclasses.replace(held, behind=abs(distance), behind_error=error)
-        trials.append(held)
-    return dataclasses.replace(result, trials=tuple(trials))

@@ -6,7 +6,7 @@ from sweep.scores import METRICS
 
 def headers(sweep: Sweep) -> list[str]:
     settings = [name.replace("_", " ") for name in sweep.space]
-    return ["trial", "state", sweep.metric.replace("_", " "), "behind the best", "epochs", "CPU min", *settings]
+    return ["trial", "state", sweep.measured, "behind the best", "epochs", "CPU min", *settings]
 
 
 def rows(sweep: Sweep) -> list[list[str]]:
@@ -53,9 +53,9 @@ def sentences(sweep: Sweep) -> list[str]:
     best, done = sweep.best, len(sweep.done)
     if best is None:
         return ["No trial came to its end, so there is no best one."]
-    shown = sweep.metric.replace("_", " ")
+    which = f"is the best of {done} that came to their end" if done > 1 else "is the only one that came to its end"
     said = [
-        f"Trial {best.number} is the best of {done} that came to their end: validation {shown} {best.value:.4f}, with "
+        f"Trial {best.number} {which}: validation {sweep.measured} {best.value:.4f}, with "
         f"a standard error of {best.error:.4f} from {sweep.judged_on:,} pictures."
     ]
     others = [str(trial.number) for trial in sweep.ordered() if trial.alike and trial.number != best.number]
@@ -85,7 +85,9 @@ def _against_defaults(sweep: Sweep, best: Trial) -> list[str]:
     if own is None or own.state == "unfinished":
         return []
     if own.number == best.number:
-        return ["It has training's own settings: the search found nothing better."]
+        return [
+            "It has training's own settings" + (": the search found nothing better." if len(sweep.done) > 1 else ".")
+        ]
     if own.behind is None:
         return [f"Trial {own.number}, with training's own settings, was {own.state}."]
     much = "which is no difference" if own.alike else "which is more than chance"

@@ -76,7 +76,7 @@ def check(settings: Settings, on: Ground) -> None:
 def run(settings: Settings, on: Ground, work: Path, told: Told) -> Outcome:
     """Trains from where the state in `work` stands, which stays there; judges the weights after the last epoch.
 
-    Raises Paused where it is to stop, ModelError where it diverges or lacks memory; what `told.after_epoch` raises ends it as well.
+    Raises Paused where it is to stop, ModelError where it diverges or lacks memory, and what `told` raises.
     """
     torch.manual_seed(settings.seed)
     loop = Loop(build(settings.net, *_sizes(on)), on.dataset, on.normalise, settings)

@@ -28,7 +28,7 @@ def search():
     ) -> Sweep:
         settings, dimensions = space.parse(lines, (), dataclasses.replace(SHARED, **shared))
         with places.alone(folder):
-            return study.search(study.Plan(dataset, settings, dimensions, metric, pruning), folder, trials, stopping)
+            return study.search(space.Plan(dataset, settings, dimensions, metric, pruning), folder, trials, stopping)
 
     return run
 

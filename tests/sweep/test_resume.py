@@ -14,6 +14,7 @@ import torch
 from sweep import folder as places
 from sweep import scores, study
 from sweep.progress import Progress
+from sweep.space import Range
 
 ROOT = Path(__file__).parents[2]
 AN_EPOCH = 12  # steps
@@ -140,8 +141,8 @@ def test_settings_that_were_half_proposed_are_proposed_again(dataset, search, th
             raise End
         return suggest(self, trial)
 
-    suggest = study.Dimension.__args__[0].suggest
-    monkeypatch.setattr(study.Dimension.__args__[0], "suggest", end)
+    suggest = Range.suggest
+    monkeypatch.setattr(Range, "suggest", end)
     with pytest.raises(End):
         search(dataset, tmp_path / "sweep")
     paused = search(dataset, tmp_path / "sweep", stopping=lambda: True)
