@@ -45,6 +45,9 @@ def test_a_folder_holds_the_pictures_of_its_own_source(tmp_path):
     found = sweep(tmp_path, "--data", "strokes:500", *common)
     assert found.returncode == 0, found.stderr
     assert "It has training's own settings" in found.stdout
+    where = ".seaway/sweeps/mlp"
+    last = found.stdout.splitlines()[-1]
+    assert last.startswith(f"python -m components.train --dataset {where}/dataset --checkpoint {where}/checkpoint")
     assert "test accuracy" in found.stderr
     folder = tmp_path / ".seaway" / "sweeps" / "mlp"
     kept = {path.name for path in folder.iterdir()}

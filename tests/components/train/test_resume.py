@@ -1,5 +1,6 @@
 """A real process is killed in the middle of an epoch, and another goes on where it stood."""
 
+import dataclasses
 import resource
 import shutil
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from components.train import loop
 from components.train.train import Settings, train
 from seaway import card as cards
 
@@ -162,3 +164,20 @@ def test_a_checkpoint_that_cannot_be_written_names_the_place_and_costs_no_traini
     assert saved_step(tmp_path / "work") == 3 * AN_EPOCH
     card = train(bars, tmp_path / "checkpoint", SETTINGS, work=tmp_path / "work")
     assert card.kind == "checkpoint"
+
+
+def test_an_epoch_that_ends_in_its_validation_is_validated_again(bars, uninterrupted, tmp_path, monkeypatch):
+    """A state that is due after an epoch's last step, saved before the epoch is closed, would leave it out of the history."""
+
+    class End(Exception):
+        pass
+
+    def end(*_):
+        raise End
+
+    settings = dataclasses.replace(SETTINGS, save_seconds=0)
+    with monkeypatch.context() as patched, pytest.raises(End):
+        patched.setattr(loop, "predict", end)
+        train(bars, tmp_path / "checkpoint", settings, tmp_path / "work")
+    train(bars, tmp_path / "checkpoint", settings, tmp_path / "work")
+    assert_same_bits(tmp_path / "checkpoint", uninterrupted)
