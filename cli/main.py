@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import typer
 
-from cli import cluster, doctor, evaluate, lineage, load, predict, run, serve, ship, submit, verify, versions
+from cli import cluster, doctor, evaluate, lineage, load, predict, run, serve, ship, submit, sweep, verify, versions
 from seaway.errors import exit_with_message
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
 )
 VERBS: tuple[Callable[..., None], ...] = (
     run.run, serve.serve, verify.verify, predict.predict, evaluate.evaluate, versions.versions, lineage.lineage,
-    ship.ship, cluster.status, cluster.deploy, cluster.promote, cluster.rollback, submit.submit,
+    ship.ship, sweep.sweep, cluster.status, cluster.deploy, cluster.promote, cluster.rollback, submit.submit,
     doctor.doctor,
 )  # fmt: skip
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # serve gives the server what it does not know

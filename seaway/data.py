@@ -39,8 +39,11 @@ class Dataset:
     labels: tuple[str, ...]
 
 
-def load(folder: Path) -> Dataset:
-    """Opens a dataset artifact without reading its pictures. Raises DataError for what is missing or does not fit."""
+def load(folder: Path, test: bool = True) -> Dataset:
+    """Opens a dataset artifact without reading its pictures; without `test` that set is not opened, and is empty.
+
+    Raises DataError for what is missing or does not fit.
+    """
     try:
         card = cards.read(folder)
     except CardError as error:
@@ -50,6 +53,8 @@ def load(folder: Path) -> Dataset:
             f"{folder}: expected a dataset, but its card says {card.kind!r}; give the explore stage's folder"
         )
     train_images, train_labels = _pair(folder, "train", len(card.labels))
+    if not test:
+        return Dataset(train_images, train_labels, train_images[:0], train_labels[:0], card.labels)
     test_images, test_labels = _pair(folder, "test", len(card.labels))
     if train_images.shape[1:] != test_images.shape[1:]:
         raise DataError(f"{folder}: training and test pictures differ in size; make the dataset again")

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("seaway", "components", "loadtest", "pipelines", "cli", "benchmarks")
+FOLDERS = ("seaway", "components", "loadtest", "pipelines", "sweep", "cli", "benchmarks")
 IN_EVERY_STAGE = ("__main__.py", "component.py", "__init__.py")
 
 

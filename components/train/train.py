@@ -61,13 +61,13 @@ def _train(dataset: Path, checkpoint: Path, settings: Settings, work: Path | Non
     console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not first)
     pictures = data.load(dataset)
     parent = cards.check(dataset, "dataset")
-    normalise = _normalisation(pictures, dataset)
-    _configure(settings)
+    normalise = normalisation(pictures, dataset)
+    configure(settings)
     torch.manual_seed(settings.seed)
     height, width = pictures.train_images.shape[1:]
     net = build(settings.net, (height, width), len(pictures.labels))
     loop = Loop(net, pictures, normalise, settings)
-    key = state.key(loop.settings.essential() | _code(settings.net), parent.sha256)
+    key = state.key(loop.settings.essential() | code(settings.net), parent.sha256)
     keeper = state.Keeper(work if first else None, key, settings.save_seconds)
     _resume(loop, keeper, key, console)
     with Progress(console, loop.settings.epochs, loop.steps_an_epoch, loop.step) as progress:
@@ -76,7 +76,7 @@ def _train(dataset: Path, checkpoint: Path, settings: Settings, work: Path | Non
     return parallel.share(card)
 
 
-def _normalisation(pictures: Dataset, folder: Path) -> Normalisation:
+def normalisation(pictures: Dataset, folder: Path) -> Normalisation:
     """Raises DataError for pictures or labels that nothing can be learnt from."""
     if len(np.unique(pictures.train_labels)) < 2:
         raise DataError(f"{folder}: all training pictures are of one class; make a dataset with at least two")
@@ -88,13 +88,13 @@ def _normalisation(pictures: Dataset, folder: Path) -> Normalisation:
     return normalise
 
 
-def _code(net: str) -> dict[str, str]:
+def code(net: str) -> dict[str, str]:
     """What decides the result beside the settings where the net is the user's own."""
-    code = fingerprint(net)
-    return {"code": code} if code else {}
+    found = fingerprint(net)
+    return {"code": found} if found else {}
 
 
-def _configure(settings: Settings) -> None:
+def configure(settings: Settings) -> None:
     """Raises InvalidInput for a device that is not there, and where nothing can be compiled."""
     cpus.keep_memory()
     torch.set_num_threads(settings.threads or cpus.limit(torch.get_num_threads()))
@@ -171,7 +171,7 @@ def _write(checkpoint: Path, loop: Loop, parent: Card, result: Result) -> Card:
         },
         settings={
             **settings.essential(),
-            **_code(settings.net),
+            **code(settings.net),
             "image_size": list(pictures.train_images.shape[1:]),
             "classes": len(pictures.labels),
             "mean": loop.normalise.mean,

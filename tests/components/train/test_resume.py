@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.train import sampling, state
+from components.train import loop, sampling
 from components.train.loop import split
 from components.train.state import SCHEMA_VERSION
 from components.train.train import Settings, train
@@ -62,14 +62,6 @@ def killed(bars, tmp_path_factory):
         process.wait()
     assert not checkpoint.exists()
     return work
-
-
-def test_a_state_at_the_end_of_an_epoch_is_never_saved_without_that_end(bars, tmp_path, monkeypatch):
-    saved = []
-    monkeypatch.setattr(state.Keeper, "save", lambda _, held: saved.append((held["step"], len(held["history"]))))
-    train(bars, tmp_path / "checkpoint", dataclasses.replace(SETTINGS, save_seconds=0), work=tmp_path / "work")
-    assert len(saved) == 3 * AN_EPOCH
-    assert [step // AN_EPOCH for step, _ in saved] == [ended for _, ended in saved]
 
 
 @pytest.fixture
@@ -213,3 +205,20 @@ def test_a_checkpoint_that_cannot_be_written_names_the_place_and_costs_no_traini
     assert saved_step(tmp_path / "work") == 3 * AN_EPOCH
     card = train(bars, tmp_path / "checkpoint", SETTINGS, work=tmp_path / "work")
     assert card.kind == "checkpoint"
+
+
+def test_an_epoch_that_ends_in_its_validation_is_validated_again(bars, uninterrupted, tmp_path, monkeypatch):
+    """A state saved after an epoch's last step, before the epoch is closed, would leave it out of the history."""
+
+    class End(Exception):
+        pass
+
+    def end(*_):
+        raise End
+
+    settings = dataclasses.replace(SETTINGS, save_seconds=0)
+    with monkeypatch.context() as patched, pytest.raises(End):
+        patched.setattr(loop, "predict", end)
+        train(bars, tmp_path / "checkpoint", settings, tmp_path / "work")
+    train(bars, tmp_path / "checkpoint", settings, tmp_path / "work")
+    assert_same_bits(tmp_path / "checkpoint", uninterrupted)
