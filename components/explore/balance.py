@@ -121,9 +121,15 @@ def samplings(train: np.ndarray) -> tuple[Sampling, ...]:
     weight = pictures / classes / np.array([most, least])
     return (
         Sampling("none", pictures, most, least, "every picture once"),
-        Sampling("down", classes * least, least, least, f"leaves out {1 - classes * least / pictures:.0%} of the set"),
+        Sampling(
+            "down",
+            classes * least,
+            least,
+            least,
+            f"an epoch leaves out {1 - classes * least / pictures:.0%}, others each time",
+        ),
         Sampling("up", classes * most, most, most, f"each picture of the rarest class about {most / least:,.0f} times"),
-        Sampling("synthetic", classes * most, most, most, f"{classes * most - pictures:,} pictures are made for it"),
+        Sampling("synthetic", classes * most, most, most, f"{classes * most - pictures:,} distorted copies are drawn"),
         Sampling("weighted", pictures, most, least, f"the loss counts them {weight[0]:.2g} and {weight[1]:.2g} times"),
     )
 

@@ -18,7 +18,8 @@ from seaway.data import Dataset, Progress
 
 NEAR = 0.06  # of the ink: strangers come this close by chance where a character is a mere line or ring
 BLOCKS = 7  # blocks of pixels down and across
-CANDIDATES = 128  # for each row of a matrix product; where there are more, only so many are looked at
+CANDIDATES = 128  # training pictures compared in full with a test picture: the nearest by their blocks
+_CROWD = 1024  # for each row of a matrix product; where more are left, only so many are looked at
 _ROWS, _COLUMNS = 64, 1 << 16  # of a matrix product: 16 MB
 
 
@@ -102,7 +103,7 @@ def candidates(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (row of `blocks`, row of `others`), float32 [N, B] and [M, B], that may be closer than `near`.
 
-    All of them, unless a crowd of pictures is alike: of these some, the nearest by their blocks among them.
+    All of them, but for rows with more than CANDIDATES: of these the nearest by the L1 distance of their blocks.
     """
     ink, other_ink = blocks.sum(axis=1), others.sum(axis=1)
     order, other_order = np.argsort(ink), np.argsort(other_ink)
@@ -114,12 +115,16 @@ def candidates(
         rows = order[start : start + _ROWS]
         left = _lifted(blocks[rows], ink[rows], near, left=True)
         low, high = np.searchsorted(sorted_ink, (ink[rows[0]] / most * 0.999, ink[rows[-1]] * most * 1.001))
+        hits = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
         for at in range(low, high, _COLUMNS):
             row, column = _below(left @ right[at : min(at + _COLUMNS, high)].T)
             a, b = rows[row], other_order[at + column]
             bound = np.abs(blocks[a] - others[b]).sum(axis=1) / ((ink[a] + other_ink[b]) / 2)
             inside = bound <= near * 1.001
-            found.append((a[inside], b[inside]))
+            hits.append((a[inside], b[inside], bound[inside]))
+        a, b, bound = (np.concatenate(parts) for parts in zip(*hits, strict=True))
+        lowest = _lowest(a, bound)
+        found.append((a[lowest], b[lowest]))
         progress(start + len(rows), len(order))
     a, b = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return a, b
@@ -149,17 +154,24 @@ def _lifted(blocks: np.ndarray, ink: np.ndarray, near: float, left: bool) -> np.
 
 
 def _below(excess: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of what is at most 0; of a crowd only each row's lowest in every 1/CANDIDATES of the columns."""
+    """Rows and columns of what is at most 0; of a crowd only each row's lowest in every 1/_CROWD of the columns."""
     rows, columns = excess.shape
-    if np.count_nonzero(excess <= 0) <= CANDIDATES * rows:
+    if np.count_nonzero(excess <= 0) <= _CROWD * rows:
         row, column = np.nonzero(excess <= 0)
         return row, column
-    padded = np.pad(excess, ((0, 0), (0, -columns % CANDIDATES)), constant_values=np.inf)
-    parts = padded.reshape(rows, CANDIDATES, -1)
-    column = (parts.argmin(axis=2) + np.arange(CANDIDATES) * parts.shape[2]).ravel()
-    row = np.repeat(np.arange(rows), CANDIDATES)
+    padded = np.pad(excess, ((0, 0), (0, -columns % _CROWD)), constant_values=np.inf)
+    parts = padded.reshape(rows, _CROWD, -1)
+    column = (parts.argmin(axis=2) + np.arange(_CROWD) * parts.shape[2]).ravel()
+    row = np.repeat(np.arange(rows), _CROWD)
     inside = padded[row, column] <= 0
     return row[inside], column[inside]
+
+
+def _lowest(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Places of the CANDIDATES lowest values of each row."""
+    order = np.lexsort((values, rows))
+    ordered = rows[order]
+    return order[np.arange(len(order)) - np.searchsorted(ordered, ordered) < CANDIDATES]
 
 
 def _within(hashes: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> tuple[int, tuple[Pair, ...]]:

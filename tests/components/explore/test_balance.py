@@ -57,7 +57,7 @@ def test_what_each_sampling_makes_of_an_epoch() -> None:
     }
     assert "81%" in choices["down"].what
     assert "10 times" in choices["up"].what
-    assert "140 pictures" in choices["synthetic"].what
+    assert "140 distorted copies" in choices["synthetic"].what
     assert "0.53 and 5.3 times" in choices["weighted"].what  # 160 / 3 / (100, 10)
 
 

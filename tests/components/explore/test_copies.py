@@ -73,7 +73,8 @@ def test_a_copy_changed_beyond_the_threshold_is_none(drawn: tuple[np.ndarray, np
 def test_candidates_hold_every_pair_that_is_near(
     drawn: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copies, "CANDIDATES", 10_000)  # at so wide a threshold pictures are a crowd
+    monkeypatch.setattr(copies, "CANDIDATES", 10_000)  # at so wide a threshold all pictures are alike
+    monkeypatch.setattr(copies, "_CROWD", 10_000)
     near = 0.3
     other, flat = (part.reshape(len(part), -1).astype(np.float32) for part in drawn)
     matrix = copies.block_matrix(28, 28)
