@@ -13,7 +13,7 @@ def stops(value: float, epoch: int, done: int = COMPARED, more_is_better: bool =
     """Whether a trial at `value` after `epoch` is stopped, where the done ones were around 0.7 then, ± 0.02."""
     study = optuna.create_study()
     for number in range(done):
-        course = {at: 0.7 + 0.001 * (number % 2) for at in range(1, EPOCHS + 1)}
+        course = dict.fromkeys(range(1, EPOCHS + 1), 0.7 + 0.001 * (number % 2))
         study.add_trial(create_trial(value=0.7, intermediate_values=course, user_attrs={"error": 0.02}))
     running = create_trial(state=TrialState.RUNNING, intermediate_values={epoch: value})
     return Behind(more_is_better, EPOCHS).prune(study, running)
