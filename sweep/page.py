@@ -68,7 +68,7 @@ def _how(sweep: Sweep) -> Markup:
         ["proposed by", "Optuna's TPE"],
         [
             "stopped",
-            "in the worst third of the trials that are done, at the same epoch, after a third of the epochs"
+            "more than two standard errors behind the median of the done ones, after a third of the epochs"
             if sweep.pruning
             else "never",
         ],

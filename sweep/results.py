@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from components.train.settings import INCIDENTAL, Settings
+from components.train.settings import INCIDENTAL, Settings, option
 from seaway import atomic
 from sweep import folder as places
 from sweep.scores import METRICS, alike
@@ -109,7 +109,7 @@ def command(sweep: Sweep, folder: Path) -> str:
     words += ["--checkpoint", str(folder / places.CHECKPOINT), "--report", str(folder / places.REPORT)]
     for name, value in dataclasses.asdict(winner(sweep)).items():
         if name in ("net", "epochs") or (value != getattr(Settings(), name) and name not in INCIDENTAL):
-            words += [f"--{name.replace('_', '-')}", str(value)]
+            words += [f"--{option(name)}"] + ([] if value is True else [str(value)])  # a switch has no value
     return shlex.join(words)
 
 

@@ -25,9 +25,8 @@ DEFAULT = (
     "affine=0.3..1.5",
     "elastic=0..1",
 )
-DIGITS = (
-    3  # significant ones of a setting that is searched: more could not be told apart, and nobody wants to type them
-)
+# Significant digits of a number that is searched: more could not be told apart, and nobody wants to type them.
+DIGITS = 3
 
 _SAME = {
     "epochs": "trials that are stopped early are compared at the same epoch of the same schedule",

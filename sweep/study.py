@@ -25,14 +25,13 @@ from sweep import folder as places
 from sweep import scores, trial
 from sweep.collect import STATES, collect, record
 from sweep.progress import Progress
+from sweep.pruner import Behind
 from sweep.results import Sweep
 from sweep.space import Choice, Plan, Value
 from sweep.trial import Ground
 
 NAME = "sweep"
 RANDOM = 8  # trials before the sampler begins to learn from them
-COMPARED = 4  # trials that are done before any is stopped
-KEPT = 67  # per cent of them that a trial may be behind: half would stop every second one as good as they are
 ENDED = 3  # times that the process may end where a trial stands: more often, and it is the trial's fault
 
 
@@ -59,7 +58,7 @@ def search(plan: Plan, folder: Path, trials: int, stopping: Callable[[], bool]) 
 def _study(path: Path, plan: Plan, on: Ground) -> Iterator[optuna.Study]:
     """The folder's study, or a new one whose first trial has training's own settings, where they are in the space."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    pruner = optuna.pruners.PercentilePruner(KEPT, COMPARED, -(-plan.settings.epochs // 3))
+    pruner = Behind(scores.METRICS[plan.metric], plan.settings.epochs)
     storage = None
     try:
         storage = optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}")
@@ -132,7 +131,7 @@ def _one(
         study.tell(tried, state=TrialState.PRUNED)
     except ModelError as error:
         course.account()
-        tried.set_user_attr("reason", str(error).partition(": try ")[0])  # the advice is for somebody who trains once
+        tried.set_user_attr("reason", str(error).partition(" with --learning-rate")[0])  # the table has it
         study.tell(tried, state=TrialState.FAIL)
     else:
         course.account()
@@ -183,7 +182,7 @@ class _Course:
             self._trial.report(value, epoch)
         self.account()
         self._progress.epoch(epoch, value)
-        if epoch < self._plan.settings.epochs and self._trial.should_prune():
+        if self._trial.should_prune():
             raise optuna.TrialPruned
 
     def account(self) -> None:

@@ -69,7 +69,7 @@ def sentences(sweep: Sweep) -> list[str]:
     if stopped:
         those = "One was" if stopped == 1 else f"{stopped} were"
         said.append(
-            f"{those} stopped early, among the worst at the same epoch: what the last one had come to is not known."
+            f"{those} stopped early, behind the others at the same epoch: what the last one had come to is not known."
         )
     if done > 1:
         more = "high" if METRICS[sweep.metric] else "low"
