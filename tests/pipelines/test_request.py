@@ -31,7 +31,7 @@ def test_values_get_the_type_that_is_declared() -> None:
     [
         ("epochs", "give NAME=VALUE"),
         ("epoch=2", "the pipeline has no such parameter; did you mean epochs?"),
-        ("xyzzy=2", "has no such parameter; there are baseline, cache, converter,"),
+        ("xyzzy=2", "has no such parameter; there are baseline, cache, code, converter,"),
         ("epochs=two", "--param epochs=two: a whole number is wanted"),
         ("epochs=2.5", "a whole number is wanted"),
         ("epochs=true", "a whole number is wanted"),
