@@ -138,6 +138,8 @@ def _show(result: "Sweep", folder: Path) -> None:
     if not console.is_terminal:
         console.width = 200  # a file's lines do not wrap
     console.print(shown)
+    for trial, remark in table.remarks(result):
+        typer.echo(f"{trial}: {remark}")
     for sentence in table.sentences(result):
         typer.echo(sentence)
     results.write(result, folder / places.JSON)

@@ -24,7 +24,7 @@ def render(sweep: Sweep, folder: Path) -> str:
             Section("Learning curves", [plots.curves(sweep)]),
         ]
     sections += [
-        Section("All trials", [report.table(table.headers(sweep), table.rows(sweep), _legend(sweep))]),
+        Section("All trials", [_trials(sweep), *_remarks(sweep)]),
         Section("How it was searched", [_how(sweep)]),
     ]
     lead = f"{sweep.finished} of {sweep.wanted} trials, {sweep.settings.epochs} epochs each, on {sweep.source}."
@@ -50,6 +50,15 @@ def _final(sweep: Sweep) -> list[str]:
         return ["The test set has not been looked at."]
     figures = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in sweep.final.items())
     return [f"The best settings were trained for good, and the test set was looked at once: {figures}."]
+
+
+def _trials(sweep: Sweep) -> Markup:
+    return report.table(table.headers(sweep), table.rows(sweep), _legend(sweep))
+
+
+def _remarks(sweep: Sweep) -> list[Markup]:
+    said = table.remarks(sweep)
+    return [report.table(["", "what became of it"], said)] if said else []
 
 
 def _legend(sweep: Sweep) -> str:

@@ -95,7 +95,7 @@ def _limits(sweep: Sweep) -> tuple[float, float]:
     best, sign = sweep.best.value or 0, 1 if METRICS[sweep.metric] else -1
     behind = sorted(abs(best - (trial.value or 0)) for trial in sweep.done)
     error = max(sweep.best.error or 0, 1e-3)
-    reach = min(behind[-1] + 2 * error, max(6 * behind[len(behind) // 2], 6 * error))
+    reach = min(behind[-1] + 2 * error, max(4 * behind[len(behind) // 2], 6 * error))
     low, high = sorted((best - sign * reach, best + sign * 2 * error))
     return low, high
 

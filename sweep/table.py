@@ -28,6 +28,11 @@ def _row(sweep: Sweep, trial: Trial) -> list[str]:
     return [str(trial.number), state(sweep, trial), value, behind, epochs, minutes(trial.cpu_minutes), *settings]
 
 
+def remarks(sweep: Sweep) -> list[tuple[str, str]]:
+    """Trials of which more is to be said, and what: why they failed, or which other trial had the same settings."""
+    return [(f"trial {trial.number}", trial.reason) for trial in sweep.trials if trial.reason]
+
+
 def _with_error(value: float, error: float | None) -> str:
     return f"{value:.4f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{error or 0:.4f}"
 
@@ -44,8 +49,7 @@ def state(sweep: Sweep, trial: Trial) -> str:
     """In words: how it ended, and whether it can be told from the best."""
     if sweep.best and trial.number == sweep.best.number:
         return "best"
-    said = "as good" if trial.alike else trial.state.replace(" ", "\N{NO-BREAK SPACE}")
-    return f"{said}: {trial.reason}" if trial.reason else said
+    return "as good" if trial.alike else trial.state.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def sentences(sweep: Sweep) -> list[str]:
