@@ -19,7 +19,7 @@ def limit(threads: int, quota: Path = QUOTA) -> int:
 
 def keep_memory() -> None:
     """Has glibc keep what is freed: given back to the system, a batch's tensors cost a page fault for every 4 kB at
-    the next step, a tenth of the training time. Elsewhere nothing changes."""
+    the next step. Elsewhere nothing changes."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
         mallopt(_MMAP_THRESHOLD, _LARGEST)

@@ -53,52 +53,31 @@ def _course(history: list[Epoch]) -> list[Markup]:
     facts: dict[str, object] = {"epochs": len(history)}
     if best:
         facts |= {"best epoch": int(best["epoch"]), "its validation accuracy": best["validation_accuracy"]}
-    seconds = [row["seconds"] for row in history if "seconds" in row]
-    if seconds:
-        facts |= {"time of an epoch": _duration(float(np.mean(seconds))), "time of all": _duration(sum(seconds))}
-    speeds = [row["images_per_second"] for row in history if "images_per_second" in row]
-    if speeds:
-        facts["pictures a second"] = round(float(np.mean(speeds)))
     return [report.facts(facts), _curves(history, best)]
 
 
 def _best(history: list[Epoch]) -> Epoch | None:
-    """The row of the epoch whose weights were kept: by `validation_figure`, or the accuracy where rows have none; the
-    later one on equal terms. None without validation pictures."""
-    rows = [row for row in history if "validation_accuracy" in row]
-    return max(
-        rows, key=lambda row: (row.get("validation_figure", row["validation_accuracy"]), row["epoch"]), default=None
-    )
-
-
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.2g} s" if seconds < 9.5 else f"{whole} s"
-    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+    """The row of the epoch whose weights were kept, the later one on equal terms; None without validation pictures."""
+    rows = [row for row in history if "validation_figure" in row]
+    return max(rows, key=lambda row: (row["validation_figure"], row["epoch"]), default=None)
 
 
 def _curves(history: list[Epoch], best: Epoch | None) -> Markup:
-    rated = any("learning_rate" in row for row in history)
     drawn = Figure(figsize=(9, 2.8), layout="constrained")
-    losses, accuracies, *rates = drawn.subplots(1, 3 if rated else 2)
+    losses, accuracies = drawn.subplots(1, 2)
     _line(losses, history, "loss", "training", COLOURS[0])
     _line(losses, history, "validation_loss", "validation", COLOURS[1])
     losses.set_ylabel("loss")
-    _line(accuracies, history, "accuracy", "training", COLOURS[0])
     _line(accuracies, history, "validation_accuracy", "validation", COLOURS[1])
     _line(accuracies, history, "validation_balanced_accuracy", "validation, balanced", COLOURS[3])
     accuracies.set_ylabel("accuracy")
-    for axes in rates:
-        _line(axes, history, "learning_rate", "learning rate", COLOURS[2])
-        axes.set_ylabel("learning rate")
-    for axes in (losses, accuracies, *rates):
+    for axes in (losses, accuracies):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.spines[["top", "right"]].set_visible(False)
         if best:
             axes.axvline(best["epoch"], color=COLOURS[4], linewidth=1, linestyle=":", label="best epoch")
-        if axes.get_lines() and axes not in rates:
+        if axes.get_lines():
             axes.legend(frameon=False, fontsize=8)
     caption = "The training loss includes label smoothing and augmentation, so it may lie above the validation loss."
     if best:
