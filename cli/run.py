@@ -69,7 +69,9 @@ def run(
     source = absolute_source(data)
     store.check_name(name)
     settings = options.pairs("--training", "learning_rate=0.001", training)
-    parsed({"net": net, "sampling": sampling, **settings})  # what cannot be is told at once
+    parsed(
+        {"net": net, "epochs": str(epochs), "sampling": sampling, "seed": str(seed)}, settings
+    )  # what cannot be is told at once
     (root / "data").mkdir(parents=True, exist_ok=True)
     arguments = {
         "source": source,

@@ -3,13 +3,14 @@
 Names are those of the train stage's settings. A value that training would refuse is refused here, before any trial.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from components.train.settings import Settings
+from components.train.settings import Settings, kind, known, value
 from seaway.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -108,8 +109,9 @@ def parse(given: Sequence[str], shared: Sequence[str], settings: Settings) -> tu
     """
     fixed = {}
     for text in shared:
-        name, value = _split("--set", text, "NAME=VALUE, as affine=0")
-        fixed[name] = _value(f"--set {text}", name, value)
+        name, rest = _split("--set", text, "NAME=VALUE, as affine=0")
+        with _in(f"--set {text}"):
+            fixed[name] = value(name, rest)
     dimensions: list[Dimension] = []
     for text in given or [line for line in DEFAULT if line.partition("=")[0] not in fixed]:
         dimension = _dimension(text)
@@ -122,7 +124,7 @@ def parse(given: Sequence[str], shared: Sequence[str], settings: Settings) -> tu
         dimensions.append(dimension)
     if not dimensions:
         raise InvalidInput("nothing is left to be searched: give --search, as learning_rate=1e-3..1e-2,log")
-    settings = dataclasses.replace(settings, **fixed)  # type: ignore[arg-type]
+    settings = dataclasses.replace(settings, **fixed)
     settings.check()
     for dimension in dimensions:
         _check(dimension, settings)
@@ -131,65 +133,53 @@ def parse(given: Sequence[str], shared: Sequence[str], settings: Settings) -> tu
 
 def _dimension(text: str) -> Dimension:
     form = "NAME=LOW..HIGH, NAME=LOW..HIGH,log or NAME=A|B|C"
-    name, value = _split("--search", text, form)
+    name, rest = _split("--search", text, form)
     where = f"--search {text}"
     if name in _SAME:
         raise InvalidInput(f"{where}: {name} has to be the same in all trials, since {_SAME[name]}")
-    if ".." not in value:
-        values = tuple(_value(where, name, part) for part in value.split("|"))
+    if ".." not in rest:
+        with _in(where):
+            values = tuple(value(name, part) for part in rest.split("|"))
         if len(set(values)) < 2:
             raise InvalidInput(f"{where}: give {form}; one value for all trials is --set {text}")
         return Choice(name, values)
-    bounds, _, scale = value.partition(",")
+    bounds, _, scale = rest.partition(",")
     if scale not in ("", "log"):
         raise InvalidInput(f"{where}: {scale!r} after the range; only 'log' may stand there")
-    low, high = (_value(where, name, part) for part in bounds.split("..", 1))
-    kind = type(getattr(Settings(), name))
-    if kind not in (int, float):
+    if kind(name) not in (int, float):
         raise InvalidInput(f"{where}: {name} is no number, so it has no range; give its values, as {name}=A|B")
-    assert not isinstance(low, str) and not isinstance(high, str)
+    with _in(where):
+        low, high = (value(name, part) for part in bounds.split("..", 1))
     if low >= high:
         raise InvalidInput(f"{where}: the range is empty, {low:g} is not below {high:g}; give the lower end first")
     if scale == "log" and low <= 0:
         raise InvalidInput(f"{where}: a range over powers of ten begins above 0, not at {low:g}")
-    return Range(name, low, high, bool(scale), kind is int)
+    return Range(name, low, high, bool(scale), kind(name) is int)
 
 
 def _split(option: str, text: str, form: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    name = name.strip().replace("-", "_")
-    if not equals or not value:
+    name, equals, rest = text.partition("=")
+    if not equals or not rest:
         raise InvalidInput(f"{option} {text!r}: give {form}")
-    known = [field.name for field in dataclasses.fields(Settings)]
-    if name not in known:
-        raise InvalidInput(f"{option} {text}: training has no setting {name!r}; it has {', '.join(known)}")
-    return name, value
+    with _in(f"{option} {text}"):
+        return known(name), rest
 
 
-def _value(where: str, name: str, text: str) -> Value:
-    kind = type(getattr(Settings(), name))
-    text = text.strip()
-    if kind is str:
-        return text
-    if kind is bool:
-        if text not in ("true", "false"):
-            raise InvalidInput(f"{where}: {name} is true or false, not {text!r}")
-        return text == "true"
+@contextlib.contextmanager
+def _in(where: str) -> Iterator[None]:
+    """Says at the head of an error where it is."""
     try:
-        value: Value = kind(text)
-    except ValueError:
-        raise InvalidInput(f"{where}: {name} is a {'whole ' * (kind is int)}number, and {text!r} is none") from None
-    return value
+        yield
+    except InvalidInput as error:
+        raise InvalidInput(f"{where}: {error}") from None
 
 
 def _check(dimension: Dimension, settings: Settings) -> None:
     """Both ends, or every choice, as training itself would check them."""
     ends = (dimension.low, dimension.high) if isinstance(dimension, Range) else dimension.values
     for end in ends:
-        try:
+        with _in(f"--search {dimension.name}={dimension}"):
             dataclasses.replace(settings, **{dimension.name: end}).check()  # type: ignore[arg-type]
-        except InvalidInput as error:
-            raise InvalidInput(f"--search {dimension.name}={dimension}: {error}") from None
 
 
 def _resolved(settings: Settings, dimensions: Sequence[Dimension]) -> Settings:

@@ -32,7 +32,7 @@ HELP = {
     "label_smoothing": "share of certainty taken from the true class, e.g. 0.05; 0 for none",
     "affine": "strength of random turns, slants, scales and shifts: 0 for none, 1 for what handwriting bears",
     "elastic": "strength of random smooth bends: 0 for none, 1 for bends of nearly a pixel",
-    "pen": "strength of random wider and thinner strokes: 0 for none, 1 for a pixel at most",
+    "pen": "how different a pen draws each picture: width, softness and darkness of strokes; 0 for none",
     "warm_up": "share of all steps in which the learning rate rises",
     "ema": "how much of the averaged weights stays at each step, as 0.998; 0 for none, and the weights as they are",
     "validation": "share of the training set that chooses the best epoch and is not trained on",

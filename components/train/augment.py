@@ -13,14 +13,17 @@ SCALE = 0.12
 SHIFT = 0.18  # of half a side: 2.5 of 28 pixels
 BEND = 0.055  # of half a side, one standard deviation: 0.8 of 28 pixels
 KNOTS = 5  # a side, between which a bend runs smoothly: about one to a stroke
+WIDTH = 0.75  # pixels by which strokes are wider or thinner; at 1 a stroke of a pixel could vanish
+SOFTNESS = 1.0  # how much of a blur over 3x3 pixels is added or taken away
+DARKNESS = 0.3  # one standard deviation of the exponent's logarithm
 COPY = {"affine": 1.2, "elastic": 1.2, "pen": 1.0}  # of synthetic pictures
 
 
 def distort(images: Tensor, affine: float, elastic: float, of: int = 0, start: int = 0) -> Tensor:
     """float32 [N, 1, H, W] → the same, differently drawn; what comes in from outside the picture is 0 (black).
 
-    `affine` is the strength of turns, slants, scales and shifts, `elastic` that of smooth local bends; 0 for none.
-    Where `images` are part of a batch of `of` pictures, beginning at `start`, each is drawn as in the whole batch.
+    `affine` is the strength of turns, slants, scales and shifts, `elastic` that of smooth local bends; 0 is none.
+    Where `images` are part of a batch of `of` pictures, beginning at `start`, each is drawn as in the whole.
     """
     if not affine and not elastic:
         return images
@@ -35,15 +38,24 @@ def distort(images: Tensor, affine: float, elastic: float, of: int = 0, start: i
 
 
 def pen(images: Tensor, strength: float, of: int = 0, start: int = 0) -> Tensor:
-    """float32 [N, 1, H, W] → the same with strokes wider or thinner by up to `strength` pixels; `of` and `start` as in
-    `distort`."""
+    """float32 [N, 1, H, W] in 0..1 → the same drawn with another pen: strokes wider or thinner, softer or sharper,
+    darker or paler. `of` and `start` as in `distort`.
+
+    A net that knows writers by their pens learns which letters they happened to write, and errs on others' letters.
+    """
     if not strength:
         return images
     count, part = of or len(images), slice(start, start + len(images))
-    draws = (torch.rand(count, 1, 1, 1, device=images.device)[part] * 2 - 1) * strength
+    draws = (torch.rand(2, count, 1, 1, 1, device=images.device)[:, part] * 2 - 1) * strength
+    darkness = torch.randn(count, 1, 1, 1, device=images.device)[part] * (strength * DARKNESS)
     wider = F.max_pool2d(images, 3, 1, 1) - images
     thinner = images + F.max_pool2d(-images, 3, 1, 1)
-    return (images + torch.where(draws > 0, wider, thinner) * draws / 2).clamp(0, 1)
+    images = (images + torch.where(draws[0] > 0, wider, thinner) * draws[0] * WIDTH).clamp(0, 1)
+    softer = F.conv2d(images, _BLUR.to(images.device), padding=1) - images
+    return (images + softer * draws[1] * SOFTNESS).clamp(0, 1) ** darkness.exp()
+
+
+_BLUR = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]).view(1, 1, 3, 3) / 16
 
 
 def synthetic(images: Tensor, copied: Tensor, of: int = 0, start: int = 0) -> Tensor:

@@ -30,7 +30,7 @@ def train(
     from seaway.errors import exit_with_message
 
     with exit_with_message("train"):
-        settings = parsed({"net": net, "epochs": str(epochs), "sampling": sampling, "seed": str(seed), **training})
+        settings = parsed({"net": net, "epochs": str(epochs), "sampling": sampling, "seed": str(seed)}, training)
         card = work_on(Path(dataset.path), Path(checkpoint.path), settings, work=Path(work), report=Path(report.path))
         for name, value in card.metrics.items():
             metrics.log_metric(name, value)

@@ -66,30 +66,42 @@ def option(name: str) -> str:
     return name.replace("_", "-")
 
 
-def parsed(given: Mapping[str, str]) -> Settings:
-    """{"learning_rate": "0.001"} as Settings, checked. Raises InvalidInput for unknown names and wrong values."""
-    fields = {field.name: field for field in dataclasses.fields(Settings)}
-    values = {}
-    for key, text in given.items():
-        name = key.replace("-", "_")
-        if name not in fields:
-            raise InvalidInput(f"{key}: training has no such setting; there are {', '.join(map(option, fields))}")
-        values[name] = _value(option(name), text, type(fields[name].default))
+def parsed(given: Mapping[str, str], further: Mapping[str, str] = {}) -> Settings:
+    """{"learning_rate": "0.001"} as Settings, checked. `further` are those that have no option of their own where the
+    others were given. Raises InvalidInput for unknown names, wrong values and what is given in both."""
+    for key in further:
+        if known(key) in given:
+            raise InvalidInput(f"--training {key}={further[key]}: it has an option of its own, --{option(known(key))}")
+    values = {known(key): value(known(key), text) for key, text in {**given, **further}.items()}
     settings = Settings(**values)
     settings.check()
     return settings
 
 
-def _value(name: str, text: str, kind: type) -> Any:
-    if kind is bool:
+def known(name: str) -> str:
+    """`learning-rate` as the field of Settings that it means. Raises InvalidInput where there is none."""
+    field, fields = name.strip().replace("-", "_"), [field.name for field in dataclasses.fields(Settings)]
+    if field not in fields:
+        raise InvalidInput(f"{name}: training has no such setting; there are {', '.join(map(option, fields))}")
+    return field
+
+
+def kind(field: str) -> type:
+    return type(getattr(Settings(), field))
+
+
+def value(field: str, text: str) -> Any:
+    """What a setting is where it is written as `text`. Raises InvalidInput."""
+    wanted, text = kind(field), text.strip()
+    if wanted is bool:
         if text not in _SWITCH:
-            raise InvalidInput(f"--{name} is {text!r}: write true or false")
+            raise InvalidInput(f"--{option(field)} is {text!r}: write true or false")
         return _SWITCH[text]
     try:
-        return kind(text)
+        return wanted(text)
     except ValueError:
-        what = "a whole number" if kind is int else "a number"
-        raise InvalidInput(f"--{name} is {text!r}: {what} is wanted") from None
+        what = "a whole number" if wanted is int else "a number"
+        raise InvalidInput(f"--{option(field)} is {text!r}: {what} is wanted") from None
 
 
 _SWITCH = {"true": True, "True": True, "false": False, "False": False}

@@ -106,11 +106,11 @@ def test_the_pen_makes_strokes_wider_and_thinner_and_no_ink_elsewhere():
     images = cross().repeat(400, 1, 1, 1)
     made = pen(images, 1)
     ink = made.sum(dim=(1, 2, 3)) / images.sum(dim=(1, 2, 3))
-    assert 0.4 < float(ink.min()) < 0.8
-    assert 1.2 < float(ink.max()) < 1.7
+    assert 0.1 < float(ink.min()) < 0.6
+    assert 1.3 < float(ink.max()) < 2.5
     assert made.min() >= 0
     assert made.max() <= 1
-    assert made[..., :2, :].abs().max() == 0
+    assert made[..., 0, :].abs().max() == 0
     assert torch.equal(pen(images, 0), images)
 
 

@@ -38,6 +38,12 @@ def test_what_is_no_setting_is_told(given, words):
         parsed(given)
 
 
+def test_what_has_an_option_of_its_own_is_not_given_twice():
+    assert parsed({"net": "mlp"}, {"ema": "0.9"}) == Settings(net="mlp", ema=0.9)
+    with pytest.raises(InvalidInput, match="--training net=cnn: it has an option of its own, --net"):
+        parsed({"net": "mlp"}, {"net": "cnn"})
+
+
 @pytest.fixture
 def looped(dataset):
     """Runs the loop with these settings and returns it."""
