@@ -21,9 +21,15 @@ from seaway.errors import InvalidInput, ModelError
 
 MODEL = "model.onnx"
 LABELS = "labels.txt"
-DEFAULT_CONVERTER = "onnx-tf"
+DEFAULT_CONVERTER = "seaway"
 
 Net = Callable[[dict[str, Any]], dict[str, Any]]  # a tf.Module: {input: tensor} → {output: tensor}
+
+
+def _seaway(model: Any) -> Net:
+    from components.convert.native import net
+
+    return net.convert(model)
 
 
 def _onnx_tf(model: Any) -> Net:
@@ -32,7 +38,7 @@ def _onnx_tf(model: Any) -> Net:
     return onnx_tf_compat.convert(model)
 
 
-CONVERTERS: dict[str, Callable[[Any], Net]] = {DEFAULT_CONVERTER: _onnx_tf}
+CONVERTERS: dict[str, Callable[[Any], Net]] = {DEFAULT_CONVERTER: _seaway, "onnx-tf": _onnx_tf}
 
 
 @dataclass(frozen=True, slots=True)

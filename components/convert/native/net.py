@@ -21,8 +21,8 @@ def convert(model: Any) -> "Net":
     missing = unsupported(read, opsets)
     if missing:
         raise ModelError(
-            f"{len(missing)} of the model's nodes cannot be converted: {'; '.join(missing)}. Replace these operators in "
-            "the network, or try --converter onnx-tf"
+            f"{len(missing)} of the model's nodes cannot be converted: {'; '.join(missing)}. Replace these operators "
+            "in the network, or try --converter onnx-tf"
         )
     return Net(read, opsets)
 

@@ -156,7 +156,7 @@ def _cut(x: Any, pads: list[tuple[Any, Any]], full: list[Any]) -> Any:
         high = (None if end <= 0 else -end) if whole else size - tf.maximum(end, 0)
         index.append(slice(low, high))
         more.append([max(0, -start), max(0, -end)] if whole else [tf.maximum(-start, 0), tf.maximum(-end, 0)])
-    x = x[tuple([*index, slice(None)])]
+    x = x[(*index, slice(None))]
     if all(n == 0 for pair in more for n in pair if isinstance(n, int)) and all(
         isinstance(n, int) for p in more for n in p
     ):
