@@ -40,6 +40,17 @@ for _name, _function in (UNARY | ROUNDED).items():
     op(_name, kind=ELEMENTWISE)(_unary(_function))
 
 
+def _compared(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    """TensorFlow has no kernels that compare uint16 and uint32."""
+
+    def compare(call: Any, a: Any, b: Any) -> Any:
+        a, b = tensor(a), tensor(b)
+        wide = tf.int64 if a.dtype in (tf.uint16, tf.uint32) else a.dtype
+        return function(tf.cast(a, wide), tf.cast(b, wide))
+
+    return compare
+
+
 # Before opset 7 the second input is aligned by an attribute, not from the end.
 def _aligned(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     def old(call: Any, a: Any, b: Any) -> Any:
@@ -55,7 +66,9 @@ def _aligned(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
 
 for _name, _function in BINARY.items():
     _entry = _binary(_function)
-    if _name.startswith(("Greater", "Less")) or _name in ("Add", "Sub", "Mul"):
+    if _name.startswith(("Greater", "Less")):
+        _entry = _compared(_function)
+    if _name in ("Add", "Sub", "Mul"):
         _entry = through(tf.int64, tf.uint16, tf.uint32)(_entry)
     op(
         _name, since=1 if _name in ("GreaterOrEqual", "LessOrEqual") or _name.startswith("Bit") else 7, kind=ELEMENTWISE
@@ -266,8 +279,22 @@ def is_inf(call: Any, x: Any) -> Any:
 
 @op("BitShift", kind=ELEMENTWISE)
 def bit_shift(call: Any, x: Any, by: Any) -> Any:
-    shift = tf.bitwise.left_shift if call.get("direction") == "LEFT" else tf.bitwise.right_shift
-    return shift(tensor(x), tensor(by))
+    """Beyond the type's width nothing is left but the sign; TensorFlow leaves that open."""
+    x, by = tensor(x), tensor(by)
+    width = x.dtype.size * 8
+    within = tf.logical_and(_least(by) >= 0, _least(by) < width)
+    near = tf.where(within, by, tf.zeros_like(by))
+    if call.get("direction") == "LEFT":
+        got = tf.bitwise.left_shift(x, near)
+        return tf.where(within, got, tf.zeros_like(got))
+    got = tf.bitwise.right_shift(x, near)
+    beyond = tf.zeros_like(got) if x.dtype.is_unsigned else tf.bitwise.right_shift(x, tf.constant(width - 1, x.dtype))
+    return tf.where(within, got, beyond)
+
+
+def _least(by: Any) -> Any:
+    """As int64; a uint64 beyond that comes out below zero."""
+    return tf.bitcast(by, tf.int64) if by.dtype == tf.uint64 else tf.cast(by, tf.int64)
 
 
 @op("Cast", kind=ELEMENTWISE)

@@ -95,15 +95,40 @@ def _axes(call: Any, given: Any) -> list[int] | None:
     return None if axes is None else [int(a) for a in np.asarray(axes).reshape(-1)]
 
 
+def _spread(values: Any, axes: Any, rest: Any) -> Any:
+    """An int64 list: `values` at the places that `axes` name, known at run time alone, `rest` at the others."""
+    rest = tf.cast(rest, tf.int64)
+    places = tf.cast(tf.reshape(axes, [-1]), tf.int64)
+    places = tf.where(places < 0, places + tf.size(rest, tf.int64), places)
+    return tf.tensor_scatter_nd_update(rest, places[:, None], tf.cast(values, tf.int64))
+
+
 @op("Squeeze")
 def squeeze(call: Any, x: Any, axes: Any = None) -> Any:
-    return tf.squeeze(x, _axes(call, axes))
+    if axes is None or isinstance(axes, np.ndarray):
+        return tf.squeeze(x, _axes(call, axes))
+    sizes = tf.shape(x, tf.int64)
+    kept = _spread(tf.zeros_like(tf.reshape(axes, [-1])), axes, tf.ones_like(sizes))
+    got = tf.reshape(x, tf.boolean_mask(sizes, kept > 0))
+    count = tf.TensorShape(axes.shape).num_elements()
+    if count is not None and x.shape.rank is not None:
+        got.set_shape([None] * (x.shape.rank - count))
+    return got
 
 
 @op("Unsqueeze")
 def unsqueeze(call: Any, x: Any, axes: Any = None) -> Any:
-    wanted = _axes(call, axes) or []
     x = tensor(x)
+    if axes is not None and not isinstance(axes, np.ndarray):
+        count = tf.TensorShape(axes.shape).num_elements()
+        if count is None or x.shape.rank is None:
+            raise ValueError("how many axes are added is not known")
+        width = x.shape.rank + count
+        own = _spread(tf.zeros_like(tf.reshape(axes, [-1])), axes, tf.ones([width], tf.int64)) > 0
+        places = tf.maximum(tf.cumsum(tf.cast(own, tf.int32)) - 1, 0)
+        sizes = tf.concat([tf.shape(x, tf.int64), [1]], 0)  # never empty, so that there is one to pick
+        return tf.reshape(x, tf.where(own, tf.gather(sizes, places), tf.ones([width], tf.int64)))
+    wanted = _axes(call, axes) or []
     rank = x.shape.rank + len(wanted)
     for axis in sorted(axis + rank if axis < 0 else axis for axis in wanted):
         x = tf.expand_dims(x, axis)
@@ -138,7 +163,14 @@ def split(call: Any, x: Any, sizes: Any = None) -> Any:
 def slice_(call: Any, x: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> Any:
     x = tensor(x)
     rank = x.shape.rank
-    count = int(starts.shape[0])
+    if axes is not None and not isinstance(axes, np.ndarray | list):
+        sizes = tf.gather(tf.shape(x, tf.int64), [call.axis(axis, rank) for axis in range(rank)])
+        starts, ends = _spread(starts, axes, tf.zeros([rank])), _spread(ends, axes, sizes)
+        steps = None if steps is None else _spread(steps, axes, tf.ones([rank]))
+        axes = None
+    count = starts.shape[0]
+    if count is None:
+        raise ValueError("how many axes are cut is not known")
     places = [int(a) for a in axes] if axes is not None else list(range(count))
     steps = np.ones(count, np.int64) if steps is None else steps
     index: list[Any] = [slice(None)] * rank
@@ -157,11 +189,13 @@ def _slice(one: tuple[Any, Any, Any], x: Any, axis: int) -> slice:
         size = x.shape[axis]
         if step < 0:
             if size is not None:
-                first = min(max(start + size if start < 0 else start, -1), size - 1)
+                first = min(max(start + size if start < 0 else start, 0), size - 1)
                 last = min(max(end + size if end < 0 else end, -1), size - 1)
                 return slice(first, None if last < 0 else last, step) if first >= 0 else slice(0, 0)
-            return slice(min(start, most), None if end < -most else end, step)
-        return slice(max(min(start, most), -most), max(min(end, most), -most) if end < most else None, step)
+            if start >= -1:
+                return slice(min(start, most), None if end < -most else max(end, -most), step)
+        else:
+            return slice(max(min(start, most), -most), max(min(end, most), -most) if end < most else None, step)
     size = tf.shape(x, tf.int64)[axis]
     start, end, step = (tf.cast(number, tf.int64) for number in (start, end, step))
     low, high = tf.where(step < 0, np.int64(-1), np.int64(0)), tf.where(step < 0, size - 1, size)
@@ -247,15 +281,14 @@ def _scatter(x: Any, places: Any, updates: Any, reduction: str) -> Any:
     if x.dtype == tf.bool:
         return tf.cast(_scatter(tf.cast(x, tf.int32), places, tf.cast(updates, tf.int32), reduction), tf.bool)
     if reduction == "mul":  # one after another: TensorFlow has no kernel that multiplies
-        flat, rows = tf.reshape(updates, [-1]), tf.reshape(places, [-1, places.shape[-1]])
-        if updates.shape.rank != places.shape.rank - 1:
-            raise ValueError("ScatterND with reduction mul over whole slices")
+        rows = tf.reshape(places, [-1, places.shape[-1]])
+        flat = tf.reshape(updates, tf.concat([tf.shape(rows)[:1], tf.shape(x)[places.shape[-1] :]], 0))
 
         def body(i: Any, held: Any) -> Any:
             row = rows[i : i + 1]
             return i + 1, tf.tensor_scatter_nd_update(held, row, tf.gather_nd(held, row) * flat[i : i + 1])
 
-        return tf.while_loop(lambda i, held: i < tf.size(flat), body, [tf.constant(0), x])[1]
+        return tf.while_loop(lambda i, held: i < tf.shape(rows)[0], body, [tf.constant(0), x])[1]
     function = {
         "none": tf.tensor_scatter_nd_update, "add": tf.tensor_scatter_nd_add,
         "max": tf.tensor_scatter_nd_max, "min": tf.tensor_scatter_nd_min,
@@ -301,8 +334,12 @@ def tile_old(call: Any, x: Any, tiles: Any, axis: Any) -> Any:
 def pad(call: Any, x: Any, pads: Any, value: Any = None, axes: Any = None) -> Any:
     x = tensor(x)
     rank = x.shape.rank
-    places = [call.axis(int(a), rank) for a in (axes if axes is not None else range(rank))]
     pads = tf.cast(pads, tf.int64) if not isinstance(pads, np.ndarray) else pads
+    if axes is not None and not isinstance(axes, np.ndarray):
+        half = tf.size(axes)
+        pads = tf.concat([_spread(p, axes, tf.zeros([rank])) for p in (pads[:half], pads[half:])], 0)
+        axes = None
+    places = [call.axis(int(a), rank) for a in (axes if axes is not None else range(rank))]
     count = len(places)
     columns: list[Any] = [[0, 0] for _ in range(rank)]
     for i, place in enumerate(places):
@@ -371,10 +408,14 @@ def one_hot(call: Any, indices: Any, depth: Any, values: Any) -> Any:
         tf.cast(depth, tf.int32),
         True,
         False,
-        call.get("axis", -1),
+        _hot_axis(call.get("axis", -1), indices.shape.rank),
         tf.bool,
     )
     return tf.where(hot, values[1], values[0])
+
+
+def _hot_axis(axis: int, rank: int) -> int:
+    return axis + rank + 1 if axis < 0 else axis
 
 
 @op("DepthToSpace", "SpaceToDepth")
@@ -382,8 +423,9 @@ def blocks(call: Any, x: Any) -> Any:
     b, (n, c, h, w) = call.get("blocksize"), shapes.numbers(x)
     if call.node.op == "SpaceToDepth":
         split = tf.reshape(x, shapes.as_target([n, c, _over(h, b), b, _over(w, b), b]))
+        places = [0, 3, 5, 1, 2, 4] if call.get("mode", "DCR") == "DCR" else [0, 1, 3, 5, 2, 4]
         return tf.reshape(
-            tf.transpose(split, [0, 3, 5, 1, 2, 4]), shapes.as_target([n, c * b * b, _over(h, b), _over(w, b)])
+            tf.transpose(split, places), shapes.as_target([n, c * b * b, _over(h, b), _over(w, b)])
         )
     if call.get("mode", "DCR") == "DCR":
         split = tf.transpose(tf.reshape(x, shapes.as_target([n, b, b, c // (b * b), h, w])), [0, 3, 4, 1, 5, 2])

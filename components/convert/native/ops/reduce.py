@@ -35,6 +35,8 @@ def reduction(call: Any, value: Value, axes: Value | None = None) -> Any:
         listed = [int(a) for a in given]
         if not listed:
             given = None
+    if given is not None and not isinstance(given, np.ndarray | list) and given.shape.num_elements() == 0:
+        given = None
     if given is None:
         if call.get("noop_with_empty_axes", 0):
             return (
@@ -139,7 +141,7 @@ def _matmul(a: Any, b: Any) -> Any:
         sizes = tf.shape(a)
         flat = tf.matmul(tf.reshape(a, [-1, a.shape[-1]]), b)
         known = a.shape[:-1].as_list()
-        wanted = [*known, b.shape[-1]] if known.count(None) == 0 else None
+        wanted = [*known, b.shape[-1]] if known.count(None) == 0 and b.shape[-1] is not None else None
         if wanted is None and known.count(None) == 1 and b.shape[-1] is not None:
             wanted = [-1 if k is None else k for k in known] + [b.shape[-1]]
         return tf.reshape(flat, wanted if wanted is not None else tf.concat([sizes[:-1], [tf.shape(b)[-1]]], 0))
@@ -197,7 +199,7 @@ def top_k_old(call: Any, x: Any) -> Any:
 def cumulative(call: Any, x: Any, axis: Any) -> Any:
     function = tf.cumsum if call.node.op == "CumSum" else tf.math.cumprod
     return function(
-        tensor(x), int(np.asarray(axis).reshape(-1)[0]), bool(call.get("exclusive", 0)), bool(call.get("reverse", 0))
+        tensor(x), tf.cast(tf.reshape(axis, []), tf.int32), bool(call.get("exclusive", 0)), bool(call.get("reverse", 0))
     )
 
 
