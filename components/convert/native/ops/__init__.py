@@ -1,3 +1,16 @@
 """The table's entries, by what they are about; importing this package fills the table."""
 
-from components.convert.native.ops import control, elementwise, movement, nn, pooling, recurrent, reduce  # noqa: F401
+from components.convert.native.ops import (  # noqa: F401
+    control,
+    elementwise,
+    movement,
+    nn,
+    pooling,
+    quantized,
+    random,
+    recurrent,
+    reduce,
+    sets,
+    signal,
+    strings,
+)
