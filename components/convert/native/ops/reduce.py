@@ -134,8 +134,9 @@ def matmul(call: Any, a: Any, b: Any) -> Any:
 
 
 def _matmul(a: Any, b: Any) -> Any:
-    if a.dtype in (tf.uint32, tf.uint64):
-        return tf.cast(tf.matmul(tf.cast(a, tf.int64), tf.cast(b, tf.int64)), a.dtype)
+    if a.dtype in (tf.uint32, tf.uint64, *HALVES):  # halves: TensorFlow's sums on a CPU are as narrow as the type
+        wide = tf.float32 if a.dtype.is_floating else tf.int64
+        return tf.cast(_matmul(tf.cast(a, wide), tf.cast(b, wide)), a.dtype)
     if a.shape.rank and a.shape.rank > 2 and b.shape.rank == 2 and a.shape[-1] is not None:
         # One large product in place of many small ones.
         sizes = tf.shape(a)

@@ -12,9 +12,9 @@ from components.convert.native.table import op
 
 @op("DFT", since=20)
 def dft(call: Any, x: Any, length: Any = None, axis: Any = None) -> Any:
-    if axis is not None and not isinstance(axis, np.ndarray):
-        raise ValueError("an axis that is known at run time alone")
-    return _dft(call, tensor(x), length, -2 if axis is None else int(axis.reshape(-1)[0]))
+    known = axis is None or isinstance(axis, np.ndarray)
+    place = (-2 if axis is None else int(axis.reshape(-1)[0])) if known else tf.cast(tf.reshape(axis, []), tf.int32)
+    return _dft(call, tensor(x), length, place)
 
 
 @op("DFT", since=17)
@@ -22,30 +22,54 @@ def dft_old(call: Any, x: Any, length: Any = None) -> Any:
     return _dft(call, tensor(x), length, call.get("axis", 1))
 
 
-def _dft(call: Any, x: Any, length: Any, axis: int) -> Any:
+def _dft(call: Any, x: Any, length: Any, axis: Any) -> Any:
     """[..., 1 or 2], real or complex, along an axis that is not the last."""
-    rank = x.shape.rank
-    axis = axis + rank if axis < 0 else axis
-    places = [*(i for i in range(rank) if i not in (axis, rank - 1)), axis]
-    back = [places.index(i) for i in range(rank - 1)]
-    values = _complex(x)
-    turned = tf.transpose(values, places)
+    places, back = _last(axis, x.shape.rank)
+    turned = tf.transpose(_signal(x), places)
     inverse, onesided = bool(call.get("inverse", 0)), bool(call.get("onesided", 0))
     if inverse and onesided:
-        got = _real_inverse(turned, length)
+        got = _real_inverse(_as_complex(turned), length)
         return tf.cast(tf.transpose(got, back)[..., None], x.dtype)
     turned = turned if length is None else _sized(turned, length)
-    got = tf.signal.ifft(turned) if inverse else tf.signal.fft(turned)
-    got = got[..., : tf.shape(got)[-1] // 2 + 1] if onesided else got
+    got = tf.signal.ifft(_as_complex(turned)) if inverse else _transformed(turned, onesided)
     return _pairs(tf.transpose(got, back), x.dtype)
 
 
-def _complex(x: Any) -> Any:
+def _last(axis: Any, rank: int) -> tuple[Any, Any]:
+    """The orders that bring an axis to the end, the last being gone, and back."""
+    if isinstance(axis, int):
+        axis = axis + rank if axis < 0 else axis
+        places = [*(i for i in range(rank - 1) if i != axis), axis]
+        return places, [places.index(i) for i in range(rank - 1)]
+    axis = tf.where(axis < 0, axis + rank, axis)
+    every = tf.range(rank - 1)
+    order = tf.ensure_shape(tf.concat([tf.boolean_mask(every, every != axis), axis[None]], 0), [rank - 1])
+    return order, tf.math.invert_permutation(order)
+
+
+def _transformed(x: Any, onesided: bool) -> Any:
+    """Along the last axis. Of a real signal the second half mirrors the first."""
+    if x.dtype.is_complex:
+        got = tf.signal.fft(x)
+        return got[..., : tf.shape(got)[-1] // 2 + 1] if onesided else got
+    half = tf.signal.rfft(x)
+    if onesided:
+        return half
+    mirrored = half[..., 1 : (tf.shape(x)[-1] + 1) // 2]
+    return tf.concat([half, tf.math.conj(tf.reverse(mirrored, [-1]))], -1)
+
+
+def _signal(x: Any) -> Any:
+    """Without the last axis, which says whether it is real or complex."""
     parts = x.shape[-1]
     if parts not in (1, 2):
         raise ValueError("whether the signal is real or complex is not known: its last axis must be 1 or 2")
     wide = tf.cast(x, tf.float32) if x.dtype in HALVES else x
-    return tf.complex(wide[..., 0], tf.zeros_like(wide[..., 0]) if parts == 1 else wide[..., 1])
+    return wide[..., 0] if parts == 1 else tf.complex(wide[..., 0], wide[..., 1])
+
+
+def _as_complex(x: Any) -> Any:
+    return x if x.dtype.is_complex else tf.complex(x, tf.zeros_like(x))
 
 
 def _pairs(x: Any, wanted: Any) -> Any:
@@ -75,17 +99,10 @@ def stft(call: Any, x: Any, step: Any, window: Any = None, length: Any = None) -
     if isinstance(length, np.ndarray):
         count = int(length.reshape(-1)[0])
     step = tf.cast(tf.reshape(step, []), tf.int32)
-    signal = x if x.shape.rank == 2 else _complex(x)
-    parts = [signal] if x.shape.rank == 2 or x.shape[-1] == 1 else [tf.math.real(signal), tf.math.imag(signal)]
-    frames = [tf.signal.frame(tf.math.real(part), count, step, axis=1) for part in parts]
-    if window is not None:
-        frames = [frame * tf.cast(window, frame.dtype) for frame in frames]
-    onesided = bool(call.get("onesided", 1))
-    if len(frames) == 1 and onesided:
-        return _pairs(tf.signal.rfft(frames[0]), x.dtype)
-    got = tf.signal.fft(tf.complex(frames[0], tf.zeros_like(frames[0]) if len(frames) == 1 else frames[1]))
-    got = got[..., : tf.shape(got)[-1] // 2 + 1] if onesided else got
-    return _pairs(got, x.dtype)
+    signal = _signal(x if x.shape.rank > 2 else x[..., None])
+    frames = tf.signal.frame(signal, count, step, axis=1)
+    frames = frames if window is None else frames * tf.cast(window, frames.dtype)
+    return _pairs(_transformed(frames, bool(call.get("onesided", 1))), x.dtype)
 
 
 @op("MelWeightMatrix")

@@ -23,7 +23,12 @@ def string_split(call: Any, x: Any) -> Any:
     x = tensor(x)
     delimiter, most = call.get("delimiter") or None, call.get("maxsplit")
     flat = tf.reshape(x, [-1])
-    parts = tf.strings.split(flat, delimiter, -1 if most is None else most)
+    if delimiter is None and most is not None:
+        # TensorFlow leaves the space before a string, and adds an empty part where splits remain.
+        parts = tf.strings.split(tf.strings.regex_replace(flat, r"^\s+", ""), None, most)
+        parts = tf.ragged.boolean_mask(parts, tf.not_equal(parts, ""))
+    else:
+        parts = tf.strings.split(flat, delimiter, -1 if most is None else most)
     counts = parts.row_lengths()
     rows = parts.to_tensor(default_value="")
     width = tf.shape(rows, tf.int64)[1]
