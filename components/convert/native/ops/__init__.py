@@ -3,6 +3,7 @@
 from components.convert.native.ops import (  # noqa: F401
     control,
     elementwise,
+    grids,
     movement,
     nn,
     pooling,

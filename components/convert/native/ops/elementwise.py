@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 import tensorflow as tf
 
 from components.convert.native import dtypes
@@ -120,13 +121,16 @@ def mod(call: Any, a: Any, b: Any) -> Any:
     return tf.cast(function(tf.cast(a, wide), tf.cast(b, wide)), a.dtype)
 
 
-@op("Pow", kind=ELEMENTWISE)
+@op("Pow", since=7, kind=ELEMENTWISE)
 def power(call: Any, a: Any, b: Any) -> Any:
     a, b = tensor(a), tensor(b)
     if a.dtype.is_floating or b.dtype.is_floating:
         wide = tf.float64 if tf.float64 in (a.dtype, b.dtype) or not a.dtype.is_floating else tf.float32
         return tf.cast(tf.pow(tf.cast(a, wide), tf.cast(b, wide)), a.dtype)
     return tf.cast(tf.pow(tf.cast(a, tf.int64), tf.cast(b, tf.int64)), a.dtype)
+
+
+op("Pow", since=1)(_aligned(lambda a, b: power(None, a, b)))
 
 
 @op("Abs", "Neg", "Sign", kind=ELEMENTWISE)
@@ -299,7 +303,8 @@ def _least(by: Any) -> Any:
 
 @op("Cast", kind=ELEMENTWISE)
 def cast(call: Any, x: Any) -> Any:
-    return to_dtype(x, dtypes.of(call.get("to")))
+    to = call.get("to")  # a name before opset 6
+    return to_dtype(x, dtypes.of(onnx.TensorProto.DataType.Value(to) if isinstance(to, str) else to))
 
 
 @op("CastLike", kind=ELEMENTWISE)
@@ -312,11 +317,19 @@ def to_dtype(x: Any, wanted: Any) -> Any:
     if x.dtype == wanted:
         return x
     if x.dtype == tf.string:
-        number = tf.strings.to_number(x, tf.float64 if wanted == tf.float64 else tf.float32)
-        return tf.cast(number, wanted)
-    if wanted == tf.string:
-        return tf.strings.as_string(tf.cast(x, tf.float32) if x.dtype in HALVES else x)
-    return tf.cast(x, wanted)
+        wide = tf.int64 if wanted.is_integer else tf.float64 if wanted == tf.float64 else tf.float32
+        return tf.cast(tf.strings.to_number(x, wide), wanted)
+    return _written(x) if wanted == tf.string else tf.cast(x, wanted)
+
+
+def _written(x: Any) -> Any:
+    """Numbers as strings, written as ONNX Runtime writes them."""
+    if x.dtype == tf.bool or not x.dtype.is_floating:
+        return tf.strings.as_string(tf.cast(x, tf.int64) if x.dtype == tf.bool else x)
+    wide = tf.cast(x, tf.float32) if x.dtype in HALVES else x
+    text = tf.strings.as_string(wide, precision=8, shortest=True)
+    text = tf.where(tf.math.is_nan(wide), "NaN", text)
+    return tf.where(tf.math.is_inf(wide), tf.where(wide > scalar(0, wide), "INF", "-INF"), text)
 
 
 @op("Dropout", since=(1, 7), kind=ELEMENTWISE)

@@ -424,9 +424,7 @@ def blocks(call: Any, x: Any) -> Any:
     if call.node.op == "SpaceToDepth":
         split = tf.reshape(x, shapes.as_target([n, c, _over(h, b), b, _over(w, b), b]))
         places = [0, 3, 5, 1, 2, 4] if call.get("mode", "DCR") == "DCR" else [0, 1, 3, 5, 2, 4]
-        return tf.reshape(
-            tf.transpose(split, places), shapes.as_target([n, c * b * b, _over(h, b), _over(w, b)])
-        )
+        return tf.reshape(tf.transpose(split, places), shapes.as_target([n, c * b * b, _over(h, b), _over(w, b)]))
     if call.get("mode", "DCR") == "DCR":
         split = tf.transpose(tf.reshape(x, shapes.as_target([n, b, b, c // (b * b), h, w])), [0, 3, 4, 1, 5, 2])
     else:

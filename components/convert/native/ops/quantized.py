@@ -120,8 +120,10 @@ def _convolved(call: Any, x: Any, w: Any, x_zero: Any, w_zero: Any) -> Any:
     reach = int(np.prod(w.shape[1:]))
     wide = next(t for t, most in EXACT.items() if reach * 256 * 256 <= most)
     if w_zero is not None and len(w_zero.shape) == 1 and w_zero.shape[0] != 1:
-        w_zero = w_zero.reshape([-1, *[1] * (len(w.shape) - 1)]) if isinstance(w_zero, np.ndarray) else tf.reshape(
-            w_zero, [-1, *[1] * (len(w.shape) - 1)]
+        w_zero = (
+            w_zero.reshape([-1, *[1] * (len(w.shape) - 1)])
+            if isinstance(w_zero, np.ndarray)
+            else tf.reshape(w_zero, [-1, *[1] * (len(w.shape) - 1)])
         )
     return tf.cast(tf.round(nn.conv(call, _centred(x, x_zero, wide), _centred(w, w_zero, wide))), tf.int32)
 

@@ -171,7 +171,11 @@ def gemm(call: Any, a: Any, b: Any, c: Any = None) -> Any:
 
 @op("Einsum")
 def einsum(call: Any, *given: Any) -> Any:
-    return tf.einsum(call.get("equation").replace(" ", ""), *[tensor(g) for g in given])
+    listed = [tensor(g) for g in given]
+    own = listed[0].dtype
+    wide = tf.float32 if own in HALVES else tf.int32 if own in SMALL else own
+    got = tf.einsum(call.get("equation").replace(" ", ""), *[tf.cast(one, wide) for one in listed])
+    return tf.cast(got, own)
 
 
 @op("TopK", since=10)
