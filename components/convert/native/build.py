@@ -141,7 +141,7 @@ class Call:
 
 def scope(node: Node) -> str:
     """A name that TensorFlow takes: letters, digits, _ . - and /, beginning with a letter or digit."""
-    name = "".join(c if c.isalnum() and c.isascii() or c in "_.-/" else "_" for c in node.name or node.op)
+    name = "".join(c if (c.isalnum() and c.isascii()) or c in "_.-/" else "_" for c in node.name or node.op)
     return name.strip("/_.-") or node.op
 
 

@@ -153,6 +153,10 @@ def split(call: Any, x: Any, sizes: Any = None) -> Any:
             )
         )
     count, whole = call.get("num_outputs", len(call.node.outputs)), x.shape[axis]
+    if whole is None and call.since >= 18:
+        most = tf.shape(x)[axis]
+        ends = tf.minimum(tf.range(count + 1) * -(-most // count), most)
+        return list(tf.split(x, ends[1:] - ends[:-1], axis, num=count))
     if whole is None or whole % count == 0:
         return list(tf.split(x, count, axis))
     chunk = -(-whole // count)
@@ -304,20 +308,23 @@ def expand(call: Any, x: Any, sizes: Any) -> Any:
     own = shapes.numbers(x)
     width = max(len(own), len(sizes))
     own, wanted = [1] * (width - len(own)) + own, [1] * (width - len(sizes)) + list(sizes)
-    if (
-        all(isinstance(w, int) and (w == 1 or w == o) for o, w in zip(own, wanted, strict=True))
-        and width == x.shape.rank
-    ):
+    target = [_wider(*pair) for pair in zip(own, wanted, strict=True)]
+    if width == x.shape.rank and all(t is o for t, o in zip(target, own, strict=True)):
         return tf.identity(x)
-    if any(not isinstance(o, int) or not isinstance(w, int) for o, w in zip(own, wanted, strict=True) if o is not w):
-        target = [
-            w if isinstance(o, int) and o == 1 else o if isinstance(w, int) and w == 1 else None
-            for o, w in zip(own, wanted, strict=True)
-        ]
-        if None in target:
-            return tf.broadcast_to(x, tf.broadcast_dynamic_shape(shapes.as_tensor(own), shapes.as_tensor(wanted)))
-        return tf.broadcast_to(x, shapes.as_tensor(target))
-    return tf.broadcast_to(x, np.broadcast_shapes(tuple(own), tuple(wanted)))
+    return tf.broadcast_to(x, shapes.as_tensor(target))
+
+
+def _wider(own: Any, wanted: Any) -> Any:
+    """A size after broadcasting: of two that are not 1 each is the other's."""
+    if isinstance(own, int) and isinstance(wanted, int):
+        if own not in (1, wanted) and wanted != 1:
+            raise ValueError(f"an axis of size {own} cannot become one of {wanted}")
+        return wanted if own == 1 else own
+    if isinstance(own, int):
+        return wanted if own == 1 else own
+    if isinstance(wanted, int):
+        return own if wanted == 1 else wanted
+    return tf.where(tf.equal(own, 1), tf.cast(wanted, tf.int64), own)
 
 
 @op("Tile", since=6)
@@ -330,42 +337,58 @@ def tile_old(call: Any, x: Any, tiles: Any, axis: Any) -> Any:
     return tf.tile(x, tf.tensor_scatter_nd_update(tf.ones(x.shape.rank, tf.int64), [[axis]], [tiles]))
 
 
-@op("Pad", since=11, kind=KEEP)
+@op("Pad", since=11, kind=KEEP, sizes=(1,))
 def pad(call: Any, x: Any, pads: Any, value: Any = None, axes: Any = None) -> Any:
+    """A pad below zero cuts. What is known of sizes stays known where some of the pads are not."""
     x = tensor(x)
     rank = x.shape.rank
-    pads = tf.cast(pads, tf.int64) if not isinstance(pads, np.ndarray) else pads
     if axes is not None and not isinstance(axes, np.ndarray):
-        half = tf.size(axes)
+        pads, half = tf.reshape(pads, [-1]), tf.size(axes)
         pads = tf.concat([_spread(p, axes, tf.zeros([rank])) for p in (pads[:half], pads[half:])], 0)
         axes = None
     places = [call.axis(int(a), rank) for a in (axes if axes is not None else range(rank))]
-    count = len(places)
-    columns: list[Any] = [[0, 0] for _ in range(rank)]
+    widths: list[list[Any]] = [[0, 0] for _ in range(rank)]
     for i, place in enumerate(places):
-        columns[place] = [pads[i], pads[count + i]]
-    widths = (
-        np.array(columns, np.int64)
-        if isinstance(pads, np.ndarray)
-        else tf.stack([tf.stack([tf.cast(n, tf.int64) for n in c]) for c in columns])
-    )
-    cut = isinstance(widths, np.ndarray) and (widths < 0).any()
-    if cut:
-        x = x[tuple(slice(max(0, -int(a)), None if b >= 0 else int(b)) for a, b in widths)]
-        widths = np.maximum(widths, 0)
-    mode = call.get("mode", "constant")
-    if mode == "constant":
-        return tf.pad(x, widths, constant_values=0 if value is None else tf.cast(tf.reshape(value, []), x.dtype))
+        widths[place] = [pads[i], pads[len(places) + i]]
+    known = [all(isinstance(n, int) for n in pair) for pair in widths]
+    sizes = [n + sum(pair) if n is not None and k else None for n, pair, k in zip(x.shape, widths, known, strict=True)]
+    x = x[tuple(_inner(*pair) for pair in widths)] if any(_cuts(n) for pair in widths for n in pair) else x
+    got = _padded(x, [[_above(n) for n in pair] for pair in widths], call.get("mode", "constant"), value)
+    return tf.ensure_shape(got, sizes) if not all(known) else got
+
+
+def _cuts(n: Any) -> bool:
+    return not isinstance(n, int) or n < 0
+
+
+def _above(n: Any) -> Any:
+    return max(n, 0) if isinstance(n, int) else tf.maximum(tf.cast(n, tf.int64), 0)
+
+
+def _inner(before: Any, after: Any) -> slice:
+    start = max(-before, 0) if isinstance(before, int) else tf.maximum(-tf.cast(before, tf.int64), 0)
+    if isinstance(after, int):
+        return slice(start, after if after < 0 else None)
+    after = tf.cast(after, tf.int64)
+    return slice(start, tf.where(after < 0, after, np.int64(2**31 - 1)))
+
+
+def _padded(x: Any, widths: list[list[Any]], mode: str, value: Any) -> Any:
+    if mode not in ("constant", "reflect"):
+        for axis, pair in enumerate(widths):
+            still = all(isinstance(n, int) and n == 0 for n in pair)
+            x = x if still else _repeated(x, axis, pair, mode)
+        return x
+    whole = all(isinstance(n, int) for pair in widths for n in pair)
+    listed = widths if whole else tf.stack([tf.stack([tf.cast(n, tf.int64) for n in pair]) for pair in widths])
     if mode == "reflect":
-        return tf.pad(x, widths, "REFLECT")
-    for axis in range(rank):
-        x = _repeated(x, axis, widths[axis], mode)
-    return x
+        return tf.pad(x, listed, "REFLECT")
+    return tf.pad(x, listed, constant_values=0 if value is None else tf.cast(tf.reshape(value, []), x.dtype))
 
 
 def _repeated(x: Any, axis: int, widths: Any, mode: str) -> Any:
     """edge and wrap: the axis' places, repeated beyond its ends."""
-    size = tf.shape(x, tf.int64)[axis]
+    size = tf.cast(size_of(x, axis), tf.int64)
     places = tf.range(-widths[0], size + widths[1])
     places = tf.clip_by_value(places, np.int64(0), size - 1) if mode == "edge" else tf.math.floormod(places, size)
     return tf.gather(x, places, axis=axis)
@@ -373,8 +396,7 @@ def _repeated(x: Any, axis: int, widths: Any, mode: str) -> Any:
 
 @op("Pad", since=1, kind=KEEP)
 def pad_old(call: Any, x: Any) -> Any:
-    pads = np.array(call.get("pads") or call.get("paddings"), np.int64)
-    return pad(call, x, pads, scalar(call.get("value", 0.0), x))
+    return pad(call, x, call.get("pads") or call.get("paddings"), scalar(call.get("value", 0.0), x))
 
 
 @op("Range")

@@ -93,9 +93,7 @@ def _projected(x: Any, weights: Weights, call: Any) -> Any:
     flat = tf.matmul(tf.reshape(x, [-1, weights.input.shape[0]]), tensor(weights.input))
     if weights.input_bias is not None:
         bias = weights.input_bias
-        if call.node.op != "GRU":
-            bias = bias + weights.hidden_bias
-        elif not call.get("linear_before_reset", 0):
+        if call.node.op != "GRU" or not call.get("linear_before_reset", 0):
             bias = bias + weights.hidden_bias
         else:  # the last gate's is added before it is reset
             known = 2 * weights.size()
