@@ -87,15 +87,15 @@ def _settled(turn: Turn, start: Sequence[Any]) -> tuple[list[Any], list[Any], bo
 
     Found by building a turn aside, again with what changed left open until nothing does.
     """
-    shapes = [one.shape for one in start]
+    shapes, ends = [one.shape for one in start], False
+
+    def aside(i: Any, held: Any) -> Any:
+        nonlocal ends
+        on, handed, extra = turn(i, held)
+        ends = not (isinstance(on, np.ndarray) and bool(on))
+        return [tensor(one) for one in handed], [tensor(one) for one in extra]
+
     while True:
-        ends = [False]
-
-        def aside(i: Any, held: Any, ends: list[bool] = ends) -> Any:
-            on, handed, extra = turn(i, held)
-            ends[0] = not (isinstance(on, np.ndarray) and bool(on))
-            return [tensor(one) for one in handed], [tensor(one) for one in extra]
-
         specs = [tf.TensorSpec(shape, one.dtype) for shape, one in zip(shapes, start, strict=True)]
         traced = tf.function(aside, autograph=False).get_concrete_function(tf.TensorSpec([], tf.int64), specs)
         handed, collected = traced.structured_outputs
@@ -104,7 +104,7 @@ def _settled(turn: Turn, start: Sequence[Any]) -> tuple[list[Any], list[Any], bo
                 raise ValueError(f"a loop begins with {own.dtype.name} and hands on {one.dtype.name}")
         settled = [_common(shape, one.shape) for shape, one in zip(shapes, handed, strict=True)]
         if all(_alike(new, old) for new, old in zip(settled, shapes, strict=True)):
-            return shapes, list(collected), ends[0]
+            return shapes, list(collected), ends
         shapes = settled
 
 

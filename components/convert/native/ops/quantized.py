@@ -51,7 +51,7 @@ def quantize(call: Any, x: Any, scale: Any, zero: Any = None) -> Any:
     wide = dtypes.of(call.get("precision")) if call.get("precision") else tf.as_dtype(scale.dtype)
     ratio = tf.cast(x, wide) / tf.cast(_aligned(scale, x, call), wide)
     rounded = tf.round(tf.cast(ratio, tf.float32))
-    return _saturated(rounded if zero is None else rounded + tf.cast(_aligned(zero, x, call), tf.float32), wanted)
+    return _saturated(rounded if zero is None else rounded + _aligned(tf.cast(zero, tf.float32), x, call), wanted)
 
 
 @op("DequantizeLinear")
@@ -61,7 +61,7 @@ def dequantize(call: Any, x: Any, scale: Any, zero: Any = None) -> Any:
         raise ValueError(f"{x.dtype.name} is no type of quantized values here")
     wanted = dtypes.of(call.get("output_dtype")) if call.get("output_dtype") else tf.as_dtype(scale.dtype)
     whole = tf.cast(x, tf.int32)
-    whole = whole if zero is None else whole - tf.cast(_aligned(zero, x, call), tf.int32)
+    whole = whole if zero is None else whole - _aligned(tf.cast(zero, tf.int32), x, call)
     wide = tf.float32 if wanted in HALVES else wanted
     return tf.cast(tf.cast(whole, wide) * tf.cast(_aligned(scale, x, call), wide), wanted)
 

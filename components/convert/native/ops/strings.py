@@ -1,5 +1,6 @@
 """Strings, and counts of what follows what."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ def _lower(x: Any) -> Any:
 
 @op("TfIdfVectorizer")
 def tf_idf(call: Any, x: Any) -> Any:
-    """Counts of the n-grams of a pool, found step by step: an n-gram is the number of what it begins with and a word."""
+    """Counts of a pool's n-grams, found word by word: an n-gram is what it begins with, by its number, and a word."""
     x = tensor(x)
     rows = x if x.shape.rank == 2 else x[None]
     pool = call.get("pool_strings")
@@ -77,7 +78,7 @@ def tf_idf(call: Any, x: Any) -> Any:
     first, last, skips = call.get("min_gram_length"), call.get("max_gram_length"), call.get("max_skip_count", 0)
     width, before = int(columns.max()) + 1, 0
     weights, total = np.ones(width, np.float32), tf.zeros([tf.shape(rows)[0], width])
-    for n, (begin, end) in enumerate(zip(starts, starts[1:], strict=False), start=1):
+    for n, (begin, end) in enumerate(itertools.pairwise(starts), start=1):
         grams = numbered[begin:end].reshape(-1, n)
         own = columns[before : before + len(grams)]
         if call.get("weights"):
