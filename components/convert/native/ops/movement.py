@@ -129,6 +129,12 @@ def unsqueeze(call: Any, x: Any, axes: Any = None) -> Any:
         sizes = tf.concat([tf.shape(x, tf.int64), [1]], 0)  # never empty, so that there is one to pick
         return tf.reshape(x, tf.where(own, tf.gather(sizes, places), tf.ones([width], tf.int64)))
     wanted = _axes(call, axes) or []
+    if x.shape.rank is None:
+        if len(wanted) > 1 and min(wanted) < 0:
+            raise ValueError("axes are counted from the end of a tensor of unknown rank")
+        for axis in sorted(wanted):
+            x = tf.expand_dims(x, axis)
+        return x
     rank = x.shape.rank + len(wanted)
     for axis in sorted(axis + rank if axis < 0 else axis for axis in wanted):
         x = tf.expand_dims(x, axis)
