@@ -43,7 +43,7 @@ class Build:
         values |= {name: given if isinstance(given, Value) else Value(given) for name, given in inputs.items()}
         for node in graph.nodes:
             self.node(node, values)
-        return [values[name] for name in graph.outputs]
+        return [values[name] if name else Value(np.zeros(0, np.float32)) for name in graph.outputs]
 
     def node(self, node: Node, values: dict[str, Value]) -> None:
         """Puts the node's outputs among `values`. Raises ModelError that names the node."""
@@ -87,20 +87,20 @@ class Build:
                 ]
             else:
                 got = [one.plain() for one in layout.call(Call(node, self, {}), entry, given)]
-            arrays = [one if isinstance(one, np.ndarray) else one.numpy() for one in got]
+            arrays = [_array(one) for one in got]
         size, before = sum(a.nbytes for a in arrays), sum(v.held.nbytes for v in given if v is not None)
         if size > FOLDED_MOST and size > 2 * before and node.inputs:
             return None
         self.report.folded += 1
-        return [Value(np.asarray(array)) for array in arrays]
+        return [Value(array) for array in arrays]
 
     def _expanded(self, node: Node, given: Sequence[Value | None]) -> list[Value]:
         """Built from the operators by which ONNX defines it."""
-        body = expand.body(node, self.opsets, [None if v is None else v.dtype for v in given])
+        body = expand.body(node, self.opsets, [None if v is None else (v.dtype, v.shape) for v in given])
         if body is None:
             raise ModelError(f"{node} cannot be converted: there is no such operator in the table")
         named = {name: value for name, value in zip(body.inputs, given, strict=False) if value is not None}
-        return Build(body.opsets, self.report).graph(body.graph, named)
+        return Build(body.opsets, self.report).graph(body.graph, named)  # "" among the outputs is one left out
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,12 @@ def scope(node: Node) -> str:
 
 def _listed(got: Any) -> list[Any]:
     return list(got) if isinstance(got, list | tuple) else [got]
+
+
+def _array(one: Any) -> np.ndarray:
+    """What was worked out, as an array; a single string is one of bytes otherwise."""
+    held = one if isinstance(one, np.ndarray) else one.numpy()
+    return np.array(held, object) if isinstance(held, bytes | str) else np.asarray(held)
 
 
 def _line(error: Exception) -> str:

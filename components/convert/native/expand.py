@@ -18,11 +18,11 @@ class Body:
     opsets: dict[str, int]
 
 
-def body(node: Node, opsets: Mapping[str, int], dtypes: Sequence[Any]) -> Body | None:
-    """The node's definition by other operators; `dtypes` are its inputs', None for one that is left out. None where
-    ONNX has none."""
+def body(node: Node, opsets: Mapping[str, int], given: Sequence[Any]) -> Body | None:
+    """The node's definition by other operators; `given` are its inputs' types and shapes, None for one that is left
+    out. None where ONNX has none."""
     schema = graphs.schema(node.op, node.domain, opsets.get(node.domain, 1))
-    function = _function(schema, node, dtypes) if schema else None
+    function = _function(schema, node, given) if schema else None
     if function is None:
         return None
     own = graphs.versions(function.opset_import) or dict(opsets)
@@ -35,8 +35,8 @@ def body(node: Node, opsets: Mapping[str, int], dtypes: Sequence[Any]) -> Body |
         filled = _filled(proto, defaults | attributes)
         one = graphs.node(filled, own)
         nodes.append(dataclasses.replace(one, name=f"{node.name or node.op}/{one.name or one.op}"))
-    names = dict(zip(function.output, node.outputs, strict=False))
-    graph = Graph(tuple(nodes), tuple(function.input), tuple(function.output)[: len(names)], {}, {})
+    outputs = tuple(own if name else "" for own, name in zip(function.output, node.outputs, strict=False))
+    graph = Graph(tuple(nodes), tuple(function.input), outputs, {}, {})
     return Body(graph, tuple(function.input), own)
 
 
@@ -45,21 +45,21 @@ def has_body(node: Node, opsets: Mapping[str, int]) -> bool:
     return bool(schema and (schema.has_function or schema.has_context_dependent_function))
 
 
-def _function(schema: Any, node: Node, dtypes: Sequence[Any]) -> Any:
+def _function(schema: Any, node: Node, given: Sequence[Any]) -> Any:
     if schema.has_function:
         return schema.function_body
     if not schema.has_context_dependent_function:
         return None
     types = [
-        onnx.helper.make_tensor_type_proto(onnx.helper.np_dtype_to_tensor_dtype(d), None)
-        if d is not None
-        else onnx.TypeProto()
-        for d in dtypes
+        onnx.TypeProto()
+        if one is None
+        else onnx.helper.make_tensor_type_proto(onnx.helper.np_dtype_to_tensor_dtype(one[0]), one[1])
+        for one in given
     ]
     text = schema.get_context_dependent_function(node.proto.SerializeToString(), [t.SerializeToString() for t in types])
     function = onnx.FunctionProto()
     function.ParseFromString(text)
-    return function
+    return function if function.output else None  # where ONNX cannot tell, for want of a rank say, it is empty
 
 
 def _filled(proto: Any, attributes: Mapping[str, Any]) -> Any:

@@ -25,9 +25,10 @@ class Value:
     def __init__(
         self, held: Any, order: Order | None = None, parts: Sequence[Part] | None = None, scalar: bool = False
     ) -> None:
-        self.held, self.parts, self.scalar = held, parts, scalar
+        self.held = np.asarray(held) if isinstance(held, np.generic) else held
+        self.parts, self.scalar = parts, scalar
         self.order = None if order is None or list(order) == sorted(order) else tuple(order)
-        self._moved: dict[Order | None, Any] = {}
+        self._moved: dict[tuple[Order | None, Any], Any] = {}
 
     @property
     def constant(self) -> bool:
@@ -58,9 +59,11 @@ class Value:
         wanted = None if order is None or list(order) == sorted(order) else tuple(order)
         if wanted == self.order:
             return self.held
-        if wanted not in self._moved:
-            self._moved[wanted] = move(self.held, self.order, wanted)
-        return self._moved[wanted]
+        # What was moved within the body of a loop or a branch is of no use outside.
+        key = wanted, tf.compat.v1.get_default_graph()
+        if key not in self._moved:
+            self._moved[key] = move(self.held, self.order, wanted)
+        return self._moved[key]
 
 
 def move(held: Any, order: Order | None, wanted: Order | None) -> Any:

@@ -1,3 +1,17 @@
 """The table's entries, by what they are about; importing this package fills the table."""
 
-from components.convert.native.ops import elementwise, movement, nn, pooling, reduce  # noqa: F401
+from components.convert.native.ops import (  # noqa: F401
+    control,
+    elementwise,
+    grids,
+    movement,
+    nn,
+    pooling,
+    quantized,
+    random,
+    recurrent,
+    reduce,
+    sets,
+    signal,
+    strings,
+)

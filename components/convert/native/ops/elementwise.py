@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 import tensorflow as tf
 
 from components.convert.native import dtypes
@@ -40,6 +41,17 @@ for _name, _function in (UNARY | ROUNDED).items():
     op(_name, kind=ELEMENTWISE)(_unary(_function))
 
 
+def _compared(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    """TensorFlow has no kernels that compare uint16 and uint32."""
+
+    def compare(call: Any, a: Any, b: Any) -> Any:
+        a, b = tensor(a), tensor(b)
+        wide = tf.int64 if a.dtype in (tf.uint16, tf.uint32) else a.dtype
+        return function(tf.cast(a, wide), tf.cast(b, wide))
+
+    return compare
+
+
 # Before opset 7 the second input is aligned by an attribute, not from the end.
 def _aligned(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     def old(call: Any, a: Any, b: Any) -> Any:
@@ -55,7 +67,9 @@ def _aligned(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
 
 for _name, _function in BINARY.items():
     _entry = _binary(_function)
-    if _name.startswith(("Greater", "Less")) or _name in ("Add", "Sub", "Mul"):
+    if _name.startswith(("Greater", "Less")):
+        _entry = _compared(_function)
+    if _name in ("Add", "Sub", "Mul"):
         _entry = through(tf.int64, tf.uint16, tf.uint32)(_entry)
     op(
         _name, since=1 if _name in ("GreaterOrEqual", "LessOrEqual") or _name.startswith("Bit") else 7, kind=ELEMENTWISE
@@ -107,13 +121,16 @@ def mod(call: Any, a: Any, b: Any) -> Any:
     return tf.cast(function(tf.cast(a, wide), tf.cast(b, wide)), a.dtype)
 
 
-@op("Pow", kind=ELEMENTWISE)
+@op("Pow", since=7, kind=ELEMENTWISE)
 def power(call: Any, a: Any, b: Any) -> Any:
     a, b = tensor(a), tensor(b)
     if a.dtype.is_floating or b.dtype.is_floating:
         wide = tf.float64 if tf.float64 in (a.dtype, b.dtype) or not a.dtype.is_floating else tf.float32
         return tf.cast(tf.pow(tf.cast(a, wide), tf.cast(b, wide)), a.dtype)
     return tf.cast(tf.pow(tf.cast(a, tf.int64), tf.cast(b, tf.int64)), a.dtype)
+
+
+op("Pow", since=1)(_aligned(lambda a, b: power(None, a, b)))
 
 
 @op("Abs", "Neg", "Sign", kind=ELEMENTWISE)
@@ -266,13 +283,28 @@ def is_inf(call: Any, x: Any) -> Any:
 
 @op("BitShift", kind=ELEMENTWISE)
 def bit_shift(call: Any, x: Any, by: Any) -> Any:
-    shift = tf.bitwise.left_shift if call.get("direction") == "LEFT" else tf.bitwise.right_shift
-    return shift(tensor(x), tensor(by))
+    """Beyond the type's width nothing is left but the sign; TensorFlow leaves that open."""
+    x, by = tensor(x), tensor(by)
+    width = x.dtype.size * 8
+    within = tf.logical_and(_least(by) >= 0, _least(by) < width)
+    near = tf.where(within, by, tf.zeros_like(by))
+    if call.get("direction") == "LEFT":
+        got = tf.bitwise.left_shift(x, near)
+        return tf.where(within, got, tf.zeros_like(got))
+    got = tf.bitwise.right_shift(x, near)
+    beyond = tf.zeros_like(got) if x.dtype.is_unsigned else tf.bitwise.right_shift(x, tf.constant(width - 1, x.dtype))
+    return tf.where(within, got, beyond)
+
+
+def _least(by: Any) -> Any:
+    """As int64; a uint64 beyond that comes out below zero."""
+    return tf.bitcast(by, tf.int64) if by.dtype == tf.uint64 else tf.cast(by, tf.int64)
 
 
 @op("Cast", kind=ELEMENTWISE)
 def cast(call: Any, x: Any) -> Any:
-    return to_dtype(x, dtypes.of(call.get("to")))
+    to = call.get("to")  # a name before opset 6
+    return to_dtype(x, dtypes.of(onnx.TensorProto.DataType.Value(to) if isinstance(to, str) else to))
 
 
 @op("CastLike", kind=ELEMENTWISE)
@@ -285,11 +317,19 @@ def to_dtype(x: Any, wanted: Any) -> Any:
     if x.dtype == wanted:
         return x
     if x.dtype == tf.string:
-        number = tf.strings.to_number(x, tf.float64 if wanted == tf.float64 else tf.float32)
-        return tf.cast(number, wanted)
-    if wanted == tf.string:
-        return tf.strings.as_string(tf.cast(x, tf.float32) if x.dtype in HALVES else x)
-    return tf.cast(x, wanted)
+        wide = tf.int64 if wanted.is_integer else tf.float64 if wanted == tf.float64 else tf.float32
+        return tf.cast(tf.strings.to_number(x, wide), wanted)
+    return _written(x) if wanted == tf.string else tf.cast(x, wanted)
+
+
+def _written(x: Any) -> Any:
+    """Numbers as strings, written as ONNX Runtime writes them."""
+    if x.dtype == tf.bool or not x.dtype.is_floating:
+        return tf.strings.as_string(tf.cast(x, tf.int64) if x.dtype == tf.bool else x)
+    wide = tf.cast(x, tf.float32) if x.dtype in HALVES else x
+    text = tf.strings.as_string(wide, precision=8, shortest=True)
+    text = tf.where(tf.math.is_nan(wide), "NaN", text)
+    return tf.where(tf.math.is_inf(wide), tf.where(wide > scalar(0, wide), "INF", "-INF"), text)
 
 
 @op("Dropout", since=(1, 7), kind=ELEMENTWISE)

@@ -95,15 +95,46 @@ def _axes(call: Any, given: Any) -> list[int] | None:
     return None if axes is None else [int(a) for a in np.asarray(axes).reshape(-1)]
 
 
+def _spread(values: Any, axes: Any, rest: Any) -> Any:
+    """An int64 list: `values` at the places that `axes` name, known at run time alone, `rest` at the others."""
+    rest = tf.cast(rest, tf.int64)
+    places = tf.cast(tf.reshape(axes, [-1]), tf.int64)
+    places = tf.where(places < 0, places + tf.size(rest, tf.int64), places)
+    return tf.tensor_scatter_nd_update(rest, places[:, None], tf.cast(values, tf.int64))
+
+
 @op("Squeeze")
 def squeeze(call: Any, x: Any, axes: Any = None) -> Any:
-    return tf.squeeze(x, _axes(call, axes))
+    if axes is None or isinstance(axes, np.ndarray):
+        return tf.squeeze(x, _axes(call, axes))
+    sizes = tf.shape(x, tf.int64)
+    kept = _spread(tf.zeros_like(tf.reshape(axes, [-1])), axes, tf.ones_like(sizes))
+    got = tf.reshape(x, tf.boolean_mask(sizes, kept > 0))
+    count = tf.TensorShape(axes.shape).num_elements()
+    if count is not None and x.shape.rank is not None:
+        got.set_shape([None] * (x.shape.rank - count))
+    return got
 
 
 @op("Unsqueeze")
 def unsqueeze(call: Any, x: Any, axes: Any = None) -> Any:
-    wanted = _axes(call, axes) or []
     x = tensor(x)
+    if axes is not None and not isinstance(axes, np.ndarray):
+        count = tf.TensorShape(axes.shape).num_elements()
+        if count is None or x.shape.rank is None:
+            raise ValueError("how many axes are added is not known")
+        width = x.shape.rank + count
+        own = _spread(tf.zeros_like(tf.reshape(axes, [-1])), axes, tf.ones([width], tf.int64)) > 0
+        places = tf.maximum(tf.cumsum(tf.cast(own, tf.int32)) - 1, 0)
+        sizes = tf.concat([tf.shape(x, tf.int64), [1]], 0)  # never empty, so that there is one to pick
+        return tf.reshape(x, tf.where(own, tf.gather(sizes, places), tf.ones([width], tf.int64)))
+    wanted = _axes(call, axes) or []
+    if x.shape.rank is None:
+        if len(wanted) > 1 and min(wanted) < 0:
+            raise ValueError("axes are counted from the end of a tensor of unknown rank")
+        for axis in sorted(wanted):
+            x = tf.expand_dims(x, axis)
+        return x
     rank = x.shape.rank + len(wanted)
     for axis in sorted(axis + rank if axis < 0 else axis for axis in wanted):
         x = tf.expand_dims(x, axis)
@@ -128,6 +159,10 @@ def split(call: Any, x: Any, sizes: Any = None) -> Any:
             )
         )
     count, whole = call.get("num_outputs", len(call.node.outputs)), x.shape[axis]
+    if whole is None and call.since >= 18:
+        most = tf.shape(x)[axis]
+        ends = tf.minimum(tf.range(count + 1) * -(-most // count), most)
+        return list(tf.split(x, ends[1:] - ends[:-1], axis, num=count))
     if whole is None or whole % count == 0:
         return list(tf.split(x, count, axis))
     chunk = -(-whole // count)
@@ -138,7 +173,14 @@ def split(call: Any, x: Any, sizes: Any = None) -> Any:
 def slice_(call: Any, x: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> Any:
     x = tensor(x)
     rank = x.shape.rank
-    count = int(starts.shape[0])
+    if axes is not None and not isinstance(axes, np.ndarray | list):
+        sizes = tf.gather(tf.shape(x, tf.int64), [call.axis(axis, rank) for axis in range(rank)])
+        starts, ends = _spread(starts, axes, tf.zeros([rank])), _spread(ends, axes, sizes)
+        steps = None if steps is None else _spread(steps, axes, tf.ones([rank]))
+        axes = None
+    count = starts.shape[0]
+    if count is None:
+        raise ValueError("how many axes are cut is not known")
     places = [int(a) for a in axes] if axes is not None else list(range(count))
     steps = np.ones(count, np.int64) if steps is None else steps
     index: list[Any] = [slice(None)] * rank
@@ -157,11 +199,13 @@ def _slice(one: tuple[Any, Any, Any], x: Any, axis: int) -> slice:
         size = x.shape[axis]
         if step < 0:
             if size is not None:
-                first = min(max(start + size if start < 0 else start, -1), size - 1)
+                first = min(max(start + size if start < 0 else start, 0), size - 1)
                 last = min(max(end + size if end < 0 else end, -1), size - 1)
                 return slice(first, None if last < 0 else last, step) if first >= 0 else slice(0, 0)
-            return slice(min(start, most), None if end < -most else end, step)
-        return slice(max(min(start, most), -most), max(min(end, most), -most) if end < most else None, step)
+            if start >= -1:
+                return slice(min(start, most), None if end < -most else max(end, -most), step)
+        else:
+            return slice(max(min(start, most), -most), max(min(end, most), -most) if end < most else None, step)
     size = tf.shape(x, tf.int64)[axis]
     start, end, step = (tf.cast(number, tf.int64) for number in (start, end, step))
     low, high = tf.where(step < 0, np.int64(-1), np.int64(0)), tf.where(step < 0, size - 1, size)
@@ -247,15 +291,14 @@ def _scatter(x: Any, places: Any, updates: Any, reduction: str) -> Any:
     if x.dtype == tf.bool:
         return tf.cast(_scatter(tf.cast(x, tf.int32), places, tf.cast(updates, tf.int32), reduction), tf.bool)
     if reduction == "mul":  # one after another: TensorFlow has no kernel that multiplies
-        flat, rows = tf.reshape(updates, [-1]), tf.reshape(places, [-1, places.shape[-1]])
-        if updates.shape.rank != places.shape.rank - 1:
-            raise ValueError("ScatterND with reduction mul over whole slices")
+        rows = tf.reshape(places, [-1, places.shape[-1]])
+        flat = tf.reshape(updates, tf.concat([tf.shape(rows)[:1], tf.shape(x)[places.shape[-1] :]], 0))
 
         def body(i: Any, held: Any) -> Any:
             row = rows[i : i + 1]
             return i + 1, tf.tensor_scatter_nd_update(held, row, tf.gather_nd(held, row) * flat[i : i + 1])
 
-        return tf.while_loop(lambda i, held: i < tf.size(flat), body, [tf.constant(0), x])[1]
+        return tf.while_loop(lambda i, held: i < tf.shape(rows)[0], body, [tf.constant(0), x])[1]
     function = {
         "none": tf.tensor_scatter_nd_update, "add": tf.tensor_scatter_nd_add,
         "max": tf.tensor_scatter_nd_max, "min": tf.tensor_scatter_nd_min,
@@ -271,20 +314,23 @@ def expand(call: Any, x: Any, sizes: Any) -> Any:
     own = shapes.numbers(x)
     width = max(len(own), len(sizes))
     own, wanted = [1] * (width - len(own)) + own, [1] * (width - len(sizes)) + list(sizes)
-    if (
-        all(isinstance(w, int) and (w == 1 or w == o) for o, w in zip(own, wanted, strict=True))
-        and width == x.shape.rank
-    ):
+    target = [_wider(*pair) for pair in zip(own, wanted, strict=True)]
+    if width == x.shape.rank and all(t is o for t, o in zip(target, own, strict=True)):
         return tf.identity(x)
-    if any(not isinstance(o, int) or not isinstance(w, int) for o, w in zip(own, wanted, strict=True) if o is not w):
-        target = [
-            w if isinstance(o, int) and o == 1 else o if isinstance(w, int) and w == 1 else None
-            for o, w in zip(own, wanted, strict=True)
-        ]
-        if None in target:
-            return tf.broadcast_to(x, tf.broadcast_dynamic_shape(shapes.as_tensor(own), shapes.as_tensor(wanted)))
-        return tf.broadcast_to(x, shapes.as_tensor(target))
-    return tf.broadcast_to(x, np.broadcast_shapes(tuple(own), tuple(wanted)))
+    return tf.broadcast_to(x, shapes.as_tensor(target))
+
+
+def _wider(own: Any, wanted: Any) -> Any:
+    """A size after broadcasting: of two that are not 1 each is the other's."""
+    if isinstance(own, int) and isinstance(wanted, int):
+        if own not in (1, wanted) and wanted != 1:
+            raise ValueError(f"an axis of size {own} cannot become one of {wanted}")
+        return wanted if own == 1 else own
+    if isinstance(own, int):
+        return wanted if own == 1 else own
+    if isinstance(wanted, int):
+        return own if wanted == 1 else wanted
+    return tf.where(tf.equal(own, 1), tf.cast(wanted, tf.int64), own)
 
 
 @op("Tile", since=6)
@@ -297,38 +343,58 @@ def tile_old(call: Any, x: Any, tiles: Any, axis: Any) -> Any:
     return tf.tile(x, tf.tensor_scatter_nd_update(tf.ones(x.shape.rank, tf.int64), [[axis]], [tiles]))
 
 
-@op("Pad", since=11, kind=KEEP)
+@op("Pad", since=11, kind=KEEP, sizes=(1,))
 def pad(call: Any, x: Any, pads: Any, value: Any = None, axes: Any = None) -> Any:
+    """A pad below zero cuts. What is known of sizes stays known where some of the pads are not."""
     x = tensor(x)
     rank = x.shape.rank
+    if axes is not None and not isinstance(axes, np.ndarray):
+        pads, half = tf.reshape(pads, [-1]), tf.size(axes)
+        pads = tf.concat([_spread(p, axes, tf.zeros([rank])) for p in (pads[:half], pads[half:])], 0)
+        axes = None
     places = [call.axis(int(a), rank) for a in (axes if axes is not None else range(rank))]
-    pads = tf.cast(pads, tf.int64) if not isinstance(pads, np.ndarray) else pads
-    count = len(places)
-    columns: list[Any] = [[0, 0] for _ in range(rank)]
+    widths: list[list[Any]] = [[0, 0] for _ in range(rank)]
     for i, place in enumerate(places):
-        columns[place] = [pads[i], pads[count + i]]
-    widths = (
-        np.array(columns, np.int64)
-        if isinstance(pads, np.ndarray)
-        else tf.stack([tf.stack([tf.cast(n, tf.int64) for n in c]) for c in columns])
-    )
-    cut = isinstance(widths, np.ndarray) and (widths < 0).any()
-    if cut:
-        x = x[tuple(slice(max(0, -int(a)), None if b >= 0 else int(b)) for a, b in widths)]
-        widths = np.maximum(widths, 0)
-    mode = call.get("mode", "constant")
-    if mode == "constant":
-        return tf.pad(x, widths, constant_values=0 if value is None else tf.cast(tf.reshape(value, []), x.dtype))
+        widths[place] = [pads[i], pads[len(places) + i]]
+    known = [all(isinstance(n, int) for n in pair) for pair in widths]
+    sizes = [n + sum(pair) if n is not None and k else None for n, pair, k in zip(x.shape, widths, known, strict=True)]
+    x = x[tuple(_inner(*pair) for pair in widths)] if any(_cuts(n) for pair in widths for n in pair) else x
+    got = _padded(x, [[_above(n) for n in pair] for pair in widths], call.get("mode", "constant"), value)
+    return tf.ensure_shape(got, sizes) if not all(known) else got
+
+
+def _cuts(n: Any) -> bool:
+    return not isinstance(n, int) or n < 0
+
+
+def _above(n: Any) -> Any:
+    return max(n, 0) if isinstance(n, int) else tf.maximum(tf.cast(n, tf.int64), 0)
+
+
+def _inner(before: Any, after: Any) -> slice:
+    start = max(-before, 0) if isinstance(before, int) else tf.maximum(-tf.cast(before, tf.int64), 0)
+    if isinstance(after, int):
+        return slice(start, after if after < 0 else None)
+    after = tf.cast(after, tf.int64)
+    return slice(start, tf.where(after < 0, after, np.int64(2**31 - 1)))
+
+
+def _padded(x: Any, widths: list[list[Any]], mode: str, value: Any) -> Any:
+    if mode not in ("constant", "reflect"):
+        for axis, pair in enumerate(widths):
+            still = all(isinstance(n, int) and n == 0 for n in pair)
+            x = x if still else _repeated(x, axis, pair, mode)
+        return x
+    whole = all(isinstance(n, int) for pair in widths for n in pair)
+    listed = widths if whole else tf.stack([tf.stack([tf.cast(n, tf.int64) for n in pair]) for pair in widths])
     if mode == "reflect":
-        return tf.pad(x, widths, "REFLECT")
-    for axis in range(rank):
-        x = _repeated(x, axis, widths[axis], mode)
-    return x
+        return tf.pad(x, listed, "REFLECT")
+    return tf.pad(x, listed, constant_values=0 if value is None else tf.cast(tf.reshape(value, []), x.dtype))
 
 
 def _repeated(x: Any, axis: int, widths: Any, mode: str) -> Any:
     """edge and wrap: the axis' places, repeated beyond its ends."""
-    size = tf.shape(x, tf.int64)[axis]
+    size = tf.cast(size_of(x, axis), tf.int64)
     places = tf.range(-widths[0], size + widths[1])
     places = tf.clip_by_value(places, np.int64(0), size - 1) if mode == "edge" else tf.math.floormod(places, size)
     return tf.gather(x, places, axis=axis)
@@ -336,8 +402,7 @@ def _repeated(x: Any, axis: int, widths: Any, mode: str) -> Any:
 
 @op("Pad", since=1, kind=KEEP)
 def pad_old(call: Any, x: Any) -> Any:
-    pads = np.array(call.get("pads") or call.get("paddings"), np.int64)
-    return pad(call, x, pads, scalar(call.get("value", 0.0), x))
+    return pad(call, x, call.get("pads") or call.get("paddings"), scalar(call.get("value", 0.0), x))
 
 
 @op("Range")
@@ -371,10 +436,14 @@ def one_hot(call: Any, indices: Any, depth: Any, values: Any) -> Any:
         tf.cast(depth, tf.int32),
         True,
         False,
-        call.get("axis", -1),
+        _hot_axis(call.get("axis", -1), indices.shape.rank),
         tf.bool,
     )
     return tf.where(hot, values[1], values[0])
+
+
+def _hot_axis(axis: int, rank: int) -> int:
+    return axis + rank + 1 if axis < 0 else axis
 
 
 @op("DepthToSpace", "SpaceToDepth")
@@ -382,9 +451,8 @@ def blocks(call: Any, x: Any) -> Any:
     b, (n, c, h, w) = call.get("blocksize"), shapes.numbers(x)
     if call.node.op == "SpaceToDepth":
         split = tf.reshape(x, shapes.as_target([n, c, _over(h, b), b, _over(w, b), b]))
-        return tf.reshape(
-            tf.transpose(split, [0, 3, 5, 1, 2, 4]), shapes.as_target([n, c * b * b, _over(h, b), _over(w, b)])
-        )
+        places = [0, 3, 5, 1, 2, 4] if call.get("mode", "DCR") == "DCR" else [0, 1, 3, 5, 2, 4]
+        return tf.reshape(tf.transpose(split, places), shapes.as_target([n, c * b * b, _over(h, b), _over(w, b)]))
     if call.get("mode", "DCR") == "DCR":
         split = tf.transpose(tf.reshape(x, shapes.as_target([n, b, b, c // (b * b), h, w])), [0, 3, 4, 1, 5, 2])
     else:

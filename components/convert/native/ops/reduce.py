@@ -35,6 +35,8 @@ def reduction(call: Any, value: Value, axes: Value | None = None) -> Any:
         listed = [int(a) for a in given]
         if not listed:
             given = None
+    if given is not None and not isinstance(given, np.ndarray | list) and given.shape.num_elements() == 0:
+        given = None
     if given is None:
         if call.get("noop_with_empty_axes", 0):
             return (
@@ -132,14 +134,15 @@ def matmul(call: Any, a: Any, b: Any) -> Any:
 
 
 def _matmul(a: Any, b: Any) -> Any:
-    if a.dtype in (tf.uint32, tf.uint64):
-        return tf.cast(tf.matmul(tf.cast(a, tf.int64), tf.cast(b, tf.int64)), a.dtype)
+    if a.dtype in (tf.uint32, tf.uint64, *HALVES):  # halves: TensorFlow's sums on a CPU are as narrow as the type
+        wide = tf.float32 if a.dtype.is_floating else tf.int64
+        return tf.cast(_matmul(tf.cast(a, wide), tf.cast(b, wide)), a.dtype)
     if a.shape.rank and a.shape.rank > 2 and b.shape.rank == 2 and a.shape[-1] is not None:
         # One large product in place of many small ones.
         sizes = tf.shape(a)
         flat = tf.matmul(tf.reshape(a, [-1, a.shape[-1]]), b)
         known = a.shape[:-1].as_list()
-        wanted = [*known, b.shape[-1]] if known.count(None) == 0 else None
+        wanted = [*known, b.shape[-1]] if known.count(None) == 0 and b.shape[-1] is not None else None
         if wanted is None and known.count(None) == 1 and b.shape[-1] is not None:
             wanted = [-1 if k is None else k for k in known] + [b.shape[-1]]
         return tf.reshape(flat, wanted if wanted is not None else tf.concat([sizes[:-1], [tf.shape(b)[-1]]], 0))
@@ -168,7 +171,11 @@ def gemm(call: Any, a: Any, b: Any, c: Any = None) -> Any:
 
 @op("Einsum")
 def einsum(call: Any, *given: Any) -> Any:
-    return tf.einsum(call.get("equation").replace(" ", ""), *[tensor(g) for g in given])
+    listed = [tensor(g) for g in given]
+    own = listed[0].dtype
+    wide = tf.float32 if own in HALVES else tf.int32 if own in SMALL else own
+    got = tf.einsum(call.get("equation").replace(" ", ""), *[tf.cast(one, wide) for one in listed])
+    return tf.cast(got, own)
 
 
 @op("TopK", since=10)
@@ -197,7 +204,7 @@ def top_k_old(call: Any, x: Any) -> Any:
 def cumulative(call: Any, x: Any, axis: Any) -> Any:
     function = tf.cumsum if call.node.op == "CumSum" else tf.math.cumprod
     return function(
-        tensor(x), int(np.asarray(axis).reshape(-1)[0]), bool(call.get("exclusive", 0)), bool(call.get("reverse", 0))
+        tensor(x), tf.cast(tf.reshape(axis, []), tf.int32), bool(call.get("exclusive", 0)), bool(call.get("reverse", 0))
     )
 
 
