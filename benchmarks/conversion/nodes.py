@@ -120,13 +120,17 @@ def _compared(case: Any, function: Any) -> str:
 
     try:
         for inputs, expected in case.data_sets:
-            given = {f"in_{i}": _fed(np.asarray(array)) for i, array in enumerate(inputs)}
+            given = {f"in_{i}": _fed(_array(value)) for i, value in enumerate(inputs)}
             got = function(**given)
             for i, wanted in enumerate(expected):
-                _same(got[f"out_{i}"].numpy(), np.asarray(wanted), case)
+                _same(np.asarray(got[f"out_{i}"].numpy()), _array(wanted), case)
     except (AssertionError, tf.errors.OpError, ValueError) as error:
         return _line(error)
     return ""
+
+
+def _array(value: Any) -> np.ndarray:
+    return onnx.numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
 
 
 def _fed(array: np.ndarray) -> Any:

@@ -21,7 +21,7 @@ from seaway.errors import InvalidInput, ModelError
 
 MODEL = "model.onnx"
 LABELS = "labels.txt"
-DEFAULT_CONVERTER = "seaway"
+DEFAULT_CONVERTER = "onnx-tf"
 
 Net = Callable[[dict[str, Any]], dict[str, Any]]  # a tf.Module: {input: tensor} → {output: tensor}
 
@@ -38,7 +38,7 @@ def _onnx_tf(model: Any) -> Net:
     return onnx_tf_compat.convert(model)
 
 
-CONVERTERS: dict[str, Callable[[Any], Net]] = {DEFAULT_CONVERTER: _seaway, "onnx-tf": _onnx_tf}
+CONVERTERS: dict[str, Callable[[Any], Net]] = {DEFAULT_CONVERTER: _onnx_tf, "seaway": _seaway}
 
 
 @dataclass(frozen=True, slots=True)
