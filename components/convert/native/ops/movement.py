@@ -377,25 +377,6 @@ def one_hot(call: Any, indices: Any, depth: Any, values: Any) -> Any:
     return tf.where(hot, values[1], values[0])
 
 
-@op("DepthToSpace", "SpaceToDepth")
-def blocks(call: Any, x: Any) -> Any:
-    b, (n, c, h, w) = call.get("blocksize"), shapes.numbers(x)
-    if call.node.op == "SpaceToDepth":
-        split = tf.reshape(x, shapes.as_target([n, c, _over(h, b), b, _over(w, b), b]))
-        return tf.reshape(
-            tf.transpose(split, [0, 3, 5, 1, 2, 4]), shapes.as_target([n, c * b * b, _over(h, b), _over(w, b)])
-        )
-    if call.get("mode", "DCR") == "DCR":
-        split = tf.transpose(tf.reshape(x, shapes.as_target([n, b, b, c // (b * b), h, w])), [0, 3, 4, 1, 5, 2])
-    else:
-        split = tf.transpose(tf.reshape(x, shapes.as_target([n, c // (b * b), b, b, h, w])), [0, 1, 4, 2, 5, 3])
-    return tf.reshape(split, shapes.as_target([n, c // (b * b), h * b, w * b]))
-
-
-def _over(part: Any, block: int) -> Any:
-    return part // block
-
-
 @op("NonZero")
 def non_zero(call: Any, x: Any) -> Any:
     x = tensor(x)

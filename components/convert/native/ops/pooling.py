@@ -1,5 +1,6 @@
 """Poolings. Tensors come channels last, [N, ..., C]."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import tensorflow as tf
 from components.convert.native import shapes
 from components.convert.native.dtypes import scalar, tensor
 from components.convert.native.ops import windows
-from components.convert.native.table import SPATIAL, VALUES, op
+from components.convert.native.table import SPATIAL, op
 from components.convert.native.values import Value
 
 
@@ -137,4 +138,20 @@ def _with_places(call: Any, x: Any, window: windows.Window) -> Any:
     return [got, Value(picked, (0, *range(2, rank), 1))]
 
 
-_ = VALUES
+@op("MaxUnpool", since=9, sizes=(2,))
+def max_unpool(call: Any, x: Any, places: Any, wanted: Any = None) -> Any:
+    """Values back at the places MaxPool found them, zeros elsewhere; a larger output is zeros at the ends."""
+    x, kernel = tensor(x), call.get("kernel_shape")
+    spatial = len(kernel)
+    strides, pads = call.get("strides", [1] * spatial), call.get("pads", [0] * 2 * spatial)
+    n, channels, *sizes = shapes.numbers(x)
+    own = [(size - 1) * strides[i] - pads[i] - pads[spatial + i] + kernel[i] for i, size in enumerate(sizes)]
+    flat = tf.zeros(shapes.as_tensor([math.prod([n, channels, *own])]), x.dtype)
+    flat = tf.tensor_scatter_nd_update(flat, tf.reshape(places, [-1, 1]), tf.reshape(x, [-1]))
+    got = tf.reshape(flat, shapes.as_target([n, channels, *own]))
+    if wanted is None:
+        return got
+    more = [[0, 0], [0, 0], *([0, wanted[2 + i] - size] for i, size in enumerate(own))]
+    got = tf.pad(got, tf.stack([shapes.as_tensor(pair) for pair in more]))
+    return got
+

@@ -363,10 +363,12 @@ def _filter(axis: Axis, how: How) -> Any:
 
 
 def _weight(distance: Any, how: How) -> Any:
+    return cubic(distance, how.cubic) if how.mode == "cubic" else tf.maximum(1 - tf.abs(distance), 0.0)
+
+
+def cubic(distance: Any, a: float) -> Any:
+    """How much an element counts at a distance, by Keys' cubic convolution."""
     x = tf.abs(distance)
-    if how.mode != "cubic":
-        return tf.maximum(1 - x, 0.0)
-    a = how.cubic
     near, far = ((a + 2) * x - (a + 3)) * x * x + 1, ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
     return tf.where(x <= 1, near, tf.where(x < 2, far, tf.zeros_like(x)))
 
