@@ -49,7 +49,8 @@ def check(
             mine = got[name].numpy()
             assert mine.shape == one.shape, (mine.shape, one.shape, known, str(node))
             assert mine.dtype == one.dtype
-            np.testing.assert_allclose(mine, one, rtol=1e-4, atol=1e-5, err_msg=f"{node}")
+            largest = float(np.abs(one).max(initial=1))
+            np.testing.assert_allclose(mine, one, rtol=1e-4, atol=1e-5 * largest, err_msg=f"{node}")
 
 
 def _unknown(axis: int, known: bool) -> bool:
@@ -158,6 +159,7 @@ TRANSFORMATIONS = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmet
 def test_resize(tf: Any, data: Draw, mode: str, by_size: bool) -> None:
     rank = 2 if mode == "cubic" else data.draw(st.integers(1, 3))
     sizes = [data.draw(st.integers(1, 7)) for _ in range(rank)]
+    x_shape = (2, 3, *sizes)
     given: dict[str, Any] = {"mode": mode}
     given["coordinate_transformation_mode"] = data.draw(st.sampled_from([*TRANSFORMATIONS, "tf_crop_and_resize"]))
     if mode == "nearest":
@@ -177,9 +179,11 @@ def test_resize(tf: Any, data: Draw, mode: str, by_size: bool) -> None:
     else:
         constants["scales"] = np.array([1, 1, *[data.draw(st.sampled_from(SCALES)) for _ in range(rank)]], np.float32)
         assume(all(int(n * s) for n, s in zip(sizes, constants["scales"][2:], strict=True)))
+    if "roi" in constants:  # ONNX Runtime copies along an axis that keeps its size, whatever the roi is
+        assume(all((constants["sizes"] != x_shape)[2:]) if by_size else all(constants["scales"][2:] != 1))
     names = ["x", "roi" if "roi" in constants else "", "" if by_size else "scales", *(["sizes"] if by_size else [])]
     dtype = data.draw(st.sampled_from([np.float32, np.uint8])) if mode == "nearest" else np.float32
-    x = (rand(2, 3, *sizes) * 50).astype(dtype)
+    x = np.abs(rand(*x_shape) * 50).astype(dtype)
     check(tf, helper.make_node("Resize", names, ["y"], **given), {"x": x}, constants, 19)
 
 
