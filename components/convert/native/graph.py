@@ -110,5 +110,5 @@ def _dense(sparse: Any) -> np.ndarray:
     return dense
 
 
-def _dtype(value: Any) -> np.dtype[Any]:
+def _dtype(value: Any) -> Any:
     return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))

@@ -128,11 +128,13 @@ def _same(node: Node, given: Sequence[Value | None]) -> Value | None:
 def _arithmetic(whole: Callable[[int, int], int], tensors: Callable[[Any, Any], Any]) -> Follow:
     def follow(node: Node, given: Sequence[Value | None]) -> Value | None:
         pair = [None if value is None else parts_of(value) for value in given]
-        if len(pair) != 2 or pair[0] is None or pair[1] is None:
+        if len(pair) != 2:
             return None
         if any(v is not None and v.dtype != np.int64 for v in given):
             return None
         left, right = pair
+        if left is None or right is None:
+            return None
         count = max(len(left), len(right))
         if len(left) not in (1, count) or len(right) not in (1, count):
             return None

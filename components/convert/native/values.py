@@ -36,11 +36,14 @@ class Value:
 
     @property
     def dtype(self) -> Any:
-        return self.held.dtype if self.constant else np.dtype(self.held.dtype.as_numpy_dtype)
+        held: Any = self.held
+        return held.dtype if self.constant else np.dtype(held.dtype.as_numpy_dtype)
 
     @property
     def rank(self) -> int | None:
-        return self.held.ndim if self.constant else self.held.shape.rank
+        held: Any = self.held
+        rank: int | None = held.ndim if self.constant else held.shape.rank
+        return rank
 
     @property
     def shape(self) -> tuple[int | None, ...] | None:

@@ -2,8 +2,9 @@
 
 from components.convert.native.ops import (  # noqa: F401
     control,
+    detection,
     elementwise,
-    grids,
+    images,
     movement,
     nn,
     pooling,
@@ -11,6 +12,8 @@ from components.convert.native.ops import (  # noqa: F401
     random,
     recurrent,
     reduce,
+    resize,
+    sampling,
     sets,
     signal,
     strings,

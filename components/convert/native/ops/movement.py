@@ -446,24 +446,6 @@ def _hot_axis(axis: int, rank: int) -> int:
     return axis + rank + 1 if axis < 0 else axis
 
 
-@op("DepthToSpace", "SpaceToDepth")
-def blocks(call: Any, x: Any) -> Any:
-    b, (n, c, h, w) = call.get("blocksize"), shapes.numbers(x)
-    if call.node.op == "SpaceToDepth":
-        split = tf.reshape(x, shapes.as_target([n, c, _over(h, b), b, _over(w, b), b]))
-        places = [0, 3, 5, 1, 2, 4] if call.get("mode", "DCR") == "DCR" else [0, 1, 3, 5, 2, 4]
-        return tf.reshape(tf.transpose(split, places), shapes.as_target([n, c * b * b, _over(h, b), _over(w, b)]))
-    if call.get("mode", "DCR") == "DCR":
-        split = tf.transpose(tf.reshape(x, shapes.as_target([n, b, b, c // (b * b), h, w])), [0, 3, 4, 1, 5, 2])
-    else:
-        split = tf.transpose(tf.reshape(x, shapes.as_target([n, c // (b * b), b, b, h, w])), [0, 1, 4, 2, 5, 3])
-    return tf.reshape(split, shapes.as_target([n, c // (b * b), h * b, w * b]))
-
-
-def _over(part: Any, block: int) -> Any:
-    return part // block
-
-
 @op("NonZero")
 def non_zero(call: Any, x: Any) -> Any:
     x = tensor(x)

@@ -1,5 +1,6 @@
 """Convolutions and normalisations. Tensors come channels last, [N, ..., C]; weights as ONNX has them."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,17 +37,18 @@ def _wider(weight: Any) -> Any:
 
 def _conv2d(x: Any, weight: Any, groups: int, channels: int, window: "windows.Window") -> Any:
     outputs, own = int(weight.shape[0]), int(weight.shape[1])
+    x, padding = window.padded(x)
     even = window.strides[0] == window.strides[1] and (window.strides[0] == 1 or window.dilations == [1, 1])
     if own == 1 and groups > 1 and even:
         times = outputs // groups
         kernel = list(weight.shape[2:])
         depthwise = _moved(_reshaped(weight, [groups, times, *kernel]), [2, 3, 0, 1])
         strides = [1, *window.strides, 1]
-        return tf.nn.depthwise_conv2d(x, depthwise, strides, window.padding(), dilations=window.dilations)
+        return tf.nn.depthwise_conv2d(x, depthwise, strides, padding, dilations=window.dilations)
 
     def one(part: Any, weight: Any) -> Any:
         filters = _moved(weight, [2, 3, 1, 0])
-        return tf.nn.conv2d(part, filters, window.strides, window.padding(), dilations=window.dilations)
+        return tf.nn.conv2d(part, filters, window.strides, padding, dilations=window.dilations)
 
     return _grouped(x, weight, groups, one)
 
@@ -60,6 +62,9 @@ def _grouped(x: Any, weight: Any, groups: int, one: Any) -> Any:
 
 
 def _conv3d(x: Any, weight: Any, window: "windows.Window") -> Any:
+    if max(window.strides) > 1 and max(window.dilations) > 1:  # TensorFlow has the one or the other
+        wider = [(k - 1) * d + 1 for k, d in zip(window.kernel, window.dilations, strict=True)]
+        weight, window = _spread(weight, window.dilations), replace(window, kernel=wider, dilations=[1, 1, 1])
     filters = _moved(weight, [2, 3, 4, 1, 0])
     x = tf.pad(x, window.paddings()) if window.padding() not in ("SAME", "VALID") else x
     padding = window.padding() if window.padding() in ("SAME", "VALID") else "VALID"
@@ -107,11 +112,15 @@ def _transposed_pads(call: Any, sizes: list[Any], full: list[Any], strides: list
     if wanted is not None:
         wanted = wanted[-spatial:]
         totals = [f + e - w for f, e, w in zip(full, extra, wanted, strict=True)]
-        upper = auto != "SAME_LOWER"  # ONNX: the odd one at the end, unless SAME_LOWER
-        first = [t // 2 if upper else t - t // 2 for t in totals]
+        halves = [_positive(t) // 2 for t in totals]  # what is missing is added at the end alone
+        first = halves if auto == "SAME_UPPER" else [_positive(t) - h for t, h in zip(totals, halves, strict=True)]
         return [(a, t - a - e) for a, t, e in zip(first, totals, extra, strict=True)]
     pads = call.get("pads", [0] * 2 * spatial) if auto == "NOTSET" else [0] * 2 * spatial
     return [(pads[i], pads[spatial + i] - extra[i]) for i in range(spatial)]
+
+
+def _positive(part: Any) -> Any:
+    return max(part, 0) if isinstance(part, int) else tf.maximum(part, np.int64(0))
 
 
 def _reach(x: Any, weight: Any, strides: list[int]) -> Any:
@@ -140,7 +149,7 @@ def _spread(weight: Any, dilations: list[int]) -> Any:
         places = np.arange(size) * d
         hot = np.zeros((size, (size - 1) * d + 1), tf.as_dtype(weight.dtype).as_numpy_dtype)
         hot[np.arange(size), places] = 1
-        product = np.tensordot if isinstance(weight, np.ndarray) else tf.tensordot
+        product: Any = np.tensordot if isinstance(weight, np.ndarray) else tf.tensordot
         rank = len(weight.shape)
         back = [*range(axis), rank - 1, *range(axis, rank - 1)]
         weight = _moved(product(weight, hot, [[axis], [0]]), back)

@@ -1,5 +1,8 @@
 """Poolings. Tensors come channels last, [N, ..., C]."""
 
+import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,7 +11,7 @@ import tensorflow as tf
 from components.convert.native import shapes
 from components.convert.native.dtypes import scalar, tensor
 from components.convert.native.ops import windows
-from components.convert.native.table import SPATIAL, VALUES, op
+from components.convert.native.table import SPATIAL, op
 from components.convert.native.values import Value
 
 
@@ -37,12 +40,12 @@ def _max(x: Any, window: windows.Window) -> Any:
     own = x.dtype
     if own in (tf.int8, tf.uint8):
         return tf.cast(_max(tf.cast(x, tf.float32), window), own)
-    padding = window.padding()
-    if padding not in ("SAME", "VALID"):
+    padding, dilated = window.padding(), any(d != 1 for d in window.dilations)
+    if padding != "VALID" and (padding != "SAME" or dilated):
         lowest = own.min if not own.is_floating else scalar(-np.inf, x)
         x, padding = tf.pad(x, window.paddings(), constant_values=tf.cast(lowest, own)), "VALID"
-    if any(d != 1 for d in window.dilations):
-        return tf.nn.pool(x, window.kernel, "MAX", window.strides, padding, dilations=window.dilations)
+    if dilated:
+        return _slid(x, window, lambda taps: functools.reduce(tf.maximum, taps))
     spatial = len(window.kernel)
     function = {1: tf.nn.max_pool1d, 2: tf.nn.max_pool2d, 3: tf.nn.max_pool3d}[spatial]
     return function(x, window.kernel, window.strides, padding)
@@ -62,7 +65,7 @@ def average_pool(call: Any, x: Any) -> Any:
     if not included and same and not any(d != 1 for d in window.dilations):
         return _average(x, window, "SAME")  # TensorFlow's mean is of what lies within
     total = _average(tf.pad(x, window.paddings()), window, "VALID")
-    if included and window.pads == plain.pads:
+    if included and (window is plain or (window.known and window.pads == plain.pads)):
         return total
     ones = tf.ones_like(x[:1, ..., :1])
     counted = tf.pad(ones, plain.paddings(), constant_values=1) if included else tf.pad(ones, plain.paddings())
@@ -72,9 +75,20 @@ def average_pool(call: Any, x: Any) -> Any:
 
 def _average(x: Any, window: windows.Window, padding: str = "VALID") -> Any:
     if any(d != 1 for d in window.dilations):
-        return tf.nn.pool(x, window.kernel, "AVG", window.strides, padding, dilations=window.dilations)
+        return _slid(x, window, lambda taps: tf.add_n(taps) / scalar(len(taps), x))
     function = {1: tf.nn.avg_pool1d, 2: tf.nn.avg_pool2d, 3: tf.nn.avg_pool3d}[len(window.kernel)]
     return function(x, window.kernel, window.strides, padding)
+
+
+def _slid(x: Any, window: windows.Window, joined: Callable[[list[Any]], Any]) -> Any:
+    """Windows with dilations over what is padded already, one axis after another."""
+    index = [slice(None)] * x.shape.rank
+    for axis, size in enumerate(shapes.numbers(x)[1:-1]):
+        reach, step, dilation = window.reach()[axis], window.strides[axis], window.dilations[axis]
+        starts = [tap * dilation for tap in range(window.kernel[axis])]
+        slices = [slice(start, size - reach + start + 1, step) for start in starts]
+        x = joined([x[(*index[: axis + 1], one)] for one in slices])
+    return x
 
 
 @op("LpPool", kind=SPATIAL)
@@ -82,7 +96,7 @@ def lp_pool(call: Any, x: Any) -> Any:
     x, p = tensor(x), call.get("p", 2)
     window = _ceiled(call, windows.of(call, call.get("kernel_shape"), x))
     powers = tf.pad(tf.pow(tf.abs(x), scalar(p, x)), window.paddings())
-    return tf.pow(_average(powers, window) * scalar(np.prod(window.kernel), x), scalar(1 / p, x))
+    return tf.pow(_average(powers, window) * scalar(float(np.prod(window.kernel)), x), scalar(1 / p, x))
 
 
 def _ceiled(call: Any, window: windows.Window) -> windows.Window:
@@ -137,4 +151,17 @@ def _with_places(call: Any, x: Any, window: windows.Window) -> Any:
     return [got, Value(picked, (0, *range(2, rank), 1))]
 
 
-_ = VALUES
+@op("MaxUnpool", since=9, sizes=(2,))
+def max_unpool(call: Any, x: Any, places: Any, wanted: Any = None) -> Any:
+    """Values back at the places MaxPool found them, counted in the whole output; zeros elsewhere."""
+    x, kernel = tensor(x), call.get("kernel_shape")
+    spatial = len(kernel)
+    strides, pads = call.get("strides", [1] * spatial), call.get("pads", [0] * 2 * spatial)
+    n, channels, *sizes = shapes.numbers(x)
+    if wanted is None:
+        own = [(size - 1) * strides[i] - pads[i] - pads[spatial + i] + kernel[i] for i, size in enumerate(sizes)]
+    else:
+        own = [wanted[2 + i] for i in range(spatial)]
+    flat = tf.zeros(shapes.as_tensor([math.prod([n, channels, *own])]), x.dtype)
+    flat = tf.tensor_scatter_nd_update(flat, tf.reshape(places, [-1, 1]), tf.reshape(x, [-1]))
+    return tf.reshape(flat, shapes.as_target([n, channels, *own]))

@@ -106,7 +106,7 @@ def qlinear_matmul(
 ) -> Any:
     whole = matmul_integer(call, a, b, a_zero, b_zero)
     scales = [tf.cast(s, tf.float32) for s in (_along_rows(a_scale), b_scale, _along_rows(y_scale))]
-    return _rescaled(whole, *scales, _along_rows(y_zero))
+    return _rescaled(whole, scales[0], scales[1], scales[2], _along_rows(y_zero))
 
 
 def _rescaled(whole: Any, a_scale: Any, b_scale: Any, y_scale: Any, y_zero: Any) -> Any:

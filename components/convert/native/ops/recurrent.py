@@ -155,7 +155,7 @@ def _activation(name: str, alphas: Any, betas: Any, like: Any) -> Activation:
     numbers_ = [next(values, default) for values, default in zip((alphas, betas), defaults, strict=False)]
     if None in numbers_:
         raise ValueError(f"the activation {name} lacks its alpha or beta")
-    return lambda x: function(x, *(scalar(n, like) for n in numbers_))
+    return lambda x: function(x, *(scalar(float(n), like) for n in numbers_ if n is not None))
 
 
 def _clipped(call: Any, like: Any) -> Activation:

@@ -27,15 +27,8 @@ def reduction(call: Any, value: Value, axes: Value | None = None) -> Any:
     name, kept = call.node.op, bool(call.get("keepdims", 1))
     x, rank = tensor(value.held), value.rank
     given = call.get("axes") if axes is None else axes.plain()
-    if (
-        given is not None
-        and len(given.shape if not isinstance(given, list) else [0]) == 1
-        and isinstance(given, np.ndarray | list)
-    ):
-        listed = [int(a) for a in given]
-        if not listed:
-            given = None
-    if given is not None and not isinstance(given, np.ndarray | list) and given.shape.num_elements() == 0:
+    known = isinstance(given, np.ndarray | list)
+    if given is not None and (np.size(given) if known else given.shape.num_elements()) == 0:
         given = None
     if given is None:
         if call.get("noop_with_empty_axes", 0):
@@ -44,13 +37,13 @@ def reduction(call: Any, value: Value, axes: Value | None = None) -> Any:
                 if name in ("ReduceSum", "ReduceMean", "ReduceProd", "ReduceMax", "ReduceMin")
                 else _each(name, value)
             )
-        listed = list(range(rank)) if rank is not None else None  # type: ignore[assignment]
-    elif not isinstance(given, np.ndarray | list):
+        if rank is None:
+            return _reduced(name, x, None, kept)
+        given = list(range(rank))
+    elif not known:
         return _reduced(name, tensor(value.plain()), given, kept)
     order = value.order or tuple(range(rank or 0))
-    if listed is None:
-        return _reduced(name, x, None, kept)
-    places = [order.index(a % rank) for a in listed] if rank else []
+    places = [order.index(int(a) % rank) for a in np.reshape(given, -1)] if rank else []
     got = _reduced(name, x, places, kept)
     if kept or not rank:
         return Value(got, value.order)

@@ -47,7 +47,7 @@ def regex(call: Any, x: Any) -> Any:
 def string_normalizer(call: Any, x: Any) -> Any:
     """Stop words are left out, then the case is changed; where nothing is left, one empty string is."""
     x, change = tensor(x), call.get("case_change_action", "NONE")
-    cases = {"NONE": lambda s: s, "LOWER": _lower, "UPPER": lambda s: tf.strings.upper(s, "utf-8")}
+    cases: dict[str, Any] = {"NONE": lambda s: s, "LOWER": _lower, "UPPER": lambda s: tf.strings.upper(s, "utf-8")}
     words, exact = call.get("stopwords") or [], bool(call.get("is_case_sensitive", 0))
     flat = tf.reshape(x, [-1])
     if words:

@@ -17,12 +17,12 @@ class Window:
     dilations: list[int]
     pads: list[tuple[Any, Any]]
     sizes: list[Any]
+    same: bool = False  # the pads are those of TensorFlow's SAME, whatever the sizes are
 
     def wider(self) -> "Window":
         """The same with an axis of size 1 before."""
-        return Window(
-            [1, *self.kernel], [1, *self.strides], [1, *self.dilations], [(0, 0), *self.pads], [1, *self.sizes]
-        )
+        kernel, strides, dilations = ([1, *numbers] for numbers in (self.kernel, self.strides, self.dilations))
+        return Window(kernel, strides, dilations, [(0, 0), *self.pads], [1, *self.sizes], self.same)
 
     def reach(self) -> list[int]:
         return [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True)]
@@ -33,11 +33,16 @@ class Window:
 
     def padding(self) -> Any:
         """For TensorFlow's convolutions: "VALID", "SAME" where it comes to the same, else the pads themselves."""
-        if all(pair == (0, 0) for pair in self.pads if isinstance(pair[0], int)) and self.known:
+        if self.known and all(pair == (0, 0) for pair in self.pads):
             return "VALID"
-        if all(_same(*one) for one in zip(self.pads, self.sizes, self.reach(), self.strides, strict=True)):
+        if self.same or all(_same(*one) for one in zip(self.pads, self.sizes, self.reach(), self.strides, strict=True)):
             return "SAME"
         return self.paddings()
+
+    def padded(self, x: Any) -> tuple[Any, Any]:
+        """`x` and the padding for a convolution over it; pads that are known at run time alone are put on before."""
+        padding = self.padding()
+        return (x, padding) if self.known or padding == "SAME" else (tf.pad(x, self.paddings()), "VALID")
 
     @property
     def known(self) -> bool:
@@ -61,10 +66,14 @@ def of(call: Any, kernel: list[int], x: Any, channels_last: bool = True) -> Wind
         given = call.get("pads") if auto == "NOTSET" else None
         given = given or [0] * 2 * spatial
         pads = [(given[i], given[spatial + i]) for i in range(spatial)]
-    return Window(list(kernel), list(strides), list(dilations), pads, sizes)
+    return Window(list(kernel), list(strides), list(dilations), pads, sizes, auto == "SAME_UPPER")
 
 
 def _same_pads(size: Any, reach: int, stride: int, upper: bool) -> tuple[Any, Any]:
+    """Never below zero. Where they would be by more than one, ONNX Runtime cuts the picture's start and end instead."""
+    last = size if isinstance(size, int) else stride
+    if (-(-last // stride) - 1) * stride + reach - last < -1:
+        raise ValueError(f"auto_pad where windows of {reach} are {stride} apart; write the pads themselves")
     if isinstance(size, int):
         total = max((-(-size // stride) - 1) * stride + reach - size, 0)
         return (total // 2, total - total // 2) if upper else (total - total // 2, total // 2)
