@@ -180,10 +180,13 @@ def _resized(x: Value, axes: Sequence[Axis], how: How) -> Any:
     held, own = tensor(x.held), x.held.dtype
     if how.mode != "nearest" and own != tf.float64:
         held = tf.cast(held, tf.float32)
-    for axis in axes:
+    own = tf.as_dtype(own)
+    for axis in reversed(axes):
         place = axis.place if x.order is None else x.order.index(axis.place)
         held = _along(held, place, axis, how)
-    return Value(_back(held, tf.as_dtype(own)), x.order)
+        if how.antialias and own.is_integer:  # as ONNX Runtime does: whole numbers after each axis
+            held = tf.cast(tf.saturate_cast(tf.floor(held + 0.5), own), held.dtype)
+    return Value(_back(held, own), x.order)
 
 
 def _back(x: Any, dtype: Any) -> Any:
@@ -207,7 +210,7 @@ def _kernel(x: Value, axes: Sequence[Axis], how: How) -> tuple[bool, bool, bool]
         fitting = [choice for choice in choices if all(_same_places(axis, how, *choice) for axis in axes)]
         return (True, *fitting[0]) if fitting else None
     smaller = how.antialias and not all(not tf.is_tensor(axis.scale) and axis.scale >= 1 for axis in axes)
-    if how.mode == "cubic" or smaller or own == tf.float64:
+    if how.mode == "cubic" or smaller or own == tf.float64 or (how.antialias and own.is_integer):
         return None
     if how.transformation == "align_corners":
         return False, True, False

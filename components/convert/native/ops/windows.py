@@ -58,6 +58,8 @@ def of(call: Any, kernel: list[int], x: Any, channels_last: bool = True) -> Wind
     sizes = numbers[1:-1] if channels_last else numbers[2:]
     auto = call.get("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
+        for one in zip(sizes, kernel, strides, dilations, strict=True):
+            _check_apart(*one)
         pads = [
             _same_pads(size, (k - 1) * d + 1, s, auto == "SAME_UPPER")
             for size, k, d, s in zip(sizes, kernel, dilations, strides, strict=True)
@@ -69,11 +71,14 @@ def of(call: Any, kernel: list[int], x: Any, channels_last: bool = True) -> Wind
     return Window(list(kernel), list(strides), list(dilations), pads, sizes, auto == "SAME_UPPER")
 
 
-def _same_pads(size: Any, reach: int, stride: int, upper: bool) -> tuple[Any, Any]:
-    """Never below zero. Where they would be by more than one, ONNX Runtime cuts the picture's start and end instead."""
-    last = size if isinstance(size, int) else stride
+def _check_apart(size: Any, kernel: int, stride: int, dilation: int) -> None:
+    """Where pads would be below zero by more than one, ONNX Runtime cuts the picture, and others leave it."""
+    reach, last = (kernel - 1) * dilation + 1, size if isinstance(size, int) else stride
     if (-(-last // stride) - 1) * stride + reach - last < -1:
         raise ValueError(f"auto_pad where windows of {reach} are {stride} apart; write the pads themselves")
+
+
+def _same_pads(size: Any, reach: int, stride: int, upper: bool) -> tuple[Any, Any]:
     if isinstance(size, int):
         total = max((-(-size // stride) - 1) * stride + reach - size, 0)
         return (total // 2, total - total // 2) if upper else (total - total // 2, total // 2)

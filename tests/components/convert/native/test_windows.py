@@ -163,7 +163,7 @@ SCALES = [0.3, 0.5, 0.6, 1.0, 1.5, 1.7, 2.0, 3.0, 4.0]
 TRANSFORMATIONS = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric"]
 
 
-@settings(few, max_examples=120)
+@settings(few, max_examples=60)
 @given(data=st.data(), mode=st.sampled_from(["nearest", "linear", "cubic"]), by_size=st.booleans())
 def test_resize(tf: Any, data: Draw, mode: str, by_size: bool) -> None:
     rank = 2 if mode == "cubic" else data.draw(st.integers(1, 3))
