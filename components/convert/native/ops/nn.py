@@ -149,7 +149,7 @@ def _spread(weight: Any, dilations: list[int]) -> Any:
         places = np.arange(size) * d
         hot = np.zeros((size, (size - 1) * d + 1), tf.as_dtype(weight.dtype).as_numpy_dtype)
         hot[np.arange(size), places] = 1
-        product = np.tensordot if isinstance(weight, np.ndarray) else tf.tensordot
+        product: Any = np.tensordot if isinstance(weight, np.ndarray) else tf.tensordot
         rank = len(weight.shape)
         back = [*range(axis), rank - 1, *range(axis, rank - 1)]
         weight = _moved(product(weight, hot, [[axis], [0]]), back)
@@ -165,7 +165,7 @@ def _cut(x: Any, pads: list[tuple[Any, Any]], full: list[Any]) -> Any:
         high = (None if end <= 0 else -end) if whole else size - tf.maximum(end, 0)
         index.append(slice(low, high))
         more.append([max(0, -start), max(0, -end)] if whole else [tf.maximum(-start, 0), tf.maximum(-end, 0)])
-    x = x[tuple([*index, slice(None)])]
+    x = x[(*index, slice(None))]
     if all(n == 0 for pair in more for n in pair if isinstance(n, int)) and all(
         isinstance(n, int) for p in more for n in p
     ):

@@ -65,7 +65,7 @@ def average_pool(call: Any, x: Any) -> Any:
     if not included and same and not any(d != 1 for d in window.dilations):
         return _average(x, window, "SAME")  # TensorFlow's mean is of what lies within
     total = _average(tf.pad(x, window.paddings()), window, "VALID")
-    if included and (window is plain or window.known and window.pads == plain.pads):
+    if included and (window is plain or (window.known and window.pads == plain.pads)):
         return total
     ones = tf.ones_like(x[:1, ..., :1])
     counted = tf.pad(ones, plain.paddings(), constant_values=1) if included else tf.pad(ones, plain.paddings())
@@ -96,7 +96,7 @@ def lp_pool(call: Any, x: Any) -> Any:
     x, p = tensor(x), call.get("p", 2)
     window = _ceiled(call, windows.of(call, call.get("kernel_shape"), x))
     powers = tf.pad(tf.pow(tf.abs(x), scalar(p, x)), window.paddings())
-    return tf.pow(_average(powers, window) * scalar(np.prod(window.kernel), x), scalar(1 / p, x))
+    return tf.pow(_average(powers, window) * scalar(math.prod(window.kernel), x), scalar(1 / p, x))
 
 
 def _ceiled(call: Any, window: windows.Window) -> windows.Window:
@@ -165,4 +165,3 @@ def max_unpool(call: Any, x: Any, places: Any, wanted: Any = None) -> Any:
     flat = tf.zeros(shapes.as_tensor([math.prod([n, channels, *own])]), x.dtype)
     flat = tf.tensor_scatter_nd_update(flat, tf.reshape(places, [-1, 1]), tf.reshape(x, [-1]))
     return tf.reshape(flat, shapes.as_target([n, channels, *own]))
-

@@ -97,7 +97,8 @@ def affine_grid(call: Any, theta: Any, sizes: Any) -> Any:
     if count not in (2, 3):
         raise ValueError("the number of axes is not known")
     axes = [_line(sizes[2 + axis], call.get("align_corners", 0), theta.dtype) for axis in range(count)]
-    places = tf.stack([*reversed(tf.meshgrid(*axes, indexing="ij")), tf.ones([len_ for len_ in map(_size, axes)], theta.dtype)], -1)
+    meshed = tf.meshgrid(*axes, indexing="ij")
+    places = tf.stack([*reversed(meshed), tf.ones_like(meshed[0])], -1)
     flat = tf.reshape(places, [1, -1, count + 1])
     moved = tf.matmul(flat, theta, transpose_b=True)
     return tf.reshape(moved, shapes.as_target([shapes.numbers(theta)[0], *map(_size, axes), count]))
@@ -133,9 +134,7 @@ def deform_conv(call: Any, x: Any, weight: Any, offset: Any, bias: Any = None, m
     at = [
         moved[i] + (starts[i] * strides[i] + (steps[i] * dilations[i] - pads[i]).astype(np.float32)) for i in range(2)
     ]
-    looked = [
-        sampled(part, [at[0][i], at[1][i]], "linear", "zeros") for i, part in enumerate(tf.split(x, parts, -1))
-    ]
+    looked = [sampled(part, [at[0][i], at[1][i]], "linear", "zeros") for i, part in enumerate(tf.split(x, parts, -1))]
     if mask is not None:
         given = tf.reshape(tensor(mask), shapes.as_target([n, parts, taps, high, wide]))
         given = tf.transpose(given, [1, 0, 3, 4, 2])[..., None]

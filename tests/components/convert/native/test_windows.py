@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from components.convert.native import net
 
 few = settings(max_examples=40, deadline=None, derandomize=True)
+fewer = settings(few, max_examples=20)  # for graphs that take longer to build
 Draw = Any
 
 
@@ -21,7 +22,9 @@ def check(
     batch: Sequence[str] = ("x",), outputs: int = 1,
 ) -> None:  # fmt: skip
     """The node alone, by ONNX Runtime and converted: the first axis of `batch` unknown, then all but the second."""
-    made = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in inputs.items()]
+    made = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in inputs.items()
+    ]
     values = [numpy_helper.from_array(array, name) for name, array in constants.items()]
     wanted = [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in node.output[:outputs]]
     for value in wanted:
@@ -39,7 +42,9 @@ def check(
     converted = net.convert(model)
     for known in (True, False):
         specs = {
-            name: tf.TensorSpec([None if name in batch and _unknown(i, known) else n for i, n in enumerate(a.shape)], a.dtype)
+            name: tf.TensorSpec(
+                [None if name in batch and _unknown(i, known) else n for i, n in enumerate(a.shape)], a.dtype
+            )
             for name, a in inputs.items()
         }
         got = tf.function(converted, autograph=False).get_concrete_function(specs)(
@@ -127,7 +132,12 @@ def test_transposed_convolution(tf: Any, data: Draw, window: Any, groups: int, b
 def test_max_pooling(tf: Any, window: Any, ceil: bool, order: int, places: bool) -> None:
     usual(window)
     node = helper.make_node(
-        "MaxPool", ["x"], ["y", "places"] if places else ["y"], ceil_mode=int(ceil), storage_order=order, **window["given"]
+        "MaxPool",
+        ["x"],
+        ["y", "places"] if places else ["y"],
+        ceil_mode=int(ceil),
+        storage_order=order,
+        **window["given"],
     )
     check(tf, node, {"x": rand(2, 3, *window["sizes"])}, {}, 22, outputs=1 + places)
 
@@ -154,7 +164,7 @@ SCALES = [0.3, 0.5, 0.6, 1.0, 1.5, 1.7, 2.0, 3.0, 4.0]
 TRANSFORMATIONS = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric"]
 
 
-@settings(few, max_examples=60)
+@few
 @given(data=st.data(), mode=st.sampled_from(["nearest", "linear", "cubic"]), by_size=st.booleans())
 def test_resize(tf: Any, data: Draw, mode: str, by_size: bool) -> None:
     rank = 2 if mode == "cubic" else data.draw(st.integers(1, 3))
@@ -198,7 +208,9 @@ def test_resize_of_old(tf: Any, data: Draw, mode: str, opset: int) -> None:
 
 
 @few
-@given(data=st.data(), policy=st.sampled_from(["not_larger", "not_smaller"]), mode=st.sampled_from(["nearest", "linear"]))
+@given(
+    data=st.data(), policy=st.sampled_from(["not_larger", "not_smaller"]), mode=st.sampled_from(["nearest", "linear"])
+)
 def test_resize_that_keeps_proportions(tf: Any, data: Draw, policy: str, mode: str) -> None:
     wanted = np.array([data.draw(st.integers(1, 12)) for _ in range(2)], np.int64)
     node = helper.make_node(
@@ -207,7 +219,7 @@ def test_resize_that_keeps_proportions(tf: Any, data: Draw, policy: str, mode: s
     check(tf, node, {"x": rand(2, 3, *[data.draw(st.integers(2, 7)) for _ in range(2)])}, {"sizes": wanted}, 19)
 
 
-@few
+@fewer
 @given(
     data=st.data(), rank=st.integers(2, 3), mode=st.sampled_from(["linear", "nearest", "cubic"]),
     padding=st.sampled_from(["zeros", "border", "reflection"]), align=st.integers(0, 1),
@@ -220,7 +232,7 @@ def test_grid_sample(tf: Any, data: Draw, rank: int, mode: str, padding: str, al
     check(tf, node, {"x": rand(2, 3, *sizes), "grid": grid}, {}, 20, batch=("x", "grid"))
 
 
-@few
+@fewer
 @given(
     data=st.data(), mode=st.sampled_from(["avg", "max"]), ratio=st.integers(0, 2),
     half=st.sampled_from(["half_pixel", "output_half_pixel"]),
@@ -238,7 +250,7 @@ def test_regions(tf: Any, data: Draw, mode: str, ratio: int, half: str) -> None:
     check(tf, node, inputs, {}, 16, batch=("x", "rois", "batches"))
 
 
-@few
+@fewer
 @given(data=st.data())
 def test_regions_of_old(tf: Any, data: Draw) -> None:
     cells = [data.draw(st.integers(1, 4)) for _ in range(2)]
@@ -250,11 +262,17 @@ def test_regions_of_old(tf: Any, data: Draw) -> None:
     check(tf, node, inputs, {}, 13, batch=("x", "rois"))
 
 
-@few
-@given(data=st.data(), centre=st.integers(0, 1), most=st.integers(0, 6), overlap=st.floats(0, 0.9), lowest=st.floats(-1, 1))
+@fewer
+@given(
+    data=st.data(), centre=st.integers(0, 1), most=st.integers(0, 6), overlap=st.floats(0, 0.9), lowest=st.floats(-1, 1)
+)
 def test_boxes_kept(tf: Any, data: Draw, centre: int, most: int, overlap: float, lowest: float) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
-    constants = {"most": np.array([most]), "overlap": np.array([overlap], np.float32), "low": np.array([lowest], np.float32)}
+    constants = {
+        "most": np.array([most]),
+        "overlap": np.array([overlap], np.float32),
+        "low": np.array([lowest], np.float32),
+    }
     inputs = {"boxes": rng.random((2, 8, 4), np.float32), "scores": rng.random((2, 3, 8), np.float32)}
     node = helper.make_node("NonMaxSuppression", [*inputs, *constants], ["y"], center_point_box=centre)
     check(tf, node, inputs, constants, 11, batch=("boxes", "scores"))
