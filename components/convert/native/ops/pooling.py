@@ -96,7 +96,7 @@ def lp_pool(call: Any, x: Any) -> Any:
     x, p = tensor(x), call.get("p", 2)
     window = _ceiled(call, windows.of(call, call.get("kernel_shape"), x))
     powers = tf.pad(tf.pow(tf.abs(x), scalar(p, x)), window.paddings())
-    return tf.pow(_average(powers, window) * scalar(float(np.prod(window.kernel)), x), scalar(1 / p, x))
+    return tf.pow(_average(powers, window) * scalar(math.prod(window.kernel), x), scalar(1 / p, x))
 
 
 def _ceiled(call: Any, window: windows.Window) -> windows.Window:

@@ -97,7 +97,8 @@ def affine_grid(call: Any, theta: Any, sizes: Any) -> Any:
     if count not in (2, 3):
         raise ValueError("the number of axes is not known")
     axes = [_line(sizes[2 + axis], call.get("align_corners", 0), theta.dtype) for axis in range(count)]
-    places = tf.stack([*reversed(tf.meshgrid(*axes, indexing="ij")), tf.ones(list(map(_size, axes)), theta.dtype)], -1)
+    meshed = tf.meshgrid(*axes, indexing="ij")
+    places = tf.stack([*reversed(meshed), tf.ones_like(meshed[0])], -1)
     flat = tf.reshape(places, [1, -1, count + 1])
     moved = tf.matmul(flat, theta, transpose_b=True)
     return tf.reshape(moved, shapes.as_target([shapes.numbers(theta)[0], *map(_size, axes), count]))

@@ -21,7 +21,7 @@ class Window:
 
     def wider(self) -> "Window":
         """The same with an axis of size 1 before."""
-        kernel, strides, dilations = ([1, *numbers] for numbers in (self.kernel, self.strides, self.dilations))
+        kernel, strides, dilations = [1, *self.kernel], [1, *self.strides], [1, *self.dilations]
         return Window(kernel, strides, dilations, [(0, 0), *self.pads], [1, *self.sizes], self.same)
 
     def reach(self) -> list[int]:
@@ -88,8 +88,8 @@ def _same_pads(size: Any, reach: int, stride: int, upper: bool) -> tuple[Any, An
 
 
 def _same(pair: tuple[Any, Any], size: Any, reach: int, stride: int) -> bool:
-    """Whether TensorFlow's SAME puts these pads."""
-    if not all(isinstance(n, int) for n in pair):
+    """Whether TensorFlow's SAME puts these pads; over three axes it cuts where windows do not touch."""
+    if stride > reach or not all(isinstance(n, int) for n in pair):
         return False
     if isinstance(size, int):
         return pair == _same_pads(size, reach, stride, True)
