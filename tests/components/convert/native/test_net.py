@@ -1,5 +1,7 @@
 """A whole model through our own converter: interface, numbers, weights, bytes, and what it refuses."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ def test_weights_are_there_once_and_whole_and_no_python_is(tf: Any, picture_mode
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
     constants = [tf.make_ndarray(node.attr["value"].tensor) for node in nodes if node.op == "Const"]
     found = [cards.checksum(constant) for constant in constants if constant.dtype == np.float32]
-    for weight in picture_model.graph.initializer:
+    for weight in (w for w in picture_model.graph.initializer if w.dims):  # a scalar may stand elsewhere as well
         assert found.count(cards.checksum(onnx.numpy_helper.to_array(weight))) == 1, weight.name
     assert not [node.op for node in nodes if "PyFunc" in node.op]
 
@@ -57,9 +59,12 @@ def test_channels_stay_last_where_the_model_takes_them_so(saved: Path) -> None:
     assert len(moved) == 1, "that before Flatten alone"
 
 
-def test_the_same_file_gives_the_same_bytes(tmp_path: Path, picture_artifact: Path, saved: Path) -> None:
-    convert_artifact(picture_artifact, tmp_path / "again", "seaway")
-    assert (tmp_path / "again/saved_model.pb").read_bytes() == (saved / "saved_model.pb").read_bytes()
+@pytest.mark.slow
+def test_the_same_file_gives_the_same_bytes(tmp_path: Path, picture_artifact: Path) -> None:
+    for folder in ("one", "two"):
+        words = ["--onnx", picture_artifact, "--saved-model", tmp_path / folder, "--converter", "seaway"]
+        subprocess.run([sys.executable, "-m", "components.convert", *map(str, words)], check=True)
+    assert (tmp_path / "one/saved_model.pb").read_bytes() == (tmp_path / "two/saved_model.pb").read_bytes()
 
 
 def test_every_node_that_cannot_be_carried_is_named_at_once(make: Any) -> None:
