@@ -26,13 +26,19 @@ DEFAULT_CONVERTER = "onnx-tf"
 Net = Callable[[dict[str, Any]], dict[str, Any]]  # a tf.Module: {input: tensor} → {output: tensor}
 
 
+def _seaway(model: Any) -> Net:
+    from components.convert.native import net
+
+    return net.convert(model)
+
+
 def _onnx_tf(model: Any) -> Net:
     from components.convert import onnx_tf_compat
 
     return onnx_tf_compat.convert(model)
 
 
-CONVERTERS: dict[str, Callable[[Any], Net]] = {DEFAULT_CONVERTER: _onnx_tf}
+CONVERTERS: dict[str, Callable[[Any], Net]] = {DEFAULT_CONVERTER: _onnx_tf, "seaway": _seaway}
 
 
 @dataclass(frozen=True, slots=True)

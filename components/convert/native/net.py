@@ -1,0 +1,58 @@
+"""An ONNX model as a TensorFlow module, by Seaway's own converter."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from components.convert.native import expand, graph, ops, table  # noqa: F401  ops fills the table
+from components.convert.native.build import Build, Report
+from components.convert.native.graph import Graph, Node
+from seaway.errors import ModelError
+
+NAME = "seaway"
+
+
+def convert(model: Any) -> "Net":
+    """A checked ModelProto as a module. Raises ModelError that names every node that cannot be converted, at once."""
+    read = graph.read(model)
+    opsets = graph.versions(model.opset_import)
+    missing = unsupported(read, opsets)
+    if missing:
+        raise ModelError(
+            f"{len(missing)} of the model's nodes cannot be converted: {'; '.join(missing)}. Replace these operators "
+            "in the network, or try --converter onnx-tf"
+        )
+    return Net(read, opsets)
+
+
+def unsupported(read: Graph, opsets: Mapping[str, int]) -> list[str]:
+    """Every node whose operator is neither in the table nor defined by others, subgraphs included."""
+    return [str(node) for node in _nodes(read) if not _known(node, opsets)]
+
+
+def _known(node: Node, opsets: Mapping[str, int]) -> bool:
+    return table.find(node.op, node.domain, node.since) is not None or expand.has_body(node, opsets)
+
+
+def _nodes(read: Graph) -> list[Node]:
+    inner = [v for node in read.nodes for v in node.attributes.values() if isinstance(v, Graph)]
+    return [*read.nodes, *(node for one in inner for node in _nodes(one))]
+
+
+class Net(tf.Module):  # type: ignore[misc]
+    """`net({input: tensor}) -> {output: tensor}`, names as in the ONNX graph."""
+
+    def __init__(self, read: Graph, opsets: Mapping[str, int]) -> None:
+        super().__init__(name="net")
+        self._read, self._opsets = read, dict(opsets)
+        self.report = Report()
+
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        self.report = Report()
+        got = Build(self._opsets, self.report).graph(self._read, inputs)
+        return {
+            name: tf.constant(v.held) if isinstance(v.held, np.ndarray) else tf.identity(v.plain())
+            for name, v in zip(self._read.outputs, got, strict=True)
+        }

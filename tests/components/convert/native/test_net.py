@@ -1,0 +1,92 @@
+"""A whole model through our own converter: interface, numbers, weights, bytes, and what it refuses."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from components.convert.convert import convert_artifact
+from seaway import card as cards
+from seaway.errors import ModelError
+
+
+@pytest.fixture
+def saved(tmp_path: Path, picture_artifact: Path) -> Path:
+    convert_artifact(picture_artifact, tmp_path / "saved_model", "seaway")
+    return tmp_path / "saved_model"
+
+
+def graph_of(saved: Path) -> Any:
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # type: ignore[import-untyped]
+
+    return SavedModel.FromString((saved / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_the_numbers_are_those_of_onnx_runtime(tf: Any, picture_artifact: Path, saved: Path, batch: int) -> None:
+    import onnxruntime
+
+    image = np.random.default_rng(1).random((batch, 12, 10, 1), dtype=np.float32)
+    session = onnxruntime.InferenceSession(str(picture_artifact / "model.onnx"), providers=["CPUExecutionProvider"])
+    expected = dict(zip(("scores", "logits"), session.run(["scores", "logits"], {"image": image}), strict=True))
+    signatures = tf.saved_model.load(str(saved)).signatures
+    for signature, name in (("serving_default", "scores"), ("logits", "logits")):
+        got = {k: v.numpy() for k, v in signatures[signature](image=tf.constant(image)).items()}
+        assert list(got) == [name]
+        assert np.allclose(got[name], expected[name], rtol=0, atol=1e-5)
+    assert "from_png" in signatures
+
+
+def test_weights_are_there_once_and_whole_and_no_python_is(tf: Any, picture_model: Any, saved: Path) -> None:
+    graph = graph_of(saved)
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    constants = [tf.make_ndarray(node.attr["value"].tensor) for node in nodes if node.op == "Const"]
+    found = [cards.checksum(constant) for constant in constants if constant.dtype == np.float32]
+    for weight in (w for w in picture_model.graph.initializer if w.dims):  # a scalar may stand elsewhere as well
+        assert found.count(cards.checksum(onnx.numpy_helper.to_array(weight))) == 1, weight.name
+    assert not [node.op for node in nodes if "PyFunc" in node.op]
+
+
+def test_channels_stay_last_where_the_model_takes_them_so(saved: Path) -> None:
+    """The picture comes channels last and the model transposes it: neither that nor the convolution's own is left."""
+    functions = graph_of(saved).library.function
+    moved = [node for function in functions for node in function.node_def if node.op == "Transpose"]
+    assert len(moved) == 1, "that before Flatten alone"
+
+
+@pytest.mark.slow
+def test_the_same_file_gives_the_same_bytes(tmp_path: Path, picture_artifact: Path) -> None:
+    for folder in ("one", "two"):
+        words = ["--onnx", picture_artifact, "--saved-model", tmp_path / folder, "--converter", "seaway"]
+        subprocess.run([sys.executable, "-m", "components.convert", *map(str, words)], check=True)
+    assert (tmp_path / "one/saved_model.pb").read_bytes() == (tmp_path / "two/saved_model.pb").read_bytes()
+
+
+def test_every_node_that_cannot_be_carried_is_named_at_once(make: Any) -> None:
+    from components.convert.native import net
+
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("SequenceConstruct", ["a"], ["s"], "first"),
+        helper.make_node("SequenceAt", ["s", "i"], ["y"], "second"),
+    ]
+    model = make(nodes, {"x": ["n", 2]}, {"y": ["n", 2]}, weights={"i": np.int64(0)})
+    with pytest.raises(
+        ModelError, match=r"2 of the model.s nodes .*SequenceConstruct-11 \(first\); SequenceAt-11 \(second\)"
+    ):
+        net.convert(model)
+
+
+def test_an_error_while_building_names_the_node(tf: Any, make: Any) -> None:
+    from components.convert.native import net
+
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], "product")
+    model = make([node], {"x": ["n", 2]}, {"y": ["n", 2]}, weights={"w": np.ones((3, 2), np.float32)})
+    built = net.convert(model)
+    with pytest.raises(ModelError, match=r"MatMul-13 \(product\) over float32 \(None, 2\), float32 \(3, 2\)"):
+        tf.function(built, autograph=False).get_concrete_function({"x": tf.TensorSpec([None, 2])})
