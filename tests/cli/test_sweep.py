@@ -23,7 +23,7 @@ def sweep(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (["--trials", "0"], 2, "--trials"),
         (["--metric", "f1"], 2, "--metric"),
-        (["--search", "speed=1..2"], 1, "training has no setting 'speed'"),
+        (["--search", "speed=1..2"], 1, "speed: training has no such setting"),
         (["--dataset", "nowhere"], 1, "nowhere"),
         (["--data", "idx:nowhere"], 1, "no such folder"),
         (["--data", "strokes", "--dataset", "d"], 1, "give one of the two"),
