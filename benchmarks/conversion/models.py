@@ -11,6 +11,7 @@ models are kept in the folder, so that it can be interrupted; each runs in proce
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -34,6 +35,8 @@ def main() -> None:
         export(*given.export)
     elif given.check:
         print(json.dumps(check(given.check)))
+    elif not given.folder:
+        parser.error("give --folder, where results are kept")
     else:
         compare(given.folder, given.only or names(), given.exporters)
 
@@ -131,7 +134,7 @@ def one(folder: Path, name: str, exporter: str) -> dict[str, Any]:
         return dict(json.loads(done.stdout.splitlines()[-1]))
     finally:
         path.unlink(missing_ok=True)
-        subprocess.run(["rm", "-rf", str(path.with_suffix(".saved"))], check=True)
+        shutil.rmtree(path.with_suffix(".saved"), ignore_errors=True)
 
 
 if __name__ == "__main__":

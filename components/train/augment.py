@@ -16,6 +16,7 @@ KNOTS = 5  # a side, between which a bend runs smoothly: about one to a stroke
 WIDTH = 0.6  # pixels by which strokes are wider or thinner on either side; at 1 one of a pixel could vanish
 SOFTNESS = 1.0  # how much of a blur over 3x3 pixels is added or taken away
 DARKNESS = 0.3  # one standard deviation of the exponent's logarithm
+BLUR = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]).view(1, 1, 3, 3) / 16
 COPY = {"affine": 1.2, "elastic": 1.2, "pen": 1.0}  # of synthetic pictures
 
 
@@ -51,11 +52,8 @@ def pen(images: Tensor, strength: float, of: int = 0, start: int = 0) -> Tensor:
     wider = F.max_pool2d(images, 3, 1, 1) - images
     thinner = images + F.max_pool2d(-images, 3, 1, 1)
     images = (images + torch.where(draws[0] > 0, wider, thinner) * draws[0] * WIDTH).clamp(0, 1)
-    softer = F.conv2d(images, _BLUR.to(images.device), padding=1) - images
+    softer = F.conv2d(images, BLUR.to(images.device), padding=1) - images
     return (images + softer * draws[1] * SOFTNESS).clamp(0, 1) ** darkness.exp()
-
-
-_BLUR = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]).view(1, 1, 3, 3) / 16
 
 
 def synthetic(images: Tensor, copied: Tensor, of: int = 0, start: int = 0) -> Tensor:

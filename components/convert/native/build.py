@@ -5,10 +5,8 @@ Three layers meet here: the table says what an operator does, `layout` in which 
 not have but ONNX defines by others is built from those.
 """
 
-import functools
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,25 +14,17 @@ import tensorflow as tf
 
 from components.convert.native import expand, layout, shapes, table
 from components.convert.native.graph import Graph, Node
-from components.convert.native.values import Value, parts_of
+from components.convert.native.values import Value
 from seaway.errors import ModelError, SeawayError
 
 FOLDED_MOST = 1 << 22  # bytes; a constant that is larger than this and than twice its inputs is left to run time
 
 
-@dataclass
-class Report:
-    """What was done: nodes by operator, nodes worked out at once, transposes that are left."""
-
-    operators: Counter[str] = field(default_factory=Counter)
-    folded: int = 0
-
-
 class Build:
     """One model's way into TensorFlow. `values` holds what is known by name; subgraphs see those around them."""
 
-    def __init__(self, opsets: Mapping[str, int], report: Report | None = None) -> None:
-        self.opsets, self.report = opsets, report or Report()
+    def __init__(self, opsets: Mapping[str, int]) -> None:
+        self.opsets = opsets
 
     def graph(self, graph: Graph, inputs: Mapping[str, Any], around: Mapping[str, Value] | None = None) -> list[Value]:
         """The graph's outputs. `inputs`: tensors, arrays or Values by name; `around`: what a subgraph may see."""
@@ -47,7 +37,6 @@ class Build:
 
     def node(self, node: Node, values: dict[str, Value]) -> None:
         """Puts the node's outputs among `values`. Raises ModelError that names the node."""
-        self.report.operators[node.op] += 1
         given = [values[name] if name else None for name in node.inputs]
         try:
             results = self._results(node, given, values)
@@ -72,26 +61,16 @@ class Build:
             if folded is not None:
                 return folded
         with tf.name_scope(scope(node)):
-            if entry.kind == table.VALUES:
-                got = entry.function(Call(node, self, values), *given)
-                return [Value(one) if not isinstance(one, Value) else one for one in _listed(got)]
             return layout.call(Call(node, self, values), entry, given)
 
     def _folded(self, node: Node, entry: table.Entry, given: Sequence[Value | None]) -> list[Value] | None:
         """Worked out on constants; None where the result is too large to keep."""
         with tf.init_scope():
-            if entry.kind == table.VALUES:
-                got = [
-                    one.plain() if isinstance(one, Value) else one
-                    for one in _listed(entry.function(Call(node, self, {}), *given))
-                ]
-            else:
-                got = [one.plain() for one in layout.call(Call(node, self, {}), entry, given)]
+            got = [one.plain() for one in layout.call(Call(node, self, {}), entry, given)]
             arrays = [_array(one) for one in got]
         size, before = sum(a.nbytes for a in arrays), sum(v.held.nbytes for v in given if v is not None)
         if size > FOLDED_MOST and size > 2 * before and node.inputs:
             return None
-        self.report.folded += 1
         return [Value(array) for array in arrays]
 
     def _expanded(self, node: Node, given: Sequence[Value | None]) -> list[Value]:
@@ -99,8 +78,8 @@ class Build:
         body = expand.body(node, self.opsets, [None if v is None else (v.dtype, v.shape) for v in given])
         if body is None:
             raise ModelError(f"{node} cannot be converted: there is no such operator in the table")
-        named = {name: value for name, value in zip(body.inputs, given, strict=False) if value is not None}
-        return Build(body.opsets, self.report).graph(body.graph, named)  # "" among the outputs is one left out
+        named = {name: value for name, value in zip(body.graph.inputs, given, strict=False) if value is not None}
+        return Build(body.opsets).graph(body.graph, named)  # "" among the outputs is one left out
 
 
 @dataclass(frozen=True)
@@ -145,10 +124,6 @@ def scope(node: Node) -> str:
     return name.strip("/_.-") or node.op
 
 
-def _listed(got: Any) -> list[Any]:
-    return list(got) if isinstance(got, list | tuple) else [got]
-
-
 def _array(one: Any) -> np.ndarray:
     """What was worked out, as an array; a single string is one of bytes otherwise."""
     held = one if isinstance(one, np.ndarray) else one.numpy()
@@ -157,6 +132,3 @@ def _array(one: Any) -> np.ndarray:
 
 def _line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-_ = (functools, parts_of)

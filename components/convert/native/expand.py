@@ -14,7 +14,6 @@ from components.convert.native.graph import Graph, Node
 @dataclass(frozen=True, slots=True)
 class Body:
     graph: Graph
-    inputs: tuple[str, ...]
     opsets: dict[str, int]
 
 
@@ -25,8 +24,7 @@ def body(node: Node, opsets: Mapping[str, int], given: Sequence[Any]) -> Body | 
     function = _function(schema, node, given) if schema else None
     if function is None:
         return None
-    own = graphs.versions(function.opset_import) or dict(opsets)
-    own = {**opsets, **own}
+    own = {**opsets, **graphs.versions(function.opset_import)}
     attributes = {a.name: a for a in node.proto.attribute}
     defaults = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.name}
     defaults |= {a.name: a for a in function.attribute_proto}
@@ -36,8 +34,8 @@ def body(node: Node, opsets: Mapping[str, int], given: Sequence[Any]) -> Body | 
         one = graphs.node(filled, own)
         nodes.append(dataclasses.replace(one, name=f"{node.name or node.op}/{one.name or one.op}"))
     outputs = tuple(own if name else "" for own, name in zip(function.output, node.outputs, strict=False))
-    graph = Graph(tuple(nodes), tuple(function.input), outputs, {}, {})
-    return Body(graph, tuple(function.input), own)
+    graph = Graph(tuple(nodes), tuple(function.input), outputs, {})
+    return Body(graph, own)
 
 
 def has_body(node: Node, opsets: Mapping[str, int]) -> bool:

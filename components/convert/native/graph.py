@@ -41,7 +41,6 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     constants: dict[str, np.ndarray]
-    dtypes: dict[str, np.dtype[Any]]  # of inputs and outputs, where they are tensors
 
 
 def read(model: Any) -> Graph:
@@ -63,7 +62,6 @@ def of(proto: Any, opsets: dict[str, int]) -> Graph:
         tuple(i.name for i in proto.input if i.name not in constants),
         tuple(o.name for o in proto.output),
         constants,
-        {v.name: _dtype(v) for v in (*proto.input, *proto.output) if v.type.HasField("tensor_type")},
     )
 
 
@@ -108,7 +106,3 @@ def _dense(sparse: Any) -> np.ndarray:
     dense = np.zeros(tuple(sparse.dims), values.dtype)
     dense[np.unravel_index(indices, dense.shape) if indices.ndim == 1 else tuple(indices.T)] = values
     return dense
-
-
-def _dtype(value: Any) -> Any:
-    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))

@@ -48,8 +48,8 @@ def _order(kind: str, given: Sequence[Value | None]) -> Order | None:
 
 
 def _given(kind: str, place: int, value: Value | None, order: Order | None) -> Any:
-    if value is None:
-        return None
+    if value is None or kind == table.VALUES:
+        return value
     if order is None or (kind == table.SPATIAL and place):
         return value.plain()
     if kind == table.ELEMENTWISE and value.rank != len(order):

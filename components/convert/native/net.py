@@ -6,12 +6,29 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from components.convert.native import expand, graph, ops, table  # noqa: F401  ops fills the table
-from components.convert.native.build import Build, Report
+from components.convert.native import expand, graph, table
+from components.convert.native.build import Build
 from components.convert.native.graph import Graph, Node
+from components.convert.native.ops import (  # noqa: F401  they fill the table
+    control,
+    detection,
+    elementwise,
+    images,
+    indexing,
+    movement,
+    nn,
+    pooling,
+    quantized,
+    random,
+    recurrent,
+    reduce,
+    resize,
+    sampling,
+    sets,
+    signal,
+    strings,
+)
 from seaway.errors import ModelError
-
-NAME = "seaway"
 
 
 def convert(model: Any) -> "Net":
@@ -47,11 +64,9 @@ class Net(tf.Module):  # type: ignore[misc]
     def __init__(self, read: Graph, opsets: Mapping[str, int]) -> None:
         super().__init__(name="net")
         self._read, self._opsets = read, dict(opsets)
-        self.report = Report()
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        self.report = Report()
-        got = Build(self._opsets, self.report).graph(self._read, inputs)
+        got = Build(self._opsets).graph(self._read, inputs)
         return {
             name: tf.constant(v.held) if isinstance(v.held, np.ndarray) else tf.identity(v.plain())
             for name, v in zip(self._read.outputs, got, strict=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from onnx import TensorProto
 
 from components.convert.native.graph import Node
 from components.convert.native.values import Part, Value, from_parts, parts_of
@@ -50,6 +51,14 @@ def as_tensor(parts: Sequence[Part]) -> Any:
     if all(isinstance(part, int) for part in parts):
         return np.array(parts, np.int64)
     return tf.stack([tf.cast(part, tf.int64) for part in parts])
+
+
+def spread(values: Any, axes: Any, rest: Any) -> Any:
+    """An int64 list: `values` at the places that `axes` name, known at run time alone, `rest` at the others."""
+    rest = tf.cast(rest, tf.int64)
+    places = tf.cast(tf.reshape(axes, [-1]), tf.int64)
+    places = tf.where(places < 0, places + tf.size(rest, tf.int64), places)
+    return tf.tensor_scatter_nd_update(rest, places[:, None], tf.cast(values, tf.int64))
 
 
 def _shape(node: Node, given: Sequence[Value | None]) -> Value | None:
@@ -118,7 +127,7 @@ def _squeeze(node: Node, given: Sequence[Value | None]) -> Value | None:
 def _cast(node: Node, given: Sequence[Value | None]) -> Value | None:
     """To int64 and nothing is changed; a tensor of another type is no list of sizes any more."""
     value = given[0]
-    return value if value is not None and node.get("to") == 7 else None
+    return value if value is not None and node.get("to") == TensorProto.INT64 else None
 
 
 def _same(node: Node, given: Sequence[Value | None]) -> Value | None:

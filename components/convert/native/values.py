@@ -15,7 +15,7 @@ Part = Any  # one number of a list of sizes: an int, or an int64 scalar tensor w
 
 
 class Value:
-    """`held`: a numpy array (a constant), or a tensor whose axis i is axis order[i] of the value ("" for as it is).
+    """`held`: a numpy array (a constant), or a tensor whose axis i is axis order[i] of the value (None for as it is).
 
     `parts` are a one-dimensional (or, where `scalar`, a zero-dimensional) int64 value's numbers, each known by itself.
     """

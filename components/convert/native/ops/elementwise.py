@@ -26,7 +26,6 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "Or": tf.logical_or, "Xor": tf.math.logical_xor, "BitwiseAnd": tf.bitwise.bitwise_and,
     "BitwiseOr": tf.bitwise.bitwise_or, "BitwiseXor": tf.bitwise.bitwise_xor,
 }  # fmt: skip
-MANY = {"Max": tf.maximum, "Min": tf.minimum, "Sum": tf.add}
 
 
 def _unary(function: Callable[[Any], Any]) -> Callable[..., Any]:
@@ -78,22 +77,16 @@ for _name, _function in BINARY.items():
         op(_name, since=1)(_aligned(_function))
 
 
-def _reduced(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-    return lambda call, *given: functools.reduce(function, [tensor(g) for g in given])
-
-
-for _name, _function in MANY.items():
-    op(_name, kind=ELEMENTWISE)(through(tf.int64, *SMALL, tf.uint32)(_reduced(_function)))
-
-
-@op("Max", "Min", since=13, kind=ELEMENTWISE)
-def extreme(call: Any, *given: Any) -> Any:
-    pick = tf.maximum if call.node.op == "Max" else tf.minimum
-    if tf.as_dtype(given[0].dtype) == tf.uint64:  # no kernel: in the order of int64, its highest bit turned
-        turned = [tf.bitcast(tensor(g), tf.int64) ^ np.int64(-(2**63)) for g in given]
-        return tf.bitcast(functools.reduce(pick, turned) ^ np.int64(-(2**63)), tf.uint64)
-    own = through(tf.int64, *SMALL, tf.uint32)(lambda call, *given: functools.reduce(pick, [tensor(g) for g in given]))
-    return own(call, *given)
+@op("Max", "Min", "Sum", kind=ELEMENTWISE)
+@through(tf.int64, *SMALL, tf.uint32)
+def many(call: Any, *given: Any) -> Any:
+    function = {"Max": tf.maximum, "Min": tf.minimum, "Sum": tf.add}[call.node.op]
+    listed = [tensor(g) for g in given]
+    if listed[0].dtype != tf.uint64:
+        return functools.reduce(function, listed)
+    # There is no kernel for uint64: in the order of int64, the highest bit turned. (ONNX adds no uint64.)
+    turned = [tf.bitcast(g, tf.int64) ^ np.int64(-(2**63)) for g in listed]
+    return tf.bitcast(functools.reduce(function, turned) ^ np.int64(-(2**63)), tf.uint64)
 
 
 @op("Mean", kind=ELEMENTWISE)

@@ -1,5 +1,6 @@
-"""Operators that move, pick, repeat or make elements, and change no value."""
+"""Operators that move, repeat or make elements, and change no value."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import tensorflow as tf
 from components.convert.native import dtypes, shapes
 from components.convert.native.dtypes import scalar, tensor
 from components.convert.native.table import KEEP, VALUES, op
-from components.convert.native.values import Value, parts_of
+from components.convert.native.values import Value
 
 
 @op("Constant")
@@ -79,15 +80,7 @@ def flatten(call: Any, x: Value) -> Any:
         return tf.reshape(held, [before, after])
     sizes = shapes.numbers(held)
     axis = axis + len(sizes) if axis < 0 else axis
-    return tf.reshape(held, shapes.as_target([_product(sizes[:axis]), _product(sizes[axis:])]))
-
-
-def _product(parts: Any) -> Any:
-    known = int(np.prod([p for p in parts if isinstance(p, int)], dtype=np.int64))
-    dynamic = [p for p in parts if not isinstance(p, int)]
-    for part in dynamic:
-        known = part * known if dynamic[0] is part else known * part
-    return known
+    return tf.reshape(held, shapes.as_target([math.prod(sizes[:axis]), math.prod(sizes[axis:])]))
 
 
 def _axes(call: Any, given: Any) -> list[int] | None:
@@ -95,20 +88,12 @@ def _axes(call: Any, given: Any) -> list[int] | None:
     return None if axes is None else [int(a) for a in np.asarray(axes).reshape(-1)]
 
 
-def _spread(values: Any, axes: Any, rest: Any) -> Any:
-    """An int64 list: `values` at the places that `axes` name, known at run time alone, `rest` at the others."""
-    rest = tf.cast(rest, tf.int64)
-    places = tf.cast(tf.reshape(axes, [-1]), tf.int64)
-    places = tf.where(places < 0, places + tf.size(rest, tf.int64), places)
-    return tf.tensor_scatter_nd_update(rest, places[:, None], tf.cast(values, tf.int64))
-
-
 @op("Squeeze")
 def squeeze(call: Any, x: Any, axes: Any = None) -> Any:
     if axes is None or isinstance(axes, np.ndarray):
         return tf.squeeze(x, _axes(call, axes))
     sizes = tf.shape(x, tf.int64)
-    kept = _spread(tf.zeros_like(tf.reshape(axes, [-1])), axes, tf.ones_like(sizes))
+    kept = shapes.spread(tf.zeros_like(tf.reshape(axes, [-1])), axes, tf.ones_like(sizes))
     got = tf.reshape(x, tf.boolean_mask(sizes, kept > 0))
     count = tf.TensorShape(axes.shape).num_elements()
     if count is not None and x.shape.rank is not None:
@@ -124,7 +109,7 @@ def unsqueeze(call: Any, x: Any, axes: Any = None) -> Any:
         if count is None or x.shape.rank is None:
             raise ValueError("how many axes are added is not known")
         width = x.shape.rank + count
-        own = _spread(tf.zeros_like(tf.reshape(axes, [-1])), axes, tf.ones([width], tf.int64)) > 0
+        own = shapes.spread(tf.zeros_like(tf.reshape(axes, [-1])), axes, tf.ones([width], tf.int64)) > 0
         places = tf.maximum(tf.cumsum(tf.cast(own, tf.int32)) - 1, 0)
         sizes = tf.concat([tf.shape(x, tf.int64), [1]], 0)  # never empty, so that there is one to pick
         return tf.reshape(x, tf.where(own, tf.gather(sizes, places), tf.ones([width], tf.int64)))
@@ -167,143 +152,6 @@ def split(call: Any, x: Any, sizes: Any = None) -> Any:
         return list(tf.split(x, count, axis))
     chunk = -(-whole // count)
     return list(tf.split(x, [min(chunk, whole - start) for start in range(0, chunk * count, chunk)], axis))
-
-
-@op("Slice", since=10, kind=KEEP)
-def slice_(call: Any, x: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> Any:
-    x = tensor(x)
-    rank = x.shape.rank
-    if axes is not None and not isinstance(axes, np.ndarray | list):
-        sizes = tf.gather(tf.shape(x, tf.int64), [call.axis(axis, rank) for axis in range(rank)])
-        starts, ends = _spread(starts, axes, tf.zeros([rank])), _spread(ends, axes, sizes)
-        steps = None if steps is None else _spread(steps, axes, tf.ones([rank]))
-        axes = None
-    count = starts.shape[0]
-    if count is None:
-        raise ValueError("how many axes are cut is not known")
-    places = [int(a) for a in axes] if axes is not None else list(range(count))
-    steps = np.ones(count, np.int64) if steps is None else steps
-    index: list[Any] = [slice(None)] * rank
-    for place, axis in enumerate(places):
-        one = (starts[place], ends[place], steps[place])
-        index[call.axis(axis, rank)] = _slice(one, x, call.axis(axis, rank))
-    return x[tuple(index)]
-
-
-def _slice(one: tuple[Any, Any, Any], x: Any, axis: int) -> slice:
-    """With ONNX's meaning of ends: cut at the tensor's, and for a negative step the one before the first included."""
-    start, end, step = one
-    if all(isinstance(number, np.integer) for number in one):
-        start, end, step = map(int, one)
-        most = 2**31 - 1
-        size = x.shape[axis]
-        if step < 0:
-            if size is not None:
-                first = min(max(start + size if start < 0 else start, 0), size - 1)
-                last = min(max(end + size if end < 0 else end, -1), size - 1)
-                return slice(first, None if last < 0 else last, step) if first >= 0 else slice(0, 0)
-            if start >= -1:
-                return slice(min(start, most), None if end < -most else max(end, -most), step)
-        else:
-            return slice(max(min(start, most), -most), max(min(end, most), -most) if end < most else None, step)
-    size = tf.shape(x, tf.int64)[axis]
-    start, end, step = (tf.cast(number, tf.int64) for number in (start, end, step))
-    low, high = tf.where(step < 0, np.int64(-1), np.int64(0)), tf.where(step < 0, size - 1, size)
-    start = tf.clip_by_value(tf.where(start < 0, start + size, start), np.int64(0), high)
-    end = tf.clip_by_value(tf.where(end < 0, end + size, end), low, size)
-    # TensorFlow reads -1 as the last one: "before the first" is written as far enough below.
-    return slice(start, tf.where(end < 0, -size - 1, end), step)
-
-
-@op("Slice", since=1, kind=KEEP)
-def slice_old(call: Any, x: Any) -> Any:
-    starts, ends, axes = (call.get(name) for name in ("starts", "ends", "axes"))
-    return slice_(call, x, np.array(starts), np.array(ends), axes)
-
-
-def positive(indices: Any, size: Any) -> Any:
-    """Indices counted from the end are counted from the start; `size` int or scalar."""
-    if isinstance(indices, np.ndarray) and isinstance(size, int):
-        return np.where(indices < 0, indices + size, indices)
-    indices = tensor(indices)
-    return tf.where(indices < 0, indices + tf.cast(size, indices.dtype), indices)
-
-
-def size_of(x: Any, axis: int) -> Any:
-    """An axis' size: an int, or an int64 scalar."""
-    return shapes.numbers(x)[axis]
-
-
-@op("Gather")
-def gather(call: Any, x: Any, indices: Any) -> Any:
-    rank = len(x.shape)
-    axis = call.get("axis", 0) % rank
-    if isinstance(indices, np.ndarray) and indices.ndim == 0 and not isinstance(x, np.ndarray):
-        return (
-            tf.gather(x, int(positive(indices, size_of(x, axis))), axis=axis)
-            if isinstance(size_of(x, axis), int)
-            else x[(slice(None),) * axis + (int(indices),)]
-        )
-    return tf.gather(x, positive(indices, size_of(x, axis)), axis=axis)
-
-
-@op("GatherElements")
-def gather_elements(call: Any, x: Any, indices: Any) -> Any:
-    axis = call.get("axis", 0) % len(x.shape)
-    return tf.gather_nd(x, _grid(x, indices, axis))
-
-
-def _grid(x: Any, indices: Any, axis: int) -> Any:
-    """int64 [..., rank]: for each of `indices` the place in `x` that it means along the axis."""
-    indices = tf.cast(positive(indices, size_of(x, axis)), tf.int64)
-    sizes = tf.shape(indices, tf.int64)
-    rank = indices.shape.rank
-    places = tf.meshgrid(*[tf.range(sizes[i]) for i in range(rank)], indexing="ij")
-    places[axis] = indices
-    return tf.stack(places, -1)
-
-
-@op("GatherND")
-def gather_nd(call: Any, x: Any, indices: Any) -> Any:
-    return tf.gather_nd(x, _positive_nd(x, indices, call.get("batch_dims", 0)), batch_dims=call.get("batch_dims", 0))
-
-
-def _positive_nd(x: Any, indices: Any, batch_dims: int = 0) -> Any:
-    depth = indices.shape[-1]
-    sizes = tf.shape(x, tf.int64)[batch_dims : batch_dims + depth]
-    indices = tf.cast(indices, tf.int64)
-    return tf.where(indices < 0, indices + sizes, indices)
-
-
-@op("ScatterElements", "Scatter")
-def scatter_elements(call: Any, x: Any, indices: Any, updates: Any) -> Any:
-    axis = call.get("axis", 0) % len(x.shape)
-    return _scatter(x, _grid(x, indices, axis), updates, call.get("reduction", "none"))
-
-
-@op("ScatterND")
-def scatter_nd(call: Any, x: Any, indices: Any, updates: Any) -> Any:
-    return _scatter(x, _positive_nd(x, indices), updates, call.get("reduction", "none"))
-
-
-def _scatter(x: Any, places: Any, updates: Any, reduction: str) -> Any:
-    x, updates = tensor(x), tensor(updates)
-    if x.dtype == tf.bool:
-        return tf.cast(_scatter(tf.cast(x, tf.int32), places, tf.cast(updates, tf.int32), reduction), tf.bool)
-    if reduction == "mul":  # one after another: TensorFlow has no kernel that multiplies
-        rows = tf.reshape(places, [-1, places.shape[-1]])
-        flat = tf.reshape(updates, tf.concat([tf.shape(rows)[:1], tf.shape(x)[places.shape[-1] :]], 0))
-
-        def body(i: Any, held: Any) -> Any:
-            row = rows[i : i + 1]
-            return i + 1, tf.tensor_scatter_nd_update(held, row, tf.gather_nd(held, row) * flat[i : i + 1])
-
-        return tf.while_loop(lambda i, held: i < tf.shape(rows)[0], body, [tf.constant(0), x])[1]
-    function = {
-        "none": tf.tensor_scatter_nd_update, "add": tf.tensor_scatter_nd_add,
-        "max": tf.tensor_scatter_nd_max, "min": tf.tensor_scatter_nd_min,
-    }[reduction]  # fmt: skip
-    return function(x, places, updates)
 
 
 @op("Expand", sizes=(1,))
@@ -350,7 +198,7 @@ def pad(call: Any, x: Any, pads: Any, value: Any = None, axes: Any = None) -> An
     rank = x.shape.rank
     if axes is not None and not isinstance(axes, np.ndarray):
         pads, half = tf.reshape(pads, [-1]), tf.size(axes)
-        pads = tf.concat([_spread(p, axes, tf.zeros([rank])) for p in (pads[:half], pads[half:])], 0)
+        pads = tf.concat([shapes.spread(p, axes, tf.zeros([rank])) for p in (pads[:half], pads[half:])], 0)
         axes = None
     places = [call.axis(int(a), rank) for a in (axes if axes is not None else range(rank))]
     widths: list[list[Any]] = [[0, 0] for _ in range(rank)]
@@ -394,7 +242,7 @@ def _padded(x: Any, widths: list[list[Any]], mode: str, value: Any) -> Any:
 
 def _repeated(x: Any, axis: int, widths: Any, mode: str) -> Any:
     """edge and wrap: the axis' places, repeated beyond its ends."""
-    size = tf.cast(size_of(x, axis), tf.int64)
+    size = tf.cast(shapes.numbers(x)[axis], tf.int64)
     places = tf.range(-widths[0], size + widths[1])
     places = tf.clip_by_value(places, np.int64(0), size - 1) if mode == "edge" else tf.math.floormod(places, size)
     return tf.gather(x, places, axis=axis)
@@ -450,7 +298,7 @@ def _hot_axis(axis: int, rank: int) -> int:
 def non_zero(call: Any, x: Any) -> Any:
     x = tensor(x)
     if x.shape.rank == 0:
-        return tf.zeros([1 if False else 0, tf.cast(tf.not_equal(x, tf.zeros_like(x)), tf.int32)], tf.int64)
+        return tf.zeros([0, tf.cast(tf.not_equal(x, tf.zeros_like(x)), tf.int32)], tf.int64)
     return tf.transpose(tf.where(tf.not_equal(x, tf.zeros_like(x))))
 
 
@@ -466,6 +314,3 @@ def compress(call: Any, x: Any, condition: Any) -> Any:
 @op("ReverseSequence")
 def reverse_sequence(call: Any, x: Any, lengths: Any) -> Any:
     return tf.reverse_sequence(x, lengths, call.get("time_axis", 0), call.get("batch_axis", 1))
-
-
-_ = parts_of

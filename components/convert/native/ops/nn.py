@@ -18,11 +18,11 @@ def conv(call: Any, x: Any, weight: Any, bias: Any = None) -> Any:
     spatial = x.shape.rank - 2
     kernel = call.get("kernel_shape") or [int(k) for k in weight.shape[2:]]
     window = windows.of(call, kernel, x)
-    groups, channels = call.get("group", 1), int(weight.shape[1]) * call.get("group", 1)
+    groups = call.get("group", 1)
     if spatial == 1:
-        got = _conv2d(x[:, None], _wider(weight), groups, channels, window.wider())[:, 0]
+        got = _conv2d(x[:, None], _wider(weight), groups, window.wider())[:, 0]
     elif spatial == 2:
-        got = _conv2d(x, weight, groups, channels, window)
+        got = _conv2d(x, weight, groups, window)
     elif spatial == 3:
         got = _grouped(x, weight, groups, lambda part, own: _conv3d(part, own, window))
     else:
@@ -35,7 +35,7 @@ def _wider(weight: Any) -> Any:
     return weight[:, :, None] if isinstance(weight, np.ndarray) else tf.expand_dims(weight, 2)
 
 
-def _conv2d(x: Any, weight: Any, groups: int, channels: int, window: "windows.Window") -> Any:
+def _conv2d(x: Any, weight: Any, groups: int, window: windows.Window) -> Any:
     outputs, own = int(weight.shape[0]), int(weight.shape[1])
     x, padding = window.padded(x)
     even = window.strides[0] == window.strides[1] and (window.strides[0] == 1 or window.dilations == [1, 1])
@@ -61,10 +61,9 @@ def _grouped(x: Any, weight: Any, groups: int, one: Any) -> Any:
     return tf.concat([one(part, own) for part, own in parts], -1)
 
 
-def _conv3d(x: Any, weight: Any, window: "windows.Window") -> Any:
+def _conv3d(x: Any, weight: Any, window: windows.Window) -> Any:
     if max(window.strides) > 1 and max(window.dilations) > 1:  # TensorFlow has the one or the other
-        wider = [(k - 1) * d + 1 for k, d in zip(window.kernel, window.dilations, strict=True)]
-        weight, window = _spread(weight, window.dilations), replace(window, kernel=wider, dilations=[1, 1, 1])
+        weight, window = _spread(weight, window.dilations), replace(window, kernel=window.reach(), dilations=[1, 1, 1])
     filters = _moved(weight, [2, 3, 4, 1, 0])
     x = tf.pad(x, window.paddings()) if window.padding() not in ("SAME", "VALID") else x
     padding = window.padding() if window.padding() in ("SAME", "VALID") else "VALID"
@@ -88,13 +87,7 @@ def conv_transpose(call: Any, x: Any, weight: Any, bias: Any = None) -> Any:
     spatial = x.shape.rank - 2
     kernel = [int(k) for k in weight.shape[2:]]
     strides, dilations = call.get("strides", [1] * spatial), call.get("dilations", [1] * spatial)
-    groups = call.get("group", 1)
-    parts = zip(
-        tf.split(x, groups, -1),
-        np.split(weight, groups) if isinstance(weight, np.ndarray) else tf.split(weight, groups),
-        strict=True,
-    )
-    whole = tf.concat([_reach(part, _spread(own, dilations), strides) for part, own in parts], -1)
+    whole = _grouped(x, _spread(weight, dilations), call.get("group", 1), lambda part, own: _reach(part, own, strides))
     sizes = shapes.numbers(x)[1:-1]
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     full = [(size - 1) * s + r for size, s, r in zip(sizes, strides, reach, strict=True)]

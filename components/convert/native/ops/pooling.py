@@ -122,13 +122,10 @@ def _with_places(call: Any, x: Any, window: windows.Window) -> Any:
     spatial = len(window.kernel)
     rank = x.shape.rank
     sizes = shapes.numbers(x)
-    places = tf.reshape(tf.range(tf.size(x, tf.int64)), shapes.as_tensor([sizes[0], sizes[-1], *sizes[1:-1]]))
-    if call.get("storage_order", 0):
-        places = tf.reshape(
-            tf.range(tf.size(x, tf.int64)), shapes.as_tensor([sizes[0], sizes[-1], *reversed(sizes[1:-1])])
-        )
-        places = tf.transpose(places, [0, 1, *reversed(range(2, rank))])
-    places = tf.transpose(places, [0, *range(2, rank), 1])
+    turn = reversed if call.get("storage_order", 0) else list  # columns first, or rows
+    laid_out = shapes.as_tensor([sizes[0], sizes[-1], *turn(sizes[1:-1])])
+    places = tf.reshape(tf.range(tf.size(x, tf.int64)), laid_out)
+    places = tf.transpose(places, [0, *turn(range(2, rank)), 1])
     lowest = x.dtype.min if not x.dtype.is_floating else scalar(-np.inf, x)
     padded = tf.pad(x, window.paddings(), constant_values=tf.cast(lowest, x.dtype))
     where = tf.pad(places, window.paddings())

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.convert.native.dtypes import HALVES, SMALL, scalar, tensor
-from components.convert.native.table import ELEMENTWISE, KEEP, VALUES, op
+from components.convert.native.table import KEEP, VALUES, op
 from components.convert.native.values import Value
 
 REDUCE: dict[str, Callable[..., Any]] = {
@@ -32,11 +32,7 @@ def reduction(call: Any, value: Value, axes: Value | None = None) -> Any:
         given = None
     if given is None:
         if call.get("noop_with_empty_axes", 0):
-            return (
-                value
-                if name in ("ReduceSum", "ReduceMean", "ReduceProd", "ReduceMax", "ReduceMin")
-                else _each(name, value)
-            )
+            return _each(name, value)
         if rank is None:
             return _reduced(name, x, None, kept)
         given = list(range(rank))
@@ -52,15 +48,9 @@ def reduction(call: Any, value: Value, axes: Value | None = None) -> Any:
 
 
 def _each(name: str, value: Value) -> Any:
-    x = tensor(value.plain())
-    one = {
-        "ReduceL1": tf.abs,
-        "ReduceL2": tf.abs,
-        "ReduceSumSquare": tf.square,
-        "ReduceLogSum": tf.math.log,
-        "ReduceLogSumExp": tf.identity,
-    }
-    return one[name](x)
+    """What is reduced over no axis."""
+    functions = {"ReduceL1": tf.abs, "ReduceL2": tf.abs, "ReduceSumSquare": tf.square, "ReduceLogSum": tf.math.log}
+    return functions[name](tensor(value.plain())) if name in functions else value
 
 
 def _reduced(name: str, x: Any, axes: Any, kept: bool) -> Any:
@@ -212,6 +202,3 @@ def lp_normalization(call: Any, x: Any) -> Any:
     axis = call.axis(call.get("axis", -1), x.shape.rank)
     size = tf.reduce_sum(tf.abs(x), axis, True) if call.get("p", 2) == 1 else tf.sqrt(tf.reduce_sum(x * x, axis, True))
     return tf.math.divide_no_nan(x, size)
-
-
-_ = ELEMENTWISE

@@ -49,13 +49,12 @@ class Window:
         return all(isinstance(n, int) for pair in self.pads for n in pair)
 
 
-def of(call: Any, kernel: list[int], x: Any, channels_last: bool = True) -> Window:
+def of(call: Any, kernel: list[int], x: Any) -> Window:
     """The window of a node over `x`, [N, ..., C]."""
     spatial = len(kernel)
     strides = call.get("strides") or [1] * spatial
     dilations = call.get("dilations") or [1] * spatial
-    numbers = shapes.numbers(x)
-    sizes = numbers[1:-1] if channels_last else numbers[2:]
+    sizes = shapes.numbers(x)[1:-1]
     auto = call.get("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
         for one in zip(sizes, kernel, strides, dilations, strict=True):
