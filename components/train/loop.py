@@ -1,6 +1,7 @@
 """The training loop: AdamW, one warm-up and one cosine, augmentation on the fly, the best epoch kept.
 
-Where there is a GPU the whole dataset lies on it, as bytes; batches are made there and nothing waits for the disk.
+Where there is a GPU the whole dataset lies on it, as bytes; batches are made there, nothing waits for the disk, and
+what the steps lost is read from it only now and then, so that it never waits for the next one.
 
 Chance is a function of (seed, step) and of (seed, epoch), never of what was drawn before: a resumed run draws what an
 uninterrupted one would have drawn, and no generator's state has to be kept. Of several processes (parallel.py) each
@@ -9,7 +10,7 @@ does its part of every batch, with the same draws; process 0 validates and saves
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from seaway.data import Dataset
 from seaway.errors import ModelError
 
 MOST_VALIDATION = 10_000  # more pictures cost time after every epoch and say no more
+LOOKS = 25  # at the loss, on a GPU: once in so many steps
 Weights = dict[str, Tensor]
 Epoch = dict[str, float]
 
@@ -62,33 +64,33 @@ class Loop:
         size = sampling.size(self.labels, settings.sampling)
         self.settings = settings.resolved(size / len(self.rows))
         self.optimizer = _optimizer(self.net, settings)
-        self.images = _bytes(dataset.train_images).to(self.device) if self.device.type == "cuda" else None
+        on_gpu = self.device.type == "cuda"
+        self.images = _bytes(dataset.train_images).to(self.device) if on_gpu else None
+        self.classes = torch.from_numpy(dataset.train_labels.astype(np.int64)).to(self.device)
+        self.looks = LOOKS if on_gpu else 1
         weights = sampling.weights(self.labels, len(dataset.labels), settings.sampling)
         self.weights = None if weights is None else torch.from_numpy(weights).to(self.device)
         self.steps_an_epoch = max(1, size // settings.batch_size)
         self.steps = self.settings.epochs * self.steps_an_epoch
         self.step = 0
         self.loss_sum = 0.0
+        self.unread: list[Tensor] = []  # losses of the last steps, on the device
         self.history: list[Epoch] = []
         self.best: Weights = {}
         self.best_figure = -1.0
 
     def run(self, keeper: Keeper, after_step: Callable[[float], None], after_epoch: Callable[[Epoch], None]) -> None:
         """Trains from where the run stands to its end. Raises ModelError where the loss is no number any more."""
-        size = self.settings.batch_size
         while self.step < self.steps and not self.patience_ended:
-            epoch = self.step // self.steps_an_epoch
-            order, copied = sampling.draw(
-                self.labels, self.settings.sampling, np.random.default_rng([self.settings.seed, 1, epoch])
-            )
             self.net.train()
-            for index in range(self.step % self.steps_an_epoch, self.steps_an_epoch):
-                some = slice(index * size, (index + 1) * size)
-                by_place = np.argsort(order[some], kind="stable")  # as they lie on the disk
-                loss = self._learn(self.rows[order[some][by_place]], copied[some][by_place], keeper)
-                after_step(loss)
-                if keeper.due and self.step % self.steps_an_epoch:  # an epoch's last step is saved with its end
+            for rows, copied in self._batches():
+                self._learn(rows, copied)
+                due = keeper.due and self.step % self.steps_an_epoch  # an epoch's last step is saved with its end
+                if due or self.step % self.looks == 0:
+                    self._read(keeper, after_step)
+                if due:
                     self._save(keeper)
+            self._read(keeper, after_step)
             after_epoch(self._close_epoch())
             self._save(keeper)
 
@@ -119,7 +121,24 @@ class Loop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.history, self.best, self.best_figure = state["history"], state["best"], state["best_figure"]
 
-    def _learn(self, rows: np.ndarray, copied: np.ndarray, keeper: Keeper) -> float:
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """int64 [n] and bool [n], where the pictures lie: the rows of each batch that this epoch still has, and which
+        are to be copies."""
+        settings, count = self.settings, self.steps_an_epoch
+        epoch, done = divmod(self.step, count)
+        chance = np.random.default_rng([settings.seed, 1, epoch])
+        order, copied = (
+            part[: count * settings.batch_size].reshape(count, -1)
+            for part in sampling.draw(self.labels, settings.sampling, chance)
+        )
+        by_place = np.argsort(order, axis=1, kind="stable")  # as they lie on the disk
+        device = "cpu" if self.images is None else self.device
+        rows = torch.from_numpy(self.rows[np.take_along_axis(order, by_place, 1)]).to(device)
+        yield from zip(
+            rows[done:], torch.from_numpy(np.take_along_axis(copied, by_place, 1)).to(device)[done:], strict=True
+        )
+
+    def _learn(self, rows: Tensor, copied: Tensor) -> None:
         settings = self.settings
         torch.manual_seed(int(np.random.SeedSequence([settings.seed, 2, self.step]).generate_state(1)[0]))
         rate = learning_rate(self.step, self.steps, settings.learning_rate, settings.warm_up)
@@ -127,33 +146,41 @@ class Loop:
             group["lr"] = rate
         part = parallel.part(len(rows))
         images = self._drawn(rows[part], copied[part], len(rows), part.start)
-        labels = torch.from_numpy(self.dataset.train_labels[rows[part]].astype(np.int64)).to(self.device)
+        labels = self.classes[rows[part]]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.amp):
             logits = self.wrapped(self.normalise(images))
         losses = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing, reduction="none")
         if self.weights is not None:
             losses = losses * self.weights[labels]
         loss = losses.sum() / len(rows)  # what this part adds to the mean of the whole batch
-        value = parallel.total(loss)
-        if not math.isfinite(value):
-            raise self._diverged(f"the loss became {value}", keeper)
         self.optimizer.zero_grad(set_to_none=True)
         (loss * parallel.world()).backward()  # type: ignore[no-untyped-call]  # gradients are averaged over processes
         self.optimizer.step()
         self._average()
         self.step += 1
-        self.loss_sum += value
-        return value
+        self.unread.append(loss.detach())
 
-    def _drawn(self, rows: np.ndarray, copied: np.ndarray, of: int, start: int) -> Tensor:
+    def _read(self, keeper: Keeper, after_step: Callable[[float], None]) -> None:
+        """Looks at the losses since it last did. Raises ModelError where one is no number."""
+        if not self.unread:
+            return
+        losses = parallel.total(torch.stack(self.unread)).tolist()
+        for step, loss in enumerate(losses, start=self.step - len(losses)):
+            if not math.isfinite(loss):
+                raise self._diverged(f"the loss became {loss}", step, keeper)
+            self.loss_sum += loss
+            after_step(loss)
+        self.unread = []
+
+    def _drawn(self, rows: Tensor, copied: Tensor, of: int, start: int) -> Tensor:
         """float32 [n, 1, H, W] in 0..1 on the device: these pictures, each as another hand might have drawn it."""
         settings = self.settings
         if self.images is None:
-            images = to_batch(self.dataset.train_images[rows]).to(self.device)
+            images = to_batch(self.dataset.train_images[rows.numpy()]).to(self.device)
         else:
-            images = self.images[torch.from_numpy(rows).to(self.device)].unsqueeze(1).float().div_(255)
+            images = self.images[rows].unsqueeze(1).float().div_(255)
         if settings.sampling == sampling.SYNTHETIC:
-            images = synthetic(images, torch.from_numpy(copied).to(self.device), of, start)
+            images = synthetic(images, copied.to(self.device), of, start)
         images = distort(images, settings.affine, settings.elastic, of, start)
         return pen(images, settings.pen, of, start)
 
@@ -163,8 +190,12 @@ class Loop:
         if self.averaged is self.net:
             return
         keep = min(self.settings.ema, (self.step + 1) / (self.step + 10))
-        for mean, value in zip(self.averaged.state_dict().values(), self.net.state_dict().values(), strict=True):
-            mean.lerp_(value, 1 - keep) if mean.is_floating_point() else mean.copy_(value)
+        pairs = list(zip(self.averaged.state_dict().values(), self.net.state_dict().values(), strict=True))
+        means, values = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+        torch._foreach_lerp_(means, values, 1 - keep)  # all in one go
+        for mean, value in pairs:
+            if not mean.is_floating_point():
+                mean.copy_(value)
 
     def _close_epoch(self) -> Epoch:
         row: Epoch = {"epoch": len(self.history) + 1, "loss": self.loss_sum / self.steps_an_epoch}
@@ -193,14 +224,14 @@ class Loop:
 
     def _save(self, keeper: Keeper) -> None:
         if not all(bool(value.isfinite().all()) for value in self.net.state_dict().values()):
-            raise self._diverged("weights became infinite or no numbers", keeper)
+            raise self._diverged("weights became infinite or no numbers", self.step, keeper)
         keeper.save(self.state())
 
-    def _diverged(self, what: str, keeper: Keeper) -> ModelError:
+    def _diverged(self, what: str, step: int, keeper: Keeper) -> ModelError:
         kept = f"; the last good state stays in {keeper.folder}" if keeper.folder else ""
-        epoch = self.step // self.steps_an_epoch + 1
+        epoch = step // self.steps_an_epoch + 1
         return ModelError(
-            f"{what} at step {self.step} (epoch {epoch} of {self.settings.epochs}) with --learning-rate "
+            f"{what} at step {step} (epoch {epoch} of {self.settings.epochs}) with --learning-rate "
             f"{self.settings.learning_rate:g}: try {self.settings.learning_rate / 3:.2g}{kept}"
         )
 

@@ -80,13 +80,13 @@ def wrap(net: nn.Module) -> nn.Module:
     return DistributedDataParallel(net, forward_sync_buffers=False)  # they are alike already
 
 
-def total(value: Tensor) -> float:
-    """The sum of all processes' values."""
+def total(values: Tensor) -> Tensor:
+    """The sums of all processes' values."""
     if not _several():
-        return value.item()
-    summed = value.detach().clone()
+        return values
+    summed = values.detach().clone()
     dist.all_reduce(summed)
-    return summed.item()
+    return summed
 
 
 def share(value: T | None) -> T:

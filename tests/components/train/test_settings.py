@@ -94,7 +94,7 @@ def test_bfloat16_learns_about_the_same(looped):
 
 def test_pictures_that_lie_on_the_device_are_the_same(looped):
     loop = looped(epochs=1)
-    rows, copied = np.array([3, 5, 8]), np.zeros(3, bool)
+    rows, copied = torch.tensor([3, 5, 8]), torch.zeros(3, dtype=torch.bool)
     torch.manual_seed(0)
     read = loop._drawn(rows, copied, 3, 0)
     loop.images = _bytes(loop.dataset.train_images)
