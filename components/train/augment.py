@@ -1,6 +1,7 @@
 """Random changes to a batch of pictures: what another hand, or a less careful one, might have drawn."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,7 +18,18 @@ WIDTH = 0.6  # pixels by which strokes are wider or thinner on either side; at 1
 SOFTNESS = 1.0  # how much of a blur over 3x3 pixels is added or taken away
 DARKNESS = 0.3  # one standard deviation of the exponent's logarithm
 BLUR = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]).view(1, 1, 3, 3) / 16
-COPY = {"affine": 1.2, "elastic": 1.2, "pen": 1.0}  # of synthetic pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """How far what it draws is from the picture that is there: strengths as in `distort` and `pen`."""
+
+    affine: float
+    elastic: float
+    pen: float
+
+
+COPYIST = Hand(affine=1.2, elastic=0.8, pen=1.5)  # draws synthetic pictures
 
 
 def distort(images: Tensor, affine: float, elastic: float, of: int = 0, start: int = 0) -> Tensor:
@@ -56,12 +68,13 @@ def pen(images: Tensor, strength: float, of: int = 0, start: int = 0) -> Tensor:
     return (images + softer * draws[1] * SOFTNESS).clamp(0, 1) ** darkness.exp()
 
 
-def synthetic(images: Tensor, copied: Tensor, of: int = 0, start: int = 0) -> Tensor:
-    """float32 [N, 1, H, W] → the same, those that are `copied` (bool [N]) drawn as another hand might have drawn
-    them."""
-    drawn = distort(images, COPY["affine"], COPY["elastic"], of, start)
-    drawn = pen(drawn, COPY["pen"], of, start)
-    return torch.where(copied.view(-1, 1, 1, 1), drawn, images)
+def drawn(images: Tensor, hand: Hand, copied: Tensor | None = None, of: int = 0, start: int = 0) -> Tensor:
+    """float32 [N, 1, H, W] in 0..1 → the same, each as this hand might have drawn it; where `copied` (bool [N]) is
+    given, those as COPYIST might have."""
+    varied = pen(distort(images, hand.affine, hand.elastic, of, start), hand.pen, of, start)
+    if copied is None:
+        return varied
+    return torch.where(copied.view(-1, 1, 1, 1), drawn(images, COPYIST, None, of, start), varied)
 
 
 def _matrices(count: int, strength: float, device: torch.device) -> Tensor:

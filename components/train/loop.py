@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.train import parallel, sampling
-from components.train.augment import distort, pen, synthetic
+from components.train.augment import Hand, drawn
 from components.train.evaluate import Normalisation, measure, predict, to_batch
 from components.train.settings import Settings
 from components.train.state import Keeper
@@ -179,10 +179,9 @@ class Loop:
             images = to_batch(self.dataset.train_images[rows.numpy()]).to(self.device)
         else:
             images = self.images[rows].unsqueeze(1).float().div_(255)
-        if settings.sampling == sampling.SYNTHETIC:
-            images = synthetic(images, copied.to(self.device), of, start)
-        images = distort(images, settings.affine, settings.elastic, of, start)
-        return pen(images, settings.pen, of, start)
+        hand = Hand(settings.affine, settings.elastic, settings.pen)
+        copies = copied.to(self.device) if settings.sampling == sampling.SYNTHETIC else None
+        return drawn(images, hand, copies, of, start)
 
     @torch.no_grad()
     def _average(self) -> None:

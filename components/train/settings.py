@@ -13,7 +13,7 @@ from seaway.errors import InvalidInput
 INCIDENTAL = ("threads", "device", "save_seconds")
 
 # What each net still gains from, on tens of thousands of pictures; a net that is not named here gets the cnn's.
-EPOCHS = {"cnn": 14, "linear": 12, "mlp": 12}
+EPOCHS = {"cnn": 14, "cnn-large": 28, "linear": 12, "mlp": 12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +23,15 @@ class Settings:
     net: str = "cnn"
     epochs: int = 0  # as many as EPOCHS says
     sampling: str = sampling.NONE
-    batch_size: int = 128
-    learning_rate: float = 2e-3
+    batch_size: int = 256
+    learning_rate: float = 3e-3
     weight_decay: float = 0.02
     label_smoothing: float = 0.05
-    affine: float = 1.0
-    elastic: float = 0.5
-    pen: float = 0.0
+    affine: float = 0.8
+    elastic: float = 0.4
+    pen: float = 1.0
     warm_up: float = 0.2
-    ema: float = 0.0
+    ema: float = 0.998
     validation: float = 0.02
     patience: int = 0
     seed: int = 0

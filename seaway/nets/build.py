@@ -1,6 +1,6 @@
 """The networks by name. Each takes float32 [N, 1, height, width], normalised, and gives logits [N, classes].
 
-linear, mlp, cnn             ours, each a file beside this: to add one, a `build` there and a line in NETS
+linear, mlp, cnn, cnn-large  ours, in files beside this: to add one, a `build` there and a line in NETS
 torchvision:NAME             a classifier of torchvision's, untrained, made for one channel: torchvision:resnet18
 python:MODULE:FUNCTION       the user's own: FUNCTION(image_size, classes), (height, width) and int, gives the net
 """
@@ -18,6 +18,7 @@ from seaway.nets import cnn, linear, mlp, user, vision
 
 NETS: dict[str, Callable[[tuple[int, int], int], nn.Module]] = {
     "cnn": cnn.build,
+    "cnn-large": cnn.large,
     "linear": linear.build,
     "mlp": mlp.build,
 }

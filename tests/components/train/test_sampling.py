@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from components.train import sampling, train
-from components.train.augment import pen, synthetic
+from components.train.augment import Hand, drawn, pen
 from components.train.settings import Settings
 from seaway.errors import InvalidInput
 
@@ -13,7 +13,7 @@ COUNTS = {0: 40, 2: 7, 3: 11}  # no picture of class 1
 LABELS = np.random.default_rng(1).permutation(np.repeat([*COUNTS], [*COUNTS.values()]).astype(np.uint8))
 
 
-def drawn(choice, seed=0):
+def sampled(choice, seed=0):
     places, copied = sampling.draw(LABELS, choice, np.random.default_rng(seed))
     assert len(places) == len(copied) == sampling.size(LABELS, choice)
     return places, copied
@@ -21,22 +21,22 @@ def drawn(choice, seed=0):
 
 @pytest.mark.parametrize("choice", ["none", "weighted"])
 def test_every_picture_once(choice):
-    places, copied = drawn(choice)
+    places, copied = sampled(choice)
     assert sorted(places) == list(range(58))
     assert not copied.any()
 
 
 def test_down_cuts_every_class_to_the_rarest_and_chooses_anew():
-    places, copied = drawn("down")
+    places, copied = sampled("down")
     assert dict(zip(*np.unique(LABELS[places], return_counts=True), strict=True)) == {0: 7, 2: 7, 3: 7}
     assert len({*places}) == 21
     assert not copied.any()
-    assert {*places} != {*drawn("down", seed=1)[0]}
+    assert {*places} != {*sampled("down", seed=1)[0]}
 
 
 @pytest.mark.parametrize("choice", ["up", "synthetic"])
 def test_up_raises_every_class_to_the_commonest_evenly(choice):
-    places, copied = drawn(choice)
+    places, copied = sampled(choice)
     assert dict(zip(*np.unique(LABELS[places], return_counts=True), strict=True)) == {0: 40, 2: 40, 3: 40}
     assert {*places} == {*range(58)}, "nothing is left out"
     for label, count in COUNTS.items():
@@ -47,8 +47,8 @@ def test_up_raises_every_class_to_the_commonest_evenly(choice):
 
 
 def test_the_order_is_a_function_of_the_seed_and_mixes_classes():
-    assert np.array_equal(drawn("up")[0], drawn("up")[0])
-    places, _ = drawn("up")
+    assert np.array_equal(sampled("up")[0], sampled("up")[0])
+    places, _ = sampled("up")
     assert np.count_nonzero(np.diff(LABELS[places].astype(int))) > 40, "not one class after the other"
 
 
@@ -75,6 +75,9 @@ def test_epochs_that_are_larger_are_fewer():
 # ---- synthetic pictures
 
 
+AS_IT_IS, HAND = Hand(0, 0, 0), Hand(0.8, 0.4, 1)
+
+
 def cross():
     images = torch.zeros(1, 1, 28, 28)
     images[..., 13:15, 4:24] = images[..., 4:24, 13:15] = 1
@@ -84,7 +87,7 @@ def cross():
 def test_copies_are_drawn_anew_and_the_others_stay():
     torch.manual_seed(0)
     images, copied = cross().repeat(6, 1, 1, 1), torch.tensor([True, False] * 3)
-    made = synthetic(images, copied)
+    made = drawn(images, AS_IT_IS, copied)
     assert torch.equal(made[~copied], images[~copied])
     assert made.min() >= 0
     assert made.max() <= 1
@@ -96,9 +99,9 @@ def test_copies_are_drawn_anew_and_the_others_stay():
 def test_a_part_of_a_batch_is_drawn_as_in_the_whole():
     images, copied = cross().repeat(6, 1, 1, 1), torch.tensor([True, True, False] * 2)
     torch.manual_seed(3)
-    whole = synthetic(images, copied)
+    whole = drawn(images, HAND, copied)
     torch.manual_seed(3)
-    assert torch.equal(synthetic(images[2:5], copied[2:5], 6, 2), whole[2:5])
+    assert torch.equal(drawn(images[2:5], HAND, copied[2:5], 6, 2), whole[2:5])
 
 
 def test_the_pen_makes_strokes_wider_and_thinner_and_no_ink_elsewhere():

@@ -1,6 +1,5 @@
 """Settings by name, and those that change how the loop goes."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -60,7 +59,7 @@ def looped(dataset):
 
 
 def test_averaged_weights_are_what_is_kept_and_lie_between_those_of_the_steps(looped):
-    plain, loop = looped(epochs=3, validation=0), looped(epochs=3, validation=0, ema=0.95)
+    plain, loop = looped(epochs=3, validation=0, ema=0), looped(epochs=3, validation=0, ema=0.95)
     name = "1.weight"
     assert torch.equal(plain.best[name], plain.net.state_dict()[name])
     assert torch.equal(loop.net.state_dict()[name], plain.net.state_dict()[name]), "steps are the same"

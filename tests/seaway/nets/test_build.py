@@ -48,7 +48,7 @@ def test_sizes_are_free():
 
 
 def test_an_unknown_net_names_those_there_are():
-    with pytest.raises(ModelError, match=r"'resnet' is no network.*cnn, linear, mlp, torchvision:NAME"):
+    with pytest.raises(ModelError, match=r"'resnet' is no network.*cnn, cnn-large, linear, mlp, torchvision:NAME"):
         build("resnet", (28, 28), 62)
 
 
