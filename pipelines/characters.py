@@ -47,7 +47,7 @@ def characters(
     training: dict[str, str] = {},  # noqa: B006  KFP makes a constant of it
     seed: int = 0,
     code: str = "",
-    converter: str = "onnx-tf",
+    converter: str = "seaway",
     load_seconds: int = 5,
     load_users: int = 8,
     load_rate: float = 0.0,

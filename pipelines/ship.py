@@ -20,7 +20,7 @@ def ship(
     labels: str = "",
     activation: str = "softmax",
     golden: str = "",
-    converter: str = "onnx-tf",
+    converter: str = "seaway",
     volume: str = "/models",
 ) -> int:
     """Returns the version's number. The user's code and weights are unknown to the cache, so every task runs."""
