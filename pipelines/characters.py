@@ -54,8 +54,8 @@ def characters(
     load_limits: dict[str, str] = {},  # noqa: B006  likewise
 ) -> Outputs:
     """`epochs=0` is the net's own default, `training` holds further settings by name, `code` is the fingerprint of a
-    user's own net. Paths are folders on the volume that the stages mount. `namespace`: where the serving Deployments
-    are; "" where one server at `url` follows the volume."""
+    user's own net, `converter` seaway or onnx-tf. Paths are folders on the volume that the stages mount. `namespace`:
+    where the serving Deployments are; "" where one server at `url` follows the volume."""
     data = explore(source=source, fingerprint=fingerprint, cache=cache)
     dataset = data.outputs["dataset"]
     trained = train(

@@ -56,6 +56,18 @@ def test_an_artifact_keeps_its_interface_and_its_numbers(
     assert np.allclose(logits["logits"], expected["logits"], rtol=0, atol=1e-5)
 
 
+def test_the_server_takes_it_and_answers_alike(tf: Any, picture_artifact: Path, saved_pictures: Path) -> None:
+    from components.serve.savedmodel import load
+
+    image = np.random.default_rng(1).random((3, 12, 10, 1), dtype=np.float32)
+    expected = reference(picture_artifact / "model.onnx", {"image": image})
+    served = load(saved_pictures, None, 1)
+    assert {*served.signatures} == {"serving_default", "logits", "from_png"}
+    got = served.predict("serving_default", {"image": image})
+    served.close()
+    assert np.allclose(got["scores"], expected["scores"], rtol=0, atol=1e-6)
+
+
 def test_the_card_carries_the_interface_on_and_names_its_parent(
     picture_artifact: Path, tmp_path: Path, converter: str
 ) -> None:
