@@ -1,7 +1,7 @@
 """Options that several verbs share, so that they are named and explained once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -9,6 +9,7 @@ DEFAULT_ROOT = Path(".seaway")
 DEFAULT_VOLUME = DEFAULT_ROOT / "models"
 DEFAULT_NAME = "characters"
 DEFAULT_PORT = 8501
+DEFAULT_CONVERTER: Literal["seaway"] = "seaway"
 DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
 
 Root = Annotated[Path, typer.Option(help="Folder for everything that runs leave behind: volume, cache, reports.")]
@@ -16,6 +17,9 @@ Volume = Annotated[Path, typer.Option(help="The model volume: a folder of <name>
 Name = Annotated[str, typer.Option(help="The model's name.")]
 Port = Annotated[int, typer.Option(help="Port of the model server on 127.0.0.1.", min=1, max=65535)]
 Url = Annotated[str, typer.Option(help="Address of a running server.")]
+Converter = Annotated[
+    Literal["seaway", "onnx-tf"], typer.Option(help="Who converts ONNX to TensorFlow: our own, or onnx-tf.")
+]
 Data = Annotated[
     str,
     typer.Option(

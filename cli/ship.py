@@ -22,6 +22,7 @@ def ship(
         str, typer.Option(help="What turns logits into scores: softmax, sigmoid or none.")
     ] = "softmax",
     golden: Annotated[Path | None, typer.Option(help="An .npz of real inputs to prove parity on.", exists=True)] = None,
+    converter: options.Converter = options.DEFAULT_CONVERTER,
     name: Annotated[str, typer.Option(help="The model's name in the volume; default: the function's.")] = "",
     root: options.Root = options.DEFAULT_ROOT,
 ) -> None:
@@ -47,6 +48,7 @@ def ship(
         "labels": _path(labels),
         "activation": activation,
         "golden": _path(golden),
+        "converter": converter,
         "name": name,
         "volume": str(volume),
     }

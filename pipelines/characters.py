@@ -47,15 +47,15 @@ def characters(
     training: dict[str, str] = {},  # noqa: B006  KFP makes a constant of it
     seed: int = 0,
     code: str = "",
-    converter: str = "onnx-tf",
+    converter: str = "seaway",
     load_seconds: int = 5,
     load_users: int = 8,
     load_rate: float = 0.0,
     load_limits: dict[str, str] = {},  # noqa: B006  likewise
 ) -> Outputs:
     """`epochs=0` is the net's own default, `training` holds further settings by name, `code` is the fingerprint of a
-    user's own net. Paths are folders on the volume that the stages mount. `namespace`: where the serving Deployments
-    are; "" where one server at `url` follows the volume."""
+    user's own net, `converter` seaway or onnx-tf. Paths are folders on the volume that the stages mount. `namespace`:
+    where the serving Deployments are; "" where one server at `url` follows the volume."""
     data = explore(source=source, fingerprint=fingerprint, cache=cache)
     dataset = data.outputs["dataset"]
     trained = train(

@@ -20,10 +20,12 @@ def ship(
     labels: str = "",
     activation: str = "softmax",
     golden: str = "",
-    converter: str = "onnx-tf",
+    converter: str = "seaway",
     volume: str = "/models",
 ) -> int:
-    """Returns the version's number. The user's code and weights are unknown to the cache, so every task runs."""
+    """Returns the version's number. `converter`: seaway or onnx-tf.
+
+    The user's code and weights are unknown to the cache, so every task runs."""
     exported = export_model(
         model=model, weights=weights, inputs=inputs, labels=labels, activation=activation, golden=golden, name=name
     ).set_caching_options(False)

@@ -3,7 +3,8 @@
     VOLUME/
       <name>/
         1/ 2/ …              one version each: saved_model.pb, variables/, and under assets.extra/ (which TensorFlow
-                             Serving ignores) model.onnx, card.json, labels.txt, golden.npz, parity.json
+                             Serving ignores) model.onnx, card.json, labels.txt, golden.npz, conversion.json,
+                             parity.json
         labels.json          {"stable": 2, "canary": 3}; replaced whole under the model's lock
         evidence/<digest>/   what was measured of that version later: load reports
       models.config          generated for TensorFlow Serving: pins each model to its labelled versions

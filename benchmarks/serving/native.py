@@ -2,8 +2,8 @@
 
     python -m benchmarks.serving.native MODEL.onnx SAVED_MODEL
 
-The SavedModel that `convert` makes of the same ONNX file keeps PyTorch's layout inside, with a transposition on either
-side of each convolution; it has a row of its own in the table of speeds.
+The SavedModel that `convert` makes of the same ONNX file has a row of its own in the table of speeds; onnx-tf's keeps
+PyTorch's layout inside, with a transposition on either side of each convolution.
 """
 
 import argparse

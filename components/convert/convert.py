@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from components.convert import model as models
+from components.convert import report
 from seaway import atomic, quiet
 from seaway import card as cards
 from seaway.card import Card, Tensor
@@ -21,7 +22,7 @@ from seaway.errors import InvalidInput, ModelError
 
 MODEL = "model.onnx"
 LABELS = "labels.txt"
-DEFAULT_CONVERTER = "onnx-tf"
+DEFAULT_CONVERTER = "seaway"
 
 Net = Callable[[dict[str, Any]], dict[str, Any]]  # a tf.Module: {input: tensor} → {output: tensor}
 
@@ -38,7 +39,7 @@ def _onnx_tf(model: Any) -> Net:
     return onnx_tf_compat.convert(model)
 
 
-CONVERTERS: dict[str, Callable[[Any], Net]] = {DEFAULT_CONVERTER: _onnx_tf, "seaway": _seaway}
+CONVERTERS: dict[str, Callable[[Any], Net]] = {DEFAULT_CONVERTER: _seaway, "onnx-tf": _onnx_tf}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,9 @@ def _convert(onnx_path: Path, saved_model: Path, converter: str, card: Card | No
     with atomic.folder(saved_model) as part:
         names = signatures.save(net, interface.inputs, interface.outputs, labels, interface.default, part)
         _say(f"writing signatures {', '.join(names)} to {saved_model}")
+        told = report.make(model, onnx_path, part, getattr(net, "folded", None))
+        _say(report.line(told))
+        report.write(part, told)
         if labels:
             (part / LABELS).write_text("\n".join(labels) + "\n", encoding="utf-8")
         return cards.write(part, _card(onnx_path, converter, models.opset(model), interface, card))

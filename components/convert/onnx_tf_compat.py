@@ -32,7 +32,7 @@ def convert(model: Any) -> "Net":
     if missing:
         raise ModelError(
             f"onnx-tf cannot carry {len(missing)} of the model's nodes: {'; '.join(missing)}. "
-            f"Export the model with opset_version={OPSET}, or replace these operators in the network"
+            f"Take --converter seaway, export with opset_version={OPSET}, or replace these operators in the network"
         )
     return Net(model)
 

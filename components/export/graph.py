@@ -18,8 +18,8 @@ from seaway.errors import ModelError
 from seaway.nets.user import summary
 from seaway.ort import import_onnxruntime
 
-# Both are within what the converter reads. 13 first: it spells out newer operators (HardSwish) in older ones that any
-# converter knows. 15 where 13 cannot say it (scaled_dot_product_attention).
+# Both are within what either converter reads. 13 first: it spells out newer operators (HardSwish) in older ones that
+# any converter knows. 15 where 13 cannot say it (scaled_dot_product_attention).
 OPSETS = (13, 15)
 # torch.onnx's newer exporter starts at opset 18 and renames and folds weights; this one does as it is told.
 EXPORTER = "torch.onnx, TorchScript"

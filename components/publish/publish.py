@@ -13,7 +13,7 @@ from seaway.card import Card
 from seaway.errors import CardError, Refused, Unavailable
 from seaway.golden import TEST_OUTPUTS
 
-PARITY, CLASS_NAMES = "parity.json", "labels.txt"
+PARITY, CONVERSION, CLASS_NAMES = "parity.json", "conversion.json", "labels.txt"
 
 
 class _AlreadyThere(Exception):
@@ -34,8 +34,11 @@ def publish(onnx: Path, saved_model: Path, parity: Path, volume: Path, name: str
         raise Unavailable(f"{volume}: the volume is not there; is it mounted? (for a new one: mkdir -p {volume})")
 
     def fill(folder: Path) -> None:
-        _copy(saved_model, folder, without={cards.CARD, CLASS_NAMES})  # the ONNX model's are the same
+        # Its labels are the ONNX model's.
+        _copy(saved_model, folder, without={cards.CARD, CLASS_NAMES, CONVERSION})
         _copy(onnx, folder / store.EXTRA, without={cards.CARD, TEST_OUTPUTS})
+        if (saved_model / CONVERSION).is_file():
+            shutil.copyfile(saved_model / CONVERSION, folder / store.EXTRA / CONVERSION)
         shutil.copyfile(parity / PARITY, folder / store.EXTRA / PARITY)
         written = cards.write(folder, version, at=store.CARD)
         for number in reversed(store.versions(volume, version.name)):

@@ -1,5 +1,8 @@
 """The parity report: hops, checks, and how far the answers are from PyTorch's."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -13,14 +16,17 @@ from seaway.report import Section
 _SMALLEST = 1e-9  # where |Δ| = 0 is drawn
 
 
-def render(card: Card, hops: list[Hop], checks: list[Check]) -> str:
-    """The whole HTML page."""
+def render(card: Card, hops: list[Hop], checks: list[Check], conversion: Mapping[str, Any]) -> str:
+    """The whole HTML page. `conversion`: the convert stage's conversion.json, empty without one."""
     passed = all(check.passed for check in checks)
     verdict = report.verdict("equal to PyTorch at every hop" if passed else "refused", passed)
     sections = [Section("Verdict", (verdict, *_faults(checks))), Section("Hops", (_hops(card, hops),))]
     if any(hop.distances for hop in hops):
         sections.append(Section("Distance from PyTorch", _plots(card, hops)))
-    sections += [Section("Checks", (_checks(checks),)), Section("Artifacts", (_lineage(card),))]
+    sections.append(Section("Checks", (_checks(checks),)))
+    if conversion:
+        sections.append(Section("Conversion", _conversion(conversion)))
+    sections.append(Section("Artifacts", (_lineage(card),)))
     return report.page(f"Parity of {card.name}", sections, "What PyTorch answered, and what every later hop answers.")
 
 
@@ -49,6 +55,21 @@ def _hops(card: Card, hops: list[Hop]) -> Markup:
 def _checks(checks: list[Check]) -> Markup:
     rows = [[c.name, report.verdict("passed" if c.passed else "failed", c.passed), c.note] for c in checks]
     return report.table(["check", "result", "looked at"], rows)
+
+
+def _conversion(conversion: Mapping[str, Any]) -> tuple[Markup, ...]:
+    """Its numbers and counts, whichever they are."""
+    numbers, counts = [], []
+    for side, found in conversion.items():
+        for name, value in found.items() if isinstance(found, dict) else [("nodes", found)]:
+            if isinstance(value, dict):
+                counts += [[side, operator, count] for operator, count in value.items()]
+            else:
+                numbers.append([side, name, value])
+    return (
+        report.table(["of", "what", "number"], numbers),
+        report.table(["of", "operator", "nodes"], counts),
+    )
 
 
 def _plots(card: Card, hops: list[Hop]) -> list[Markup]:

@@ -25,6 +25,7 @@ from seaway.golden import Golden
 MODEL = "model.onnx"
 PARITY = "parity.json"
 REPORT = "report.html"
+CONVERSION = "conversion.json"
 
 
 def validate(onnx: Path, saved_model: Path, dataset: Path | None, parity: Path, report: Path | None = None) -> Card:
@@ -143,7 +144,17 @@ def _read_cards(onnx: Path, saved_model: Path) -> tuple[Card, Card]:
 
 def _write_report(path: Path, gate: _Gate) -> None:
     with atomic.file(path) as part:
-        part.write_text(page.render(gate.card, gate.hops, gate.checks), encoding="utf-8")
+        html = page.render(gate.card, gate.hops, gate.checks, _conversion(gate.saved_model))
+        part.write_text(html, encoding="utf-8")
+
+
+def _conversion(saved_model: Path) -> dict[str, Any]:
+    """What the convert stage counted; empty where that is not there, or not as it was written."""
+    try:
+        read = json.loads((saved_model / CONVERSION).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}
 
 
 def _as_json(gate: _Gate) -> dict[str, Any]:

@@ -179,7 +179,7 @@ def test_wait_tells_each_change_once_and_ends_well(tmp_path: Path) -> None:
 
 
 def test_a_failed_run_names_the_stage_and_quotes_its_pod(tmp_path: Path) -> None:
-    said = "convert: no converter 'onnx-ft': there are onnx-tf\n"
+    said = "convert: no converter 'onnx-ft': there are seaway, onnx-tf\n"
     cluster = cluster_api.of(pod("exit-handler-1.convert.executor", "Failed", 1, ERROR), logs={"pod-1": said})
     with kubeflow_api.serving(Kubeflow(multi_user=True, fails="convert")) as host, cluster_api.serving(cluster) as api:
         (tmp_path / "config").write_text(cluster_api.kubeconfig(api))

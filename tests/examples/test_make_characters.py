@@ -20,8 +20,8 @@ def test_it_publishes_a_version_through_all_stages(tmp_path: Path) -> None:
     assert made.returncode == 0, made.stdout + made.stderr
     version = tmp_path / "characters" / "1"
     card = cards.check(version, "version", at=store.CARD)
-    assert card.parents["parity"].parents["saved_model"].settings["converter"] == "onnx-tf"
-    assert {"model.onnx", "card.json", "labels.txt", "golden.npz", "parity.json"} == {
+    assert card.parents["parity"].parents["saved_model"].settings["converter"] == "seaway"
+    assert {"model.onnx", "card.json", "labels.txt", "golden.npz", "conversion.json", "parity.json"} == {
         path.name for path in (version / store.EXTRA).iterdir()
     }
     assert str(tmp_path) not in (version / store.CARD).read_text(encoding="utf-8")

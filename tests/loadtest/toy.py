@@ -67,6 +67,7 @@ def make(folder, shapes=PICTURE, name="toy", seed=0, examples=16):
     with (made.saved_model / "saved_model.pb").open("wb") as file:
         np.save(file, weights)
     (made.saved_model / "variables" / "variables.index").write_bytes(b"index")
+    (made.saved_model / "conversion.json").write_text('{"folded": 0}\n')
     saved_model = cards.write(made.saved_model, Card("saved_model", name, **interface, parents={"onnx": onnx}))
     (made.parity / "parity.json").write_text('{"rows": []}\n')
     proved = Card("parity", name, metrics={"accuracy": 0.5}, parents={"onnx": onnx, "saved_model": saved_model})

@@ -25,14 +25,26 @@ class Build:
 
     def __init__(self, opsets: Mapping[str, int]) -> None:
         self.opsets = opsets
+        self.folded: set[tuple[str, ...]] = set()  # outputs of nodes that were worked out
 
     def graph(self, graph: Graph, inputs: Mapping[str, Any], around: Mapping[str, Value] | None = None) -> list[Value]:
         """The graph's outputs. `inputs`: tensors, arrays or Values by name; `around`: what a subgraph may see."""
         values: dict[str, Value] = dict(around or {})
         values |= {name: Value(array) for name, array in graph.constants.items()}
         values |= {name: given if isinstance(given, Value) else Value(given) for name, given in inputs.items()}
+        failed: list[str] = []
+        lost: set[str] = set()  # what failed nodes would have given; all that fail by themselves are named at once
         for node in graph.nodes:
-            self.node(node, values)
+            inner = any(isinstance(value, Graph) for value in node.attributes.values())
+            if lost.isdisjoint(node.inputs) and not (lost and inner):
+                try:
+                    self.node(node, values)
+                    continue
+                except ModelError as error:
+                    failed.append(str(error))
+            lost.update(name for name in node.outputs if name)
+        if failed:
+            raise ModelError("; ".join(failed))
         return [values[name] if name else Value(np.zeros(0, np.float32)) for name in graph.outputs]
 
     def node(self, node: Node, values: dict[str, Value]) -> None:
@@ -45,6 +57,8 @@ class Build:
         except Exception as error:
             told = ", ".join("none" if v is None else f"{v.dtype} {v.shape}" for v in given)
             raise ModelError(f"{node} over {told} cannot be converted: {_line(error)}") from error
+        if node.inputs and all(result.constant for result in results):
+            self.folded.add(node.outputs)
         for name, result in zip(node.outputs, results, strict=False):
             if name:
                 values[name] = result

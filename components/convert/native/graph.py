@@ -30,7 +30,10 @@ class Node:
         return self.attributes.get(name, default)
 
     def __str__(self) -> str:
-        return f"{self.op}-{self.since} ({self.name or ', '.join(self.outputs)})"
+        """As "Resize-19 (/up) with mode=cubic", for messages; attributes that are large are left out."""
+        told = [f"{name}={value}" for name, value in self.attributes.items() if _short(value)]
+        name = f"{self.domain + '.' if self.domain else ''}{self.op}-{self.since}"
+        return f"{name} ({self.name or ', '.join(self.outputs)}){' with ' if told else ''}{', '.join(told)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,10 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     constants: dict[str, np.ndarray]
+
+
+def _short(value: Any) -> bool:
+    return isinstance(value, int | float | str | list) and len(str(value)) <= 40
 
 
 def read(model: Any) -> Graph:

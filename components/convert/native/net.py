@@ -59,14 +59,16 @@ def _nodes(read: Graph) -> list[Node]:
 
 
 class Net(tf.Module):  # type: ignore[misc]
-    """`net({input: tensor}) -> {output: tensor}`, names as in the ONNX graph."""
+    """`net({input: tensor}) -> {output: tensor}`, names as in the ONNX graph. `folded`: nodes that were worked out."""
 
     def __init__(self, read: Graph, opsets: Mapping[str, int]) -> None:
         super().__init__(name="net")
         self._read, self._opsets = read, dict(opsets)
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        got = Build(self._opsets).graph(self._read, inputs)
+        build = Build(self._opsets)
+        got = build.graph(self._read, inputs)
+        self.folded = len(build.folded)
         return {
             name: tf.constant(v.held) if isinstance(v.held, np.ndarray) else tf.identity(v.plain())
             for name, v in zip(self._read.outputs, got, strict=True)

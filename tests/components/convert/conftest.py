@@ -53,14 +53,27 @@ def picture_artifact(tmp_path: Path, picture_model: Any) -> Path:
     return write_artifact(tmp_path / "onnx", picture_model)
 
 
+@pytest.fixture(params=["seaway", "onnx-tf"])
+def converter(request: pytest.FixtureRequest) -> str:
+    """Either converter, one after the other."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
-def saved_pictures(tmp_path_factory: pytest.TempPathFactory, picture_model: Any) -> Path:
-    """The picture model converted; read only."""
-    from components.convert.convert import convert_artifact
+def all_saved_pictures(tmp_path_factory: pytest.TempPathFactory, picture_model: Any) -> dict[str, Path]:
+    """The picture model as each converter converts it; read only."""
+    from components.convert.convert import CONVERTERS, convert_artifact
 
     folder = tmp_path_factory.mktemp("pictures")
-    convert_artifact(write_artifact(folder / "onnx", picture_model), folder / "saved_model")
-    return folder / "saved_model"
+    onnx = write_artifact(folder / "onnx", picture_model)
+    for name in CONVERTERS:
+        convert_artifact(onnx, folder / name, name)
+    return {name: folder / name for name in CONVERTERS}
+
+
+@pytest.fixture
+def saved_pictures(all_saved_pictures: dict[str, Path], converter: str) -> Path:
+    return all_saved_pictures[converter]
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,13 @@
 """ONNX → SavedModel: signatures, names, numbers, bytes, and every kind of bad model. ONNX Runtime is the yardstick."""
 
 import dataclasses
+import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -14,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from components.convert.__main__ import main
-from components.convert.convert import convert, convert_artifact
+from components.convert.convert import CONVERTERS, DEFAULT_CONVERTER, convert, convert_artifact
 from seaway import card as cards
 from seaway.card import Tensor
 from seaway.errors import CardError, InvalidInput, ModelError, explain
@@ -54,43 +56,78 @@ def test_an_artifact_keeps_its_interface_and_its_numbers(
     assert np.allclose(logits["logits"], expected["logits"], rtol=0, atol=1e-5)
 
 
-def test_the_card_carries_the_interface_on_and_names_its_parent(picture_artifact: Path, tmp_path: Path) -> None:
-    card = convert_artifact(picture_artifact, tmp_path / "saved_model")
+def test_the_server_takes_it_and_answers_alike(tf: Any, picture_artifact: Path, saved_pictures: Path) -> None:
+    from components.serve.savedmodel import load
+
+    image = np.random.default_rng(1).random((3, 12, 10, 1), dtype=np.float32)
+    expected = reference(picture_artifact / "model.onnx", {"image": image})
+    served = load(saved_pictures, None, 1)
+    assert {*served.signatures} == {"serving_default", "logits", "from_png"}
+    got = served.predict("serving_default", {"image": image})
+    served.close()
+    assert np.allclose(got["scores"], expected["scores"], rtol=0, atol=1e-6)
+
+
+def test_the_card_carries_the_interface_on_and_names_its_parent(
+    picture_artifact: Path, tmp_path: Path, converter: str
+) -> None:
+    card = convert_artifact(picture_artifact, tmp_path / "saved_model", converter)
     onnx_card = cards.read(picture_artifact)
     assert cards.check(tmp_path / "saved_model", "saved_model") == card
     assert card.parents["onnx"] == onnx_card
-    assert card.settings == {"converter": "onnx-tf", "opset": 13}
+    assert card.settings == {"converter": converter, "opset": 13}
     assert (card.inputs, card.outputs, card.labels) == (onnx_card.inputs, onnx_card.outputs, onnx_card.labels)
     assert (tmp_path / "saved_model/labels.txt").read_text(encoding="utf-8").split() == list(card.labels)
+
+
+def test_what_became_of_the_model_is_counted(saved_pictures: Path, converter: str) -> None:
+    told = json.loads((saved_pictures / "conversion.json").read_text())
+    before, after = told["onnx"], told["saved_model"]
+    assert before["operators"] == dict.fromkeys(
+        ["Conv", "Div", "Flatten", "Gemm", "Relu", "Softmax", "Sub", "Transpose"], 1
+    )
+    assert before["nodes"] == 8
+    assert before["weights_bytes"] == 4 * (2 + 4 * 9 + 4 + 5 * 320 + 5)
+    assert before["bytes"] > before["weights_bytes"]
+    assert (after["convolutions"], after["channels_last"]) == (1, 1)
+    assert after["transposes"] == after["operators"]["Transpose"]
+    assert (after["transposes"] == 1) == (converter == "seaway")
+    assert "DecodePng" not in after["operators"], "from_png is no part of the model"
+    assert after["bytes"] == sum(
+        path.stat().st_size for name in ("saved_model.pb", "variables/*") for path in saved_pictures.glob(name)
+    )
+    assert told.get("folded") == (0 if converter == "seaway" else None)
 
 
 def test_weights_stay_whole(tf: Any, picture_model: Any, saved_pictures: Path) -> None:
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # type: ignore[import-untyped]
 
     graph = SavedModel.FromString((saved_pictures / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
-    constants = [tf.make_ndarray(n.attr["value"].tensor) for n in graph.node if n.op == "Const"]
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    constants = [tf.make_ndarray(node.attr["value"].tensor) for node in nodes if node.op == "Const"]
     found = [cards.checksum(c) for c in constants if c.dtype == np.float32]
-    for weight in picture_model.graph.initializer:
+    for weight in (w for w in picture_model.graph.initializer if w.dims):  # a scalar may stand elsewhere as well
         assert found.count(cards.checksum(onnx.numpy_helper.to_array(weight))) == 1, weight.name
 
 
-def test_the_same_model_gives_the_same_bytes(picture_artifact: Path, tmp_path: Path) -> None:
+def test_the_same_model_gives_the_same_bytes(picture_artifact: Path, tmp_path: Path, converter: str) -> None:
     for name in ("first", "second"):
-        command = [sys.executable, "-m", "components.convert", "--onnx", picture_artifact, "--saved-model"]
-        done = subprocess.run([*command, tmp_path / name], capture_output=True, text=True, check=False)
+        command = [sys.executable, "-m", "components.convert", "--converter", converter, "--onnx", picture_artifact]
+        done = subprocess.run([*command, "--saved-model", tmp_path / name], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
         assert "writing signatures serving_default, logits, from_png" in done.stdout
+        assert re.search(r"8 nodes of ONNX became \d+ of TensorFlow, .*1 of 1 convolutions channels last", done.stdout)
     assert cards.check(tmp_path / "first").sha256 == cards.check(tmp_path / "second").sha256
 
 
-def test_a_bare_file_keeps_the_names_of_its_graph(tf: Any, make: Make, tmp_path: Path) -> None:
+def test_a_bare_file_keeps_the_names_of_its_graph(tf: Any, make: Make, tmp_path: Path, converter: str) -> None:
     nodes = [
         helper.make_node("Add", ["input.1", "class"], ["sum.1"], "weird name:0"),
         helper.make_node("Mul", ["input.1", "class"], ["product"]),
     ]
     model = make(nodes, {"input.1": ["n", 3], "class": ["n", 3]}, {"sum.1": ["n", 3], "product": ["n", 3]})
-    card = convert(saved(model, tmp_path), tmp_path / "saved_model")
+    card = convert(saved(model, tmp_path), tmp_path / "saved_model", converter)
     assert [t.name for t in card.inputs] == ["input_1", "class_"]
     a, b = np.float32([[1, 2, 3]]), np.float32([[4, 5, 6]])
     got = answers(tf, tmp_path / "saved_model", "serving_default", {"input_1": a, "class_": b})
@@ -113,23 +150,27 @@ def test_the_command_line_takes_a_bare_file(
 @pytest.mark.parametrize("keepdims", [0, 1])
 @pytest.mark.parametrize("axes", [[1, 2], [-1], [0, 1, 2, 3], [], None])
 def test_sums_run_over_all_their_axes(
-    tf: Any, make: Make, tmp_path: Path, axes: list[int] | None, keepdims: int
+    tf: Any, make: Make, tmp_path: Path, converter: str, axes: list[int] | None, keepdims: int
 ) -> None:
     node = helper.make_node("ReduceSum", ["x"] + ["axes"] * (axes is not None), ["y"], "sum", keepdims=keepdims)
     weights = {} if axes is None else {"axes": np.array(axes, np.int64)}
     x = np.random.default_rng(2).random((2, 3, 4, 5), dtype=np.float32)
     y = x.sum(axis=tuple(axes) if axes else None, keepdims=bool(keepdims))
     path = saved(make([node], {"x": [2, 3, 4, 5]}, {"y": list(y.shape)}, weights), tmp_path)
-    convert(path, tmp_path / "saved_model")
+    convert(path, tmp_path / "saved_model", converter)
     got = answers(tf, tmp_path / "saved_model", "serving_default", {"x": x})["y"]
     assert got.shape == y.shape == reference(path, {"x": x})["y"].shape
     assert np.allclose(got, y, rtol=1e-5, atol=0)
 
 
-def test_dropout_outside_training_drops_nothing(tf: Any, make: Make, tmp_path: Path) -> None:
+def test_dropout_outside_training_drops_nothing(tf: Any, make: Make, tmp_path: Path, converter: str) -> None:
     node = helper.make_node("Dropout", ["x", "ratio", "training"], ["y"], "drop")
     weights = {"ratio": np.float32(0.5), "training": np.array(False)}
-    convert(saved(make([node], {"x": ["n", 100]}, {"y": ["n", 100]}, weights), tmp_path), tmp_path / "saved_model")
+    convert(
+        saved(make([node], {"x": ["n", 100]}, {"y": ["n", 100]}, weights), tmp_path),
+        tmp_path / "saved_model",
+        converter,
+    )
     x = np.ones((2, 100), np.float32)
     assert np.array_equal(answers(tf, tmp_path / "saved_model", "serving_default", {"x": x})["y"], x)
 
@@ -139,17 +180,17 @@ def test_dropout_in_training_is_refused(make: Make, tmp_path: Path) -> None:
     weights = {"ratio": np.float32(0.5), "training": np.array(True)}
     path = saved(make([node], {"x": ["n", 4]}, {"y": ["n", 4]}, weights), tmp_path)
     with pytest.raises(ModelError, match=r"drop: a Dropout in training mode.*eval\(\)"):
-        convert(path, tmp_path / "saved_model")
+        convert(path, tmp_path / "saved_model", "onnx-tf")
     assert not (tmp_path / "saved_model").exists()
 
 
 @pytest.mark.parametrize("upper", [0, 1])
 @pytest.mark.parametrize("k", [None, 0, -1, 2, 9, -9])
-def test_triangles_are_cut(tf: Any, make: Make, tmp_path: Path, k: int | None, upper: int) -> None:
+def test_triangles_are_cut(tf: Any, make: Make, tmp_path: Path, converter: str, k: int | None, upper: int) -> None:
     node = helper.make_node("Trilu", ["x"] + ["k"] * (k is not None), ["y"], upper=upper)
     weights = {} if k is None else {"k": np.int64(k)}
     path = saved(make([node], {"x": ["n", 3, 4]}, {"y": ["n", 3, 4]}, weights, opset=14), tmp_path)
-    convert(path, tmp_path / "saved_model")
+    convert(path, tmp_path / "saved_model", converter)
     x = np.arange(1, 25, dtype=np.float32).reshape(2, 3, 4)
     got = answers(tf, tmp_path / "saved_model", "serving_default", {"x": x})["y"]
     assert np.array_equal(got, (np.triu if upper else np.tril)(x, k or 0))
@@ -166,28 +207,32 @@ def test_triangles_are_cut(tf: Any, make: Make, tmp_path: Path, k: int | None, u
     ],
 )
 def test_axes_as_an_input(
-    tf: Any, make: Make, tmp_path: Path, op: str, shape: list[int], axes: list[int] | None
+    tf: Any, make: Make, tmp_path: Path, converter: str, op: str, shape: list[int], axes: list[int] | None
 ) -> None:
     node = helper.make_node(op, ["x"] + ["axes"] * (axes is not None), ["y"])
     weights = {} if axes is None else {"axes": np.array(axes, np.int64)}
     x = np.arange(6, dtype=np.float32).reshape(shape)
     y = np.expand_dims(x, tuple(axes)) if op == "Unsqueeze" and axes else np.squeeze(x, tuple(axes) if axes else None)
     path = saved(make([node], {"x": shape}, {"y": list(y.shape)}, weights), tmp_path)
-    convert(path, tmp_path / "saved_model")
+    convert(path, tmp_path / "saved_model", converter)
     got = answers(tf, tmp_path / "saved_model", "serving_default", {"x": x})["y"]
     assert got.shape == y.shape == reference(path, {"x": x})["y"].shape
     assert np.array_equal(got, y)
 
 
 @pytest.mark.parametrize("part", [{}, {"start": 1}, {"end": -1}, {"start": -2, "end": 3}])
-def test_parts_of_a_shape(tf: Any, make: Make, tmp_path: Path, part: dict[str, int]) -> None:
+def test_parts_of_a_shape(tf: Any, make: Make, tmp_path: Path, converter: str, part: dict[str, int]) -> None:
     nodes = [
         helper.make_node("Shape", ["x"], ["sizes"], **part),
         helper.make_node("Cast", ["sizes"], ["y"], to=TensorProto.FLOAT),
     ]
     x = np.zeros((2, 3, 4), np.float32)
     y = np.array(x.shape[part.get("start") : part.get("end")], np.float32)
-    convert(saved(make(nodes, {"x": ["n", 3, 4]}, {"y": [len(y)]}, {}, opset=15), tmp_path), tmp_path / "saved_model")
+    convert(
+        saved(make(nodes, {"x": ["n", 3, 4]}, {"y": [len(y)]}, {}, opset=15), tmp_path),
+        tmp_path / "saved_model",
+        converter,
+    )
     assert np.array_equal(answers(tf, tmp_path / "saved_model", "serving_default", {"x": x})["y"], y)
 
 
@@ -199,7 +244,7 @@ def test_every_unsupported_node_is_named_at_once(make: Make, tmp_path: Path) -> 
     ]
     model = make(nodes, {"x": ["n", 4]}, {"y": ["n", 1]}, {"axes": np.array([1], np.int64)}, opset=20)
     with pytest.raises(ModelError) as caught:
-        convert(saved(model, tmp_path), tmp_path / "saved_model")
+        convert(saved(model, tmp_path), tmp_path / "saved_model", "onnx-tf")
     message = str(caught.value)
     assert "2 of the model's nodes: ReduceMean-18 (mean/of); Gelu-20 (act)." in message
     assert "opset_version=15" in message
@@ -210,7 +255,7 @@ def test_recurrent_cells_are_refused_by_name(make: Make, tmp_path: Path) -> None
     node = helper.make_node("LSTM", ["x", "w", "r"], ["y"], "cell", hidden_size=2)
     path = saved(make([node], {"x": [5, 1, 3]}, {"y": [5, 1, 1, 2]}, weights), tmp_path)
     with pytest.raises(ModelError, match=r"LSTM-7 \(cell\)"):
-        convert(path, tmp_path / "saved_model")
+        convert(path, tmp_path / "saved_model", "onnx-tf")
 
 
 def test_a_newer_opset_than_onnx_knows_says_which_to_export(make: Make, tmp_path: Path) -> None:
@@ -219,10 +264,10 @@ def test_a_newer_opset_than_onnx_knows_says_which_to_export(make: Make, tmp_path
         convert(saved(model, tmp_path), tmp_path / "saved_model")
 
 
-def test_a_failing_node_is_named(make: Make, tmp_path: Path) -> None:
+def test_a_failing_node_is_named(make: Make, tmp_path: Path, converter: str) -> None:
     node = helper.make_node("Gemm", ["x", "w"], ["y"], "dense")
     model = make([node], {"x": ["n", 4]}, {"y": ["n", 2]}, {"w": np.ones((5, 2), np.float32)})
-    with pytest.raises(ModelError, match=r"node Gemm-13 \(dense\)"):
+    with pytest.raises(ModelError, match=r"Gemm-13 \(dense\)"):
         convert(saved(model, tmp_path), tmp_path / "saved_model")
 
 
@@ -280,8 +325,20 @@ def test_an_older_savedmodel_is_replaced(picture_artifact: Path, tmp_path: Path)
     assert cards.check(tmp_path / "saved_model") == card
 
 
+def test_the_default_is_the_same_everywhere() -> None:
+    from cli import options
+    from pipelines.characters import characters
+    from pipelines.ship import ship
+
+    for pipeline in (characters, ship):
+        declared = pipeline.pipeline_spec.root.input_definitions.parameters["converter"]
+        assert declared.default_value.string_value == DEFAULT_CONVERTER
+    assert options.DEFAULT_CONVERTER == DEFAULT_CONVERTER == next(iter(CONVERTERS))
+    assert get_args(get_args(options.Converter)[0]) == tuple(CONVERTERS)
+
+
 def test_an_unknown_converter_lists_the_known(picture_artifact: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="choose from onnx-tf"):
+    with pytest.raises(InvalidInput, match="choose from seaway, onnx-tf"):
         convert_artifact(picture_artifact, tmp_path / "saved_model", "magic")
 
 

@@ -63,6 +63,7 @@ def test_a_version_has_the_layout_of_tensorflow_serving_and_its_evidence_beside_
         ".lock",
         "models.config",
         "toy/1/assets.extra/card.json",
+        "toy/1/assets.extra/conversion.json",
         "toy/1/assets.extra/golden.npz",
         "toy/1/assets.extra/labels.txt",
         "toy/1/assets.extra/model.onnx",

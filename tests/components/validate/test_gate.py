@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from components.convert.convert import convert_artifact
+from components.convert.convert import CONVERTERS, convert_artifact
 from components.validate.__main__ import main
 from components.validate.validate import validate
 from seaway import card as cards
@@ -78,6 +78,7 @@ def test_the_untouched_chain_passes(chain: Any) -> None:
     assert all(row["wrong"] == row["flipped"] == 0 for row in rows.values())
     assert all(check["passed"] for check in parity["checks"])
     assert chain.report.read_text() == (chain.parity / "report.html").read_text()
+    assert "channels_last" in chain.report.read_text()
 
 
 def test_the_untouched_chain_passes_without_a_dataset(chain: Any) -> None:
@@ -85,14 +86,18 @@ def test_the_untouched_chain_passes_without_a_dataset(chain: Any) -> None:
     assert not [name for name in card.metrics if name.startswith("accuracy")]
 
 
-def test_converted_again_from_the_same_model_it_passes(chain: Any) -> None:
-    chain.convert_edited(nothing)
-    assert chain.validate().kind == "parity"
+@pytest.mark.parametrize("converter", CONVERTERS)
+def test_converted_again_from_the_same_model_it_passes(chain: Any, converter: str) -> None:
+    chain.convert_edited(nothing, converter=converter)
+    card = chain.validate()
+    assert card.kind == "parity"
+    assert card.parents["saved_model"].settings["converter"] == converter
 
 
-def test_two_channels_swapped(chain: Any, weight_change: Any, first_layer: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("converter", CONVERTERS)
+def test_two_channels_swapped(chain: Any, weight_change: Any, first_layer: tuple[str, ...], converter: str) -> None:
     """Every value is still there, so that only what the model answers gives it away."""
-    chain.convert_edited(each(*(weight_change(name, swapped) for name in first_layer)))
+    chain.convert_edited(each(*(weight_change(name, swapped) for name in first_layer)), converter=converter)
     message = refusal(chain, report=True)
     report = chain.report.read_text(encoding="utf-8")
     assert "✗ refused" in report

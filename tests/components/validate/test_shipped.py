@@ -14,7 +14,7 @@ import torch
 import torchvision
 from onnx import helper, numpy_helper
 
-from components.convert.convert import convert_artifact
+from components.convert.convert import CONVERTERS, convert_artifact
 from components.export.export import export_model
 from components.validate.validate import validate
 from seaway import card as cards
@@ -60,11 +60,12 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_two_inputs_of_two_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("converter", CONVERTERS)
+def test_two_inputs_of_two_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, converter: str) -> None:
     monkeypatch.syspath_prepend(FIXTURES)
     inputs = ["numeric:6", "category:3:int64"]
     export_model("python:shipped_nets:churn", tmp_path / "onnx", weights=None, inputs=inputs)
-    convert_artifact(tmp_path / "onnx", tmp_path / "saved_model")
+    convert_artifact(tmp_path / "onnx", tmp_path / "saved_model", converter)
     options = ["--onnx", "onnx", "--saved-model", "saved_model", "--parity", "parity", "--report", "report.html"]
     done = subprocess.run(
         [sys.executable, "-c", GATE, *options], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -1,7 +1,5 @@
 """A whole model through our own converter: interface, numbers, weights, bytes, and what it refuses."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,27 +57,29 @@ def test_channels_stay_last_where_the_model_takes_them_so(saved: Path) -> None:
     assert len(moved) == 1, "that before Flatten alone"
 
 
-@pytest.mark.slow
-def test_the_same_file_gives_the_same_bytes(tmp_path: Path, picture_artifact: Path) -> None:
-    for folder in ("one", "two"):
-        words = ["--onnx", picture_artifact, "--saved-model", tmp_path / folder, "--converter", "seaway"]
-        subprocess.run([sys.executable, "-m", "components.convert", *map(str, words)], check=True)
-    assert (tmp_path / "one/saved_model.pb").read_bytes() == (tmp_path / "two/saved_model.pb").read_bytes()
-
-
 def test_every_node_that_cannot_be_carried_is_named_at_once(make: Any) -> None:
     from components.convert.native import net
 
     nodes = [
         helper.make_node("Relu", ["x"], ["a"]),
         helper.make_node("SequenceConstruct", ["a"], ["s"], "first"),
-        helper.make_node("SequenceAt", ["s", "i"], ["y"], "second"),
+        helper.make_node("SequenceAt", ["s", "i"], ["b"], "second"),
+        helper.make_node("SplitToSequence", ["b"], ["t"], axis=1),
+        helper.make_node("ConcatFromSequence", ["t"], ["y"], "fourth", axis=1, new_axis=0),
     ]
     model = make(nodes, {"x": ["n", 2]}, {"y": ["n", 2]}, weights={"i": np.int64(0)})
-    with pytest.raises(
-        ModelError, match=r"2 of the model.s nodes .*SequenceConstruct-11 \(first\); SequenceAt-11 \(second\)"
-    ):
+    with pytest.raises(ModelError) as caught:
         net.convert(model)
+    named = "SequenceConstruct-11 (first); SequenceAt-11 (second); SplitToSequence-11 (t) with axis=1; "
+    named += "ConcatFromSequence-11 (fourth) with axis=1, new_axis=0."
+    assert str(caught.value).startswith(f"4 of the model's nodes cannot be converted: {named}")
+
+
+def test_attributes_that_are_large_are_not_told() -> None:
+    from components.convert.native import graph
+
+    made = helper.make_node("Op", ["x"], ["y"], "n", domain="own", kernel=[3, 3], table=[*range(99)], mode="cubic")
+    assert str(graph.node(made, {"own": 2})) == "own.Op-2 (n) with kernel=[3, 3], mode=cubic"
 
 
 def test_an_error_while_building_names_the_node(tf: Any, make: Any) -> None:
@@ -90,3 +90,19 @@ def test_an_error_while_building_names_the_node(tf: Any, make: Any) -> None:
     built = net.convert(model)
     with pytest.raises(ModelError, match=r"MatMul-13 \(product\) over float32 \(None, 2\), float32 \(3, 2\)"):
         tf.function(built, autograph=False).get_concrete_function({"x": tf.TensorSpec([None, 2])})
+
+
+def test_all_nodes_that_fail_by_themselves_are_named_at_once(tf: Any, make: Any) -> None:
+    from components.convert.native import net
+
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], "one"),
+        helper.make_node("Relu", ["a"], ["b"], "after"),
+        helper.make_node("MatMul", ["x", "w"], ["c"], "two"),
+        helper.make_node("Add", ["b", "c"], ["y"], "last"),
+    ]
+    model = make(nodes, {"x": ["n", 2]}, {"y": ["n", 2]}, weights={"w": np.ones((3, 2), np.float32)})
+    with pytest.raises(ModelError, match=r"^MatMul-13 \(one\) .*; MatMul-13 \(two\) ") as caught:
+        tf.function(net.convert(model), autograph=False).get_concrete_function({"x": tf.TensorSpec([None, 2])})
+    assert "after" not in str(caught.value)
+    assert "last" not in str(caught.value)
