@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from components.convert.native import net
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(graph=graphs(), sizes_known=st.booleans())
 def test_random_graphs(tf: Any, graph: Graph, sizes_known: bool) -> None:
     check(tf, graph, sizes_known)
