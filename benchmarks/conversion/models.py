@@ -1,11 +1,13 @@
 """Claim: every classifier of torchvision's that ONNX Runtime runs comes over, whichever exporter wrote it.
 
     python -m benchmarks.conversion.models --folder measured [--only resnet18 vit_b_16] [--exporters script dynamo]
+        [--kind classification|segmentation|detection]
 
 Each has random weights from a seed, and BatchNorm statistics with a spread; it is exported by PyTorch (`script`: the
 tracing exporter, opset 17; `dynamo`: torch.export), converted, saved, loaded and compared with ONNX Runtime on batches
 of 1 and 5: the largest difference as a share of the largest output, and how often both name the same class. Finished
 models are kept in the folder, so that it can be interrupted; each runs in processes of its own. Prints a table.
+Segmentation: the class of each pixel. Detection: one picture, any box found, matched with its like.
 """
 
 import argparse
@@ -21,6 +23,12 @@ from typing import Any
 BATCHES = (1, 5)
 CLOSE = 1e-3
 EXPORTERS = ("script", "dynamo")
+FOUND = ("scores", "boxes", "labels")  # the outputs of detection, before masks or keypoints
+KINDS = {  # torchvision's module, and the side of the pictures
+    "classification": ("", 224),
+    "segmentation": (".segmentation", 128),
+    "detection": (".detection", 320),
+}
 
 
 def main() -> None:
@@ -28,6 +36,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where results are kept")
     parser.add_argument("--only", nargs="+", help="names of models (default: all of torchvision's classifiers)")
     parser.add_argument("--exporters", nargs="+", choices=EXPORTERS, default=list(EXPORTERS))
+    parser.add_argument("--kind", choices=KINDS, default="classification")
     parser.add_argument("--export", nargs=3, metavar=("NAME", "EXPORTER", "PATH"), help="one model to an ONNX file")
     parser.add_argument("--check", type=Path, help="convert one ONNX file and print its figures as JSON")
     given = parser.parse_args()
@@ -38,22 +47,45 @@ def main() -> None:
     elif not given.folder:
         parser.error("give --folder, where results are kept")
     else:
-        compare(given.folder, given.only or names(), given.exporters)
+        compare(given.folder, given.only or names(given.kind), given.exporters)
 
 
-def names() -> list[str]:
-    """All that torchvision builds as a classifier of pictures."""
-    code = "import torchvision; print(*torchvision.models.list_models(torchvision.models))"
+def names(kind: str) -> list[str]:
+    """All that torchvision has of a kind."""
+    code = f"import torchvision; print(*torchvision.models.list_models(torchvision.models{KINDS[kind][0]}))"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
 
-def export(name: str, exporter: str, path: str) -> None:
+def export(name: str, exporter: str, path: str, side: int | None = None) -> None:
+    """The net with random weights to an ONNX file, for pictures of `side` or of its kind's."""
     import torch
-    import torchvision
 
     torch.backends.mha.set_fastpath_enabled(False)  # the fused attention of inference has no ONNX operator
     torch.manual_seed(0)
-    options = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    net, kind = build(name)
+    side = side or (299 if name == "inception_v3" else KINDS[kind][1])
+    batch = 1 if kind == "detection" else 2
+    images = torch.randn(batch, 3, side, side)
+    with torch.no_grad():
+        if exporter == "dynamo":
+            shapes = ({0: torch.export.Dim.DYNAMIC},) if batch > 1 else None
+            torch.onnx.export(net, (images,), path, dynamo=True, dynamic_shapes=shapes, external_data=False)
+        else:
+            axes = {"image": {0: "n"}, "logits": {0: "n"}} if batch > 1 else {}
+            names = {"input_names": ["image"], **({"output_names": ["logits"]} if batch > 1 else {})}
+            torch.onnx.export(net, (images,), path, dynamo=False, opset_version=17, dynamic_axes=axes, **names)
+
+
+def build(name: str) -> tuple[Any, str]:
+    """torchvision's net, ready for inference, that takes a batch and gives tensors; and its kind."""
+    import torch
+    import torchvision
+
+    options: dict[str, Any] = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    module = torchvision.models.get_model_builder(name).__module__
+    kind = next((kind for kind, (part, _) in KINDS.items() if part and part in module), "classification")
+    if kind != "classification":
+        options["weights_backbone"] = None
     net = torchvision.models.get_model(name, weights=None, **options).eval()
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -62,21 +94,31 @@ def export(name: str, exporter: str, path: str) -> None:
     for parameter in net.parameters():
         if not parameter.any():  # a head of zeros would say nothing of what is before it
             torch.nn.init.normal_(parameter, 0, 0.02)
-    side = 299 if name == "inception_v3" else 224
-    images = torch.randn(2, 3, side, side)
-    with torch.no_grad():
-        if exporter == "dynamo":
-            shapes = ({0: torch.export.Dim.DYNAMIC},)
-            torch.onnx.export(net, (images,), path, dynamo=True, dynamic_shapes=shapes, external_data=False)
-        else:
-            axes = {"image": {0: "n"}, "logits": {0: "n"}}
-            torch.onnx.export(
-                net, (images,), path, dynamo=False, opset_version=17, dynamic_axes=axes,
-                input_names=["image"], output_names=["logits"],
-            )  # fmt: skip
+    if kind == "detection":  # scores of random weights are low
+        (net.roi_heads if hasattr(net, "roi_heads") else net).score_thresh = 0.0
+    return (net if kind == "classification" else tensors(net, kind)), kind
+
+
+def tensors(net: Any, kind: str) -> Any:
+    """Segmentation gives a dictionary, detection takes a list and gives one of dictionaries."""
+    import torch
+
+    class Tensors(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, images: torch.Tensor) -> Any:
+            if kind == "segmentation":
+                return self.net(images)["out"]
+            (found,) = self.net([images[0]])
+            return tuple(found[name] for name in (*FOUND, *sorted({*found} - {*FOUND})))
+
+    return Tensors().eval()
 
 
 def check(path: Path) -> dict[str, Any]:
+    """How far the converted model is from ONNX Runtime, over all outputs; "agreed": of the first, the same class."""
     import numpy as np
     import onnxruntime
 
@@ -87,21 +129,40 @@ def check(path: Path) -> dict[str, Any]:
 
     began = time.process_time()
     saved = path.with_suffix(".saved")
-    card = convert(path, saved)
+    card = convert(path, saved, "seaway")
     seconds = time.process_time() - began
     name = card.inputs[0].name
     call = tf.saved_model.load(str(saved)).signatures["serving_default"]
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     own = session.get_inputs()[0]
     differences, agreed = [], []
-    for batch in BATCHES:
+    for batch in BATCHES if not isinstance(own.shape[0], int) else (own.shape[0],):
         images = np.random.default_rng(batch).normal(size=(batch, *own.shape[1:])).astype(np.float32)
-        wanted = session.run(None, {own.name: images})[0]
-        got = call(**{name: tf.constant(images)})[card.outputs[0].name].numpy()
-        differences.append(float(np.abs(got - wanted).max() / np.abs(wanted).max()))
-        agreed.append(float((got.argmax(1) == wanted.argmax(1)).mean()))
+        wanted = session.run(None, {own.name: images})
+        found = call(**{name: tf.constant(images)})
+        got = [found[tensor.name].numpy() for tensor in card.outputs]
+        if [mine.shape for mine in got] != [one.shape for one in wanted]:
+            raise ValueError(f"{[mine.shape for mine in got]} in place of {[one.shape for one in wanted]}")
+        if got[0].ndim == 1:
+            got = matched(got, wanted)
+        differences += [
+            float(np.abs(mine.astype(float) - one).max(initial=0) / max(1e-9, np.abs(one).max(initial=0)))
+            for mine, one in zip(got, wanted, strict=True)
+        ]
+        classes = [each[0].argmax(1) if got[0].ndim > 1 else each[2] for each in (got, wanted)]
+        agreed.append(float(np.mean(classes[0] == classes[1])))
     megabytes = sum(f.stat().st_size for f in saved.rglob("*") if f.is_file()) / 1e6
     return {"difference": max(differences), "agreed": min(agreed), "seconds": seconds, "megabytes": megabytes}
+
+
+def matched(got: list[Any], wanted: list[Any]) -> list[Any]:
+    """scores, boxes, labels, ...: `got` in the order of `wanted`, since equal scores may stand in any."""
+    import numpy as np
+
+    rows = [np.concatenate([scores[:, None] * 100, boxes, labels[:, None] * 10], 1) for scores, boxes, labels, *_ in
+            (got, wanted)]  # fmt: skip
+    order = [int(np.abs(rows[0] - row).max(1).argmin()) for row in rows[1]]
+    return [mine[order] for mine in got]
 
 
 def compare(folder: Path, chosen: list[str], exporters: list[str]) -> None:

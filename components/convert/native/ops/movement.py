@@ -228,7 +228,7 @@ def _inner(before: Any, after: Any) -> slice:
 
 
 def _padded(x: Any, widths: list[list[Any]], mode: str, value: Any) -> Any:
-    if mode not in ("constant", "reflect"):
+    if mode not in ("constant", "reflect") or (mode == "reflect" and x.shape.rank > 5):  # TensorFlow's has five axes
         for axis, pair in enumerate(widths):
             still = all(isinstance(n, int) and n == 0 for n in pair)
             x = x if still else _repeated(x, axis, pair, mode)
@@ -241,10 +241,15 @@ def _padded(x: Any, widths: list[list[Any]], mode: str, value: Any) -> Any:
 
 
 def _repeated(x: Any, axis: int, widths: Any, mode: str) -> Any:
-    """edge and wrap: the axis' places, repeated beyond its ends."""
+    """edge, wrap and reflect: the axis' places, repeated beyond its ends."""
     size = tf.cast(shapes.numbers(x)[axis], tf.int64)
     places = tf.range(-widths[0], size + widths[1])
-    places = tf.clip_by_value(places, np.int64(0), size - 1) if mode == "edge" else tf.math.floormod(places, size)
+    if mode == "reflect":
+        places = size - 1 - tf.abs(size - 1 - tf.abs(places))
+    elif mode == "edge":
+        places = tf.clip_by_value(places, np.int64(0), size - 1)
+    else:
+        places = tf.math.floormod(places, size)
     return tf.gather(x, places, axis=axis)
 
 

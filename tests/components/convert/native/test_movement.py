@@ -147,6 +147,12 @@ def test_pads(tf: Any, data: Any) -> None:
     check(tf, [node("Pad", "x", "pads", "value", "axes", mode=mode)], {"x": numbers(shape)}, fixed)
 
 
+def test_a_reflection_over_six_axes(tf: Any) -> None:
+    """TensorFlow's own has five."""
+    pads = np.array([0, 2, 0, 0, 1, 0, 0, 1, 0, 2, 1, 0], np.int64)
+    check(tf, [node("Pad", "x", "pads", mode="reflect")], {"x": numbers((2, 3, 1, 4, 2, 2))}, {"pads": pads})
+
+
 REDUCTIONS = ("Sum", "Mean", "Prod", "Max", "Min", "L1", "L2", "SumSquare", "LogSum", "LogSumExp")
 
 
