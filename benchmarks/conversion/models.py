@@ -47,14 +47,18 @@ def names() -> list[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
 
-def export(name: str, exporter: str, path: str) -> None:
+def export(name: str, exporter: str, path: str, opset: int = 17) -> None:
     import torch
     import torchvision
+
+    from seaway.nets.build import build
 
     torch.backends.mha.set_fastpath_enabled(False)  # the fused attention of inference has no ONNX operator
     torch.manual_seed(0)
     options = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
-    net = torchvision.models.get_model(name, weights=None, **options).eval()
+    own = name == "emnist"  # the recipe's own CNN
+    net = build("cnn", (28, 28), 62) if own else torchvision.models.get_model(name, weights=None, **options)
+    net.eval()
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
@@ -63,7 +67,7 @@ def export(name: str, exporter: str, path: str) -> None:
         if not parameter.any():  # a head of zeros would say nothing of what is before it
             torch.nn.init.normal_(parameter, 0, 0.02)
     side = 299 if name == "inception_v3" else 224
-    images = torch.randn(2, 3, side, side)
+    images = torch.randn(2, 1, 28, 28) if own else torch.randn(2, 3, side, side)
     with torch.no_grad():
         if exporter == "dynamo":
             shapes = ({0: torch.export.Dim.DYNAMIC},)
@@ -71,7 +75,7 @@ def export(name: str, exporter: str, path: str) -> None:
         else:
             axes = {"image": {0: "n"}, "logits": {0: "n"}}
             torch.onnx.export(
-                net, (images,), path, dynamo=False, opset_version=17, dynamic_axes=axes,
+                net, (images,), path, dynamo=False, opset_version=opset, dynamic_axes=axes,
                 input_names=["image"], output_names=["logits"],
             )  # fmt: skip
 

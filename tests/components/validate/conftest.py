@@ -17,7 +17,7 @@ import torch
 import torchvision  # noqa: F401  before TensorFlow: the other way round, importing it ends the process
 from onnx import numpy_helper
 
-from components.convert.convert import convert_artifact
+from components.convert.convert import DEFAULT_CONVERTER, convert_artifact
 from components.export.export import export_checkpoint
 from components.validate.validate import validate
 from seaway import card as cards
@@ -64,17 +64,19 @@ class Chain:
         if recard:
             cards.write(self.onnx, cards.read(self.onnx))
 
-    def convert(self) -> None:
-        convert_artifact(self.onnx, self.saved_model)
+    def convert(self, converter: str = DEFAULT_CONVERTER) -> None:
+        convert_artifact(self.onnx, self.saved_model, converter)
 
-    def convert_edited(self, change: Change, labels: tuple[str, ...] | None = None) -> None:
+    def convert_edited(
+        self, change: Change, labels: tuple[str, ...] | None = None, converter: str = DEFAULT_CONVERTER
+    ) -> None:
         """A SavedModel from an edited ONNX model, with the card that the right SavedModel would have."""
         other = self.folder / "edited"
         shutil.copytree(self.onnx, other)
         edit(other, change)
         card = cards.read(other)
         cards.write(other, dataclasses.replace(card, labels=labels or card.labels))
-        convert_artifact(other, self.saved_model)
+        convert_artifact(other, self.saved_model, converter)
         shutil.copy(self.onnx / "labels.txt", self.saved_model)
         parent = cards.read(self.onnx)
         made = cards.read(self.saved_model)
