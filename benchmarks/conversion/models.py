@@ -31,6 +31,10 @@ KINDS = {  # torchvision's module, and the side of the pictures
 }
 
 
+OWN = "emnist"  # the recipe's own CNN
+SIDES = {"inception_v3": 299, OWN: 28}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.conversion.models")
     parser.add_argument("--folder", type=Path, help="where results are kept")
@@ -56,16 +60,16 @@ def names(kind: str) -> list[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
 
-def export(name: str, exporter: str, path: str, side: int | None = None) -> None:
+def export(name: str, exporter: str, path: str, side: int | None = None, opset: int = 17) -> None:
     """The net with random weights to an ONNX file, for pictures of `side` or of its kind's."""
     import torch
 
     torch.backends.mha.set_fastpath_enabled(False)  # the fused attention of inference has no ONNX operator
     torch.manual_seed(0)
     net, kind = build(name)
-    side = side or (299 if name == "inception_v3" else KINDS[kind][1])
+    side = side or SIDES.get(name, KINDS[kind][1])
     batch = 1 if kind == "detection" else 2
-    images = torch.randn(batch, 3, side, side)
+    images = torch.randn(batch, 1 if name == OWN else 3, side, side)
     with torch.no_grad():
         if exporter == "dynamo":
             shapes = ({0: torch.export.Dim.DYNAMIC},) if batch > 1 else None
@@ -73,20 +77,14 @@ def export(name: str, exporter: str, path: str, side: int | None = None) -> None
         else:
             axes = {"image": {0: "n"}, "logits": {0: "n"}} if batch > 1 else {}
             names = {"input_names": ["image"], **({"output_names": ["logits"]} if batch > 1 else {})}
-            torch.onnx.export(net, (images,), path, dynamo=False, opset_version=17, dynamic_axes=axes, **names)
+            torch.onnx.export(net, (images,), path, dynamo=False, opset_version=opset, dynamic_axes=axes, **names)
 
 
 def build(name: str) -> tuple[Any, str]:
-    """torchvision's net, ready for inference, that takes a batch and gives tensors; and its kind."""
+    """The net, ready for inference, that takes a batch and gives tensors; and its kind."""
     import torch
-    import torchvision
 
-    options: dict[str, Any] = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
-    module = torchvision.models.get_model_builder(name).__module__
-    kind = next((kind for kind, (part, _) in KINDS.items() if part and part in module), "classification")
-    if kind != "classification":
-        options["weights_backbone"] = None
-    net = torchvision.models.get_model(name, weights=None, **options).eval()
+    net, kind = _own() if name == OWN else _torchvision(name)
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
@@ -97,6 +95,23 @@ def build(name: str) -> tuple[Any, str]:
     if kind == "detection":  # scores of random weights are low
         (net.roi_heads if hasattr(net, "roi_heads") else net).score_thresh = 0.0
     return (net if kind == "classification" else tensors(net, kind)), kind
+
+
+def _own() -> tuple[Any, str]:
+    from seaway.nets import build as nets
+
+    return nets.build("cnn", (28, 28), 62).eval(), "classification"
+
+
+def _torchvision(name: str) -> tuple[Any, str]:
+    import torchvision
+
+    options: dict[str, Any] = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    module = torchvision.models.get_model_builder(name).__module__
+    kind = next((kind for kind, (part, _) in KINDS.items() if part and part in module), "classification")
+    if kind != "classification":
+        options["weights_backbone"] = None
+    return torchvision.models.get_model(name, weights=None, **options).eval(), kind
 
 
 def tensors(net: Any, kind: str) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from seaway import onnx_file
 from seaway.card import Tensor
 from seaway.errors import ModelError
 
@@ -13,18 +14,23 @@ AGAIN = "export the model again"
 
 
 def load(path: Path) -> Any:
-    """The checked ModelProto. Raises ModelError for what is missing, truncated, not ONNX, or not valid."""
+    """The checked ModelProto, whose large weights `onnx_file.array` gives.
+
+    Raises ModelError for what is missing, truncated, not ONNX, or not valid.
+    """
     try:
-        model = onnx.load(path)
+        model = onnx_file.read(path)
     except FileNotFoundError as error:
         raise ModelError(f"{error.filename or path}: no such file; give an ONNX model, or {AGAIN}") from None
     except IsADirectoryError:
         raise ModelError(f"{path}: a folder, not an ONNX file; give the model.onnx in it") from None
     except DecodeError as error:
         raise ModelError(f"{path}: not an ONNX file, or a truncated one ({error}); {AGAIN}") from None
+    except ValueError as error:
+        raise ModelError(f"{path}: not a valid ONNX model ({error}); {AGAIN}") from None
     _check_opset(model, path)
     try:
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(onnx_file.checkable(model))
     except (onnx.checker.ValidationError, ValueError) as error:
         raise ModelError(f"{path}: not a valid ONNX model ({_first_line(error)}); {AGAIN}") from None
     return model

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import onnx
 import tensorflow as tf
-from onnx import numpy_helper
 
+from seaway import onnx_file
 from seaway.errors import ModelError
 
 OPSET = 15  # the newest that every handler knows
@@ -54,7 +54,7 @@ class Net(tf.Module):  # type: ignore[misc]
         super().__init__(name="net")
         self._model = model
         self._graph = _with_plain_node_names(model.graph)
-        self._initializers = {i.name: tf.constant(numpy_helper.to_array(i)) for i in model.graph.initializer}
+        self._initializers = {i.name: tf.constant(onnx_file.array(i)) for i in model.graph.initializer}
 
     def __call__(self, inputs: dict[str, Any]) -> dict[str, Any]:
         from onnx_tf.backend import TensorflowBackend as Backend

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onnx import numpy_helper
-
 from components.validate import saved_file
 from seaway import card as cards
+from seaway import onnx_file
 from seaway.card import Card, Tensor
 from seaway.errors import CardError
 
@@ -54,16 +53,17 @@ def digests(onnx: Path, saved_model: Path, dataset: Path | None) -> Check:
 
 def weights(card: Card, model: Any, saved: Any, saved_model: Path) -> Check:
     """Each weight of the card is in the ONNX model under its name, and in the SavedModel with all its values."""
-    own = {i.name: cards.checksum(numpy_helper.to_array(i)) for i in model.graph.initializer if i.name in card.weights}
+    own = {i.name: cards.checksum(onnx_file.array(i)) for i in model.graph.initializer if i.name in card.weights}
     faults = [
         f"weight {name!r} is not in model.onnx" if name not in own else f"weight {name!r} in model.onnx was changed"
         for name, checksum in card.weights.items()
         if own.get(name) != checksum
     ]
-    found = Counter(cards.checksum(w) for w in saved_file.weights(saved, saved_model))
+    found = Counter(cards.checksum(w) for w in saved_file.constants(saved))
+    shared = {cards.checksum(w) for w in saved_file.variables(saved_model)}  # equal weights are one variable
     for name, checksum in card.weights.items():
         found[checksum] -= 1
-        if found[checksum] < 0:
+        if found[checksum] < 0 and checksum not in shared:
             faults.append(f"weight {name!r} is not in the SavedModel with the values that it had in PyTorch")
     return Check("weights", tuple(faults), f"{len(card.weights)} weights, each in ONNX and SavedModel")
 

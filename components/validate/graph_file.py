@@ -6,15 +6,19 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from seaway import onnx_file
 from seaway.card import Tensor
 from seaway.errors import ModelError
 
 
 def read(path: Path) -> Any:
-    """The ModelProto. Raises ModelError for a file that is missing, truncated or not ONNX."""
+    """The ModelProto, whose large weights `onnx_file.array` gives.
+
+    Raises ModelError for a file that is missing, truncated or not ONNX.
+    """
     try:
-        model = onnx.load(path)
-        onnx.checker.check_model(model)
+        model = onnx_file.read(path)
+        onnx.checker.check_model(onnx_file.checkable(model))
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file; export the model again") from None
     except (DecodeError, onnx.checker.ValidationError, ValueError) as error:

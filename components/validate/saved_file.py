@@ -35,13 +35,19 @@ def signatures(saved: Any) -> dict[str, Signature]:
     }
 
 
-def weights(saved: Any, folder: Path) -> Iterator[np.ndarray]:
-    """Every floating-point constant and variable of two elements or more."""
+def constants(saved: Any) -> Iterator[np.ndarray]:
+    """Every floating-point constant of two elements or more."""
     import tensorflow as tf
 
     for constant in _constants(saved):
         if tf.as_dtype(constant.dtype).is_floating and (array := tf.make_ndarray(constant)).size >= 2:
             yield array
+
+
+def variables(folder: Path) -> Iterator[np.ndarray]:
+    """Every floating-point variable of two elements or more."""
+    import tensorflow as tf
+
     variables = folder / "variables" / "variables"
     if not variables.with_name("variables.index").exists():
         return

@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, numpy_helper
 
+from seaway import onnx_file
+
 DOMAINS = ("", "ai.onnx")
 
 
@@ -62,7 +64,7 @@ def versions(opset_import: Any) -> dict[str, int]:
 
 
 def of(proto: Any, opsets: dict[str, int]) -> Graph:
-    constants = {i.name: numpy_helper.to_array(i) for i in proto.initializer}
+    constants = {i.name: onnx_file.array(i) for i in proto.initializer}
     constants |= {i.values.name: _dense(i) for i in proto.sparse_initializer}
     return Graph(
         tuple(node(n, opsets) for n in proto.node),

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from components.convert.native import expand, graph, table
@@ -28,6 +27,7 @@ from components.convert.native.ops import (  # noqa: F401  they fill the table
     signal,
     strings,
 )
+from components.convert.native.weights import Kept
 from seaway.errors import ModelError
 
 
@@ -64,12 +64,12 @@ class Net(tf.Module):  # type: ignore[misc]
     def __init__(self, read: Graph, opsets: Mapping[str, int]) -> None:
         super().__init__(name="net")
         self._read, self._opsets = read, dict(opsets)
+        self.weights: list[Any] = []
+        self._kept = Kept(self.weights)
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         build = Build(self._opsets)
-        got = build.graph(self._read, inputs)
-        self.folded = len(build.folded)
-        return {
-            name: tf.constant(v.held) if isinstance(v.held, np.ndarray) else tf.identity(v.plain())
-            for name, v in zip(self._read.outputs, got, strict=True)
-        }
+        with self._kept.open():
+            got = build.graph(self._read, inputs)
+            self.folded = len(build.folded)
+            return {name: tf.identity(v.plain()) for name, v in zip(self._read.outputs, got, strict=True)}

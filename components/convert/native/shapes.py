@@ -32,7 +32,7 @@ def numbers(tensor: Any) -> list[Part]:
     sizes = list(tensor.shape)
     if all(size is not None for size in sizes):
         return [int(size) for size in sizes]
-    dynamic = tf.shape(tensor, tf.int64)
+    dynamic = tf.unstack(tf.shape(tensor, tf.int64), len(sizes))
     return [dynamic[axis] if size is None else int(size) for axis, size in enumerate(sizes)]
 
 

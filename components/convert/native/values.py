@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from components.convert.native import weights
+
 Order = tuple[int, ...]
 Part = Any  # one number of a list of sizes: an int, or an int64 scalar tensor where it is known at run time alone
 
@@ -17,31 +19,47 @@ Part = Any  # one number of a list of sizes: an int, or an int64 scalar tensor w
 class Value:
     """`held`: a numpy array (a constant), or a tensor whose axis i is axis order[i] of the value (None for as it is).
 
-    `parts` are a one-dimensional (or, where `scalar`, a zero-dimensional) int64 value's numbers, each known by itself.
+    `parts` are a one-dimensional (or, where `scalar`, a zero-dimensional) int64 value's numbers, each known by itself;
+    then `held` may be None.
     """
 
-    __slots__ = ("_moved", "held", "order", "parts", "scalar")
+    __slots__ = ("_graph", "_held", "_moved", "order", "parts", "scalar")
 
     def __init__(
         self, held: Any, order: Order | None = None, parts: Sequence[Part] | None = None, scalar: bool = False
     ) -> None:
-        self.held = np.asarray(held) if isinstance(held, np.generic) else held
+        held = np.asarray(held) if isinstance(held, np.generic) else held
+        self._held = weights.constant(held) if isinstance(held, np.ndarray) else held
+        self._graph: Any = tf.compat.v1.get_default_graph() if held is None else None
         self.parts, self.scalar = parts, scalar
         self.order = None if order is None or list(order) == sorted(order) else tuple(order)
         self._moved: dict[tuple[Order | None, Any], Any] = {}
 
     @property
+    def held(self) -> Any:
+        """Of a list of sizes the tensor is made when it is asked for: mostly nothing but its numbers is."""
+        if self._held is None:
+            with self._graph.as_default():
+                parts = [tf.cast(part, tf.int64) for part in self.parts or ()]
+                self._held = parts[0] if self.scalar else tf.stack(parts)
+        return self._held
+
+    @property
     def constant(self) -> bool:
-        return isinstance(self.held, np.ndarray)
+        return isinstance(self._held, np.ndarray)
 
     @property
     def dtype(self) -> Any:
-        held: Any = self.held
+        held: Any = self._held
+        if held is None:
+            return np.dtype(np.int64)
         return held.dtype if self.constant else np.dtype(held.dtype.as_numpy_dtype)
 
     @property
     def rank(self) -> int | None:
-        held: Any = self.held
+        held: Any = self._held
+        if held is None:
+            return 0 if self.scalar else 1
         rank: int | None = held.ndim if self.constant else held.shape.rank
         return rank
 
@@ -50,7 +68,9 @@ class Value:
         """As ONNX sees it; None where not even the rank is known."""
         if self.rank is None:
             return None
-        sizes = tuple(self.held.shape)
+        if self._held is None:
+            return () if self.scalar else (len(self.parts or ()),)
+        sizes = tuple(self._held.shape)
         return sizes if self.order is None else tuple(sizes[self.order.index(axis)] for axis in range(len(sizes)))
 
     def plain(self) -> Any:
@@ -75,7 +95,7 @@ def move(held: Any, order: Order | None, wanted: Order | None) -> Any:
     now, then = order or tuple(range(rank)), wanted or tuple(range(rank))
     places = [now.index(axis) for axis in then]
     if isinstance(held, np.ndarray):
-        return np.ascontiguousarray(held.transpose(places))
+        return held.transpose(places)
     sizes = held.shape.as_list()
     wide = [place for place in places if sizes[place] != 1]
     unknown = [place for place in places if sizes[place] is None]
@@ -89,8 +109,7 @@ def from_parts(parts: Sequence[Part], scalar: bool = False) -> Value:
     if all(isinstance(part, int) for part in parts):
         array = np.array(parts, np.int64)
         return Value(array[0].reshape(()) if scalar else array)
-    held = parts[0] if scalar else tf.stack([tf.cast(part, tf.int64) for part in parts])
-    return Value(held, parts=tuple(parts), scalar=scalar)
+    return Value(None, parts=tuple(parts), scalar=scalar)
 
 
 def parts_of(value: Value) -> tuple[Part, ...] | None:

@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -107,6 +108,18 @@ def test_two_channels_swapped(chain: Any, weight_change: Any, first_layer: tuple
     assert "SavedModel, test set" in message
     assert "SavedModel from_png" in message
     assert "ONNX Runtime" not in message
+
+
+@pytest.mark.parametrize("large", [1, 1 << 12, 1 << 40], ids=["all variables", "some", "all constants"])
+def test_weights_are_found_in_variables_as_in_constants(
+    chain: Any, weight_change: Any, conv: str, monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    monkeypatch.setattr("components.convert.native.weights.LARGE", large)
+    chain.convert("seaway")
+    chain.validate(dataset=False)
+    shutil.rmtree(chain.parity)
+    chain.convert_edited(weight_change(conv, scaled), converter="seaway")
+    assert f"weight {conv!r} is not in the SavedModel with the values that it had in PyTorch" in refusal(chain)
 
 
 @pytest.mark.parametrize("which", ["first weight", "its bias"])

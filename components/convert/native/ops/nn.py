@@ -72,7 +72,7 @@ def _conv3d(x: Any, weight: Any, window: windows.Window) -> Any:
 
 def _moved(weight: Any, axes: list[int]) -> Any:
     if isinstance(weight, np.ndarray):
-        return np.ascontiguousarray(weight.transpose(axes))
+        return weight.transpose(axes)
     return tf.transpose(weight, axes)
 
 

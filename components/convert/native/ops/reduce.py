@@ -122,13 +122,12 @@ def _matmul(a: Any, b: Any) -> Any:
         return tf.cast(_matmul(tf.cast(a, wide), tf.cast(b, wide)), a.dtype)
     if a.shape.rank and a.shape.rank > 2 and b.shape.rank == 2 and a.shape[-1] is not None:
         # One large product in place of many small ones.
-        sizes = tf.shape(a)
         flat = tf.matmul(tf.reshape(a, [-1, a.shape[-1]]), b)
         known = a.shape[:-1].as_list()
         wanted = [*known, b.shape[-1]] if known.count(None) == 0 and b.shape[-1] is not None else None
         if wanted is None and known.count(None) == 1 and b.shape[-1] is not None:
             wanted = [-1 if k is None else k for k in known] + [b.shape[-1]]
-        return tf.reshape(flat, wanted if wanted is not None else tf.concat([sizes[:-1], [tf.shape(b)[-1]]], 0))
+        return tf.reshape(flat, wanted if wanted is not None else tf.concat([tf.shape(a)[:-1], [tf.shape(b)[-1]]], 0))
     return tf.matmul(a, b)
 
 
@@ -136,7 +135,7 @@ def _matmul(a: Any, b: Any) -> Any:
 def gemm(call: Any, a: Any, b: Any, c: Any = None) -> Any:
     alpha, beta = call.get("alpha", 1.0), call.get("beta", 1.0)
     if isinstance(b, np.ndarray) and call.get("transB", 0):
-        b, turned = np.ascontiguousarray(b.T), False
+        b, turned = b.T, False
     else:
         turned = bool(call.get("transB", 0))
     a, b = tensor(a), tensor(b)

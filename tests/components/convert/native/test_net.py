@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from components.convert.convert import convert_artifact
+from components.convert.convert import convert, convert_artifact
 from seaway import card as cards
 from seaway.errors import ModelError
 
@@ -23,6 +23,11 @@ def graph_of(saved: Path) -> Any:
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # type: ignore[import-untyped]
 
     return SavedModel.FromString((saved / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
+
+
+def variables(tf: Any, saved: Path) -> list[np.ndarray]:
+    reader = tf.train.load_checkpoint(str(saved / "variables" / "variables"))
+    return [reader.get_tensor(name) for name in reader.get_variable_to_dtype_map() if "VARIABLE_VALUE" in name]
 
 
 @pytest.mark.parametrize("batch", [1, 7])
@@ -44,6 +49,7 @@ def test_weights_are_there_once_and_whole_and_no_python_is(tf: Any, picture_mode
     graph = graph_of(saved)
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
     constants = [tf.make_ndarray(node.attr["value"].tensor) for node in nodes if node.op == "Const"]
+    constants += variables(tf, saved)
     found = [cards.checksum(constant) for constant in constants if constant.dtype == np.float32]
     for weight in (w for w in picture_model.graph.initializer if w.dims):  # a scalar may stand elsewhere as well
         assert found.count(cards.checksum(onnx.numpy_helper.to_array(weight))) == 1, weight.name
@@ -55,6 +61,30 @@ def test_channels_stay_last_where_the_model_takes_them_so(saved: Path) -> None:
     functions = graph_of(saved).library.function
     moved = [node for function in functions for node in function.node_def if node.op == "Transpose"]
     assert len(moved) == 1, "that before Flatten alone"
+
+
+def test_equal_weights_are_one_variable_and_data_beside_the_model_are_read(tf: Any, make: Any, tmp_path: Path) -> None:
+    import onnxruntime
+
+    weight = np.random.default_rng(2).normal(size=(40, 40)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "first"], ["a"]),
+        helper.make_node("MatMul", ["a", "second"], ["b"]),
+        helper.make_node("MatMul", ["b", "third"], ["y"]),
+    ]
+    tied = {"first": weight, "second": weight.copy(), "third": weight + 1}
+    model = make(nodes, {"x": ["n", 40]}, {"y": ["n", 40]}, weights=tied)
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="model.data", size_threshold=0)
+    assert path.stat().st_size < weight.nbytes < (tmp_path / "model.data").stat().st_size
+    convert(path, tmp_path / "saved", "seaway")
+    x = np.random.default_rng(3).normal(size=(5, 40)).astype(np.float32)
+    (expected,) = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    got = tf.saved_model.load(str(tmp_path / "saved")).signatures["serving_default"](x=tf.constant(x))["y"].numpy()
+    assert np.allclose(got, expected, rtol=1e-4)
+    assert sorted(v.tobytes() for v in variables(tf, tmp_path / "saved")) == sorted(
+        tied[name].tobytes() for name in ("first", "third")
+    )
 
 
 def test_every_node_that_cannot_be_carried_is_named_at_once(make: Any) -> None:
