@@ -99,13 +99,11 @@ def test_what_became_of_the_model_is_counted(saved_pictures: Path, converter: st
     assert told.get("folded") == (0 if converter == "seaway" else None)
 
 
-def test_weights_stay_whole(tf: Any, picture_model: Any, saved_pictures: Path) -> None:
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # type: ignore[import-untyped]
+def test_weights_stay_whole(picture_model: Any, saved_pictures: Path) -> None:
+    from components.validate import saved_file
 
-    graph = SavedModel.FromString((saved_pictures / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-    constants = [tf.make_ndarray(node.attr["value"].tensor) for node in nodes if node.op == "Const"]
-    found = [cards.checksum(c) for c in constants if c.dtype == np.float32]
+    arrays = [*saved_file.constants(saved_file.read(saved_pictures)), *saved_file.variables(saved_pictures)]
+    found = [cards.checksum(array) for array in arrays]
     for weight in (w for w in picture_model.graph.initializer if w.dims):  # a scalar may stand elsewhere as well
         assert found.count(cards.checksum(onnx.numpy_helper.to_array(weight))) == 1, weight.name
 
