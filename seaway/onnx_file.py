@@ -5,6 +5,7 @@ initializers, and the bytes of a large one are left out: in its place stands whe
 names the data of other files (key `location`), but with the whole path. `array` gives the values of both.
 """
 
+import functools
 import math
 import mmap
 from collections.abc import Iterator
@@ -133,8 +134,15 @@ def _varint(file: Any, start: int, end: int) -> tuple[int, int]:
 
 
 def _mapped(path: Path) -> Any:
+    found = path.stat()
+    return _mapped_once(path, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)
+def _mapped_once(path: Path, inode: int, size: int, changed: int) -> Any:
+    """One map for all tensors of a file: every further one would count its pages again."""
     with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
 
 
 def _inside(folder: Path, tensor: Any) -> Path:

@@ -63,7 +63,9 @@ def compare(folder: Path, names: list[str], rounds: int) -> None:
         for converter, got in told.items():
             row = [f"{got['seconds']:.1f}", f"{got['megabytes']:.0f}", f"{got['megabytes'] / size:.1f}"] if got else []
             conversions.append([name, f"{size:.0f}", converter, *(row or ["refused", "", ""])])
+        print(f"{name}: {told}", file=sys.stderr, flush=True)
         got = part("infer", rounds, path, *(saved[c] for c in CONVERTERS if told[c]))
+        print(f"{name}: {got}", file=sys.stderr, flush=True)
         for batch in map(str, BATCHES):
             one = {key: value * 1e3 for key, value in got[batch].items()}
             ratios = [f"{one['seaway'] / one[k]:.2f}" if k in one else "" for k in ("onnx-tf", "onnxruntime")]
