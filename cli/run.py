@@ -15,7 +15,7 @@ from cli import options
 def run(
     data: options.Data = "strokes",
     net: Annotated[
-        str, typer.Option(help="cnn, mlp, linear, torchvision:NAME, or python:MODULE:FUNCTION, a function of yours.")
+        str, typer.Option(help="cnn, cnn-large, mlp, linear, torchvision:NAME, or python:MODULE:FUNCTION, your own.")
     ] = "cnn",
     epochs: Annotated[int, typer.Option(help="Passes over the training data; 0 for the net's own default.", min=0)] = 0,
     sampling: Annotated[

@@ -23,7 +23,7 @@ Several processes that share every batch, one a GPU with --device cuda (docs/tra
 
 EPOCHS_TEXT = ", ".join(f"{count} for the {net}" for net, count in EPOCHS.items())
 HELP = {
-    "net": "cnn, mlp, linear, torchvision:NAME as torchvision:resnet18, or python:MODULE:FUNCTION, your own",
+    "net": "cnn, cnn-large, mlp, linear, torchvision:NAME as torchvision:resnet18, or python:MODULE:FUNCTION, your own",
     "epochs": f"times that every training picture is seen; 0 for as many as the net is worth, {EPOCHS_TEXT}",
     "sampling": f"what to do where classes are unevenly filled: {', '.join(sampling.CHOICES)}",
     "batch_size": "pictures a step",
