@@ -85,10 +85,10 @@ class Loop:
             self.net.train()
             for rows, copied in self._batches():
                 self._learn(rows, copied)
-                due = keeper.due and self.step % self.steps_an_epoch  # an epoch's last step is saved with its end
-                if due or self.step % self.looks == 0:
-                    self._read(keeper, after_step)
-                if due:
+                if self.step % self.looks:
+                    continue
+                self._read(keeper, after_step)
+                if keeper.due and self.step % self.steps_an_epoch:  # an epoch's last step is saved with its end
                     self._save(keeper)
             self._read(keeper, after_step)
             after_epoch(self._close_epoch())

@@ -1,5 +1,7 @@
 """Settings by name, and those that change how the loop goes."""
 
+import re
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from components.train.loop import Loop, _bytes
 from components.train.settings import Settings, parsed
 from components.train.state import Keeper
 from seaway import data
-from seaway.errors import InvalidInput
+from seaway.errors import InvalidInput, ModelError
 from seaway.nets.build import build
 
 
@@ -47,11 +49,12 @@ def test_what_has_an_option_of_its_own_is_not_given_twice():
 def looped(dataset):
     """Runs the loop with these settings and returns it."""
 
-    def run(**given):
+    def run(looks=1, **given):
         pictures = data.load(dataset)
         torch.manual_seed(0)
         net = build("mlp", pictures.train_images.shape[1:], len(pictures.labels))
         loop = Loop(net, pictures, Normalisation(0.2, 0.3), Settings(net="mlp", **{"batch_size": 16, **given}))
+        loop.looks = looks
         loop.run(Keeper(None, "", 1e9), lambda _: None, lambda _: None)
         return loop
 
@@ -68,6 +71,24 @@ def test_averaged_weights_are_what_is_kept_and_lie_between_those_of_the_steps(lo
     first = build("mlp", (12, 12), 3).state_dict()[name]
     whole = float((plain.best[name] - first).norm())
     assert 0 < float((loop.best[name] - plain.best[name]).norm()) < whole
+
+
+def test_losses_that_are_read_now_and_then_are_the_same(looped):
+    each, rarely = looped(epochs=3), looped(epochs=3, looks=4)
+    assert each.steps_an_epoch % 4, "the last ones are read at an epoch's end"
+    assert rarely.history == each.history
+    assert all(torch.equal(value, rarely.best[name]) for name, value in each.best.items())
+
+
+def test_the_step_of_a_loss_that_is_no_number_is_told(looped):
+    def told(looks):
+        with pytest.raises(ModelError) as raised:
+            looped(looks=looks, epochs=20, learning_rate=1000.0, warm_up=0.0, amp=True)
+        return str(raised.value)
+
+    each = told(1)
+    assert re.search(r"the loss became (nan|inf) at step [1-9]\d* \(epoch \d+ of 20\)", each)
+    assert told(4) == each
 
 
 def test_training_ends_when_patience_does(looped):
