@@ -121,17 +121,21 @@ class _WholeBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(x)
         others = [axis for axis in range(x.ndim) if axis != 1]
-        number = x.new_tensor([x.numel() / x.shape[1]])
-        sums: Tensor = _Total.apply(torch.cat([x.sum(others), x.square().sum(others), number]))
-        mean, square = (sums[:-1] / sums[-1]).chunk(2)
-        variance = (square - mean.square()).clamp(min=0)
+        own = x.mean(others)
+        shape = [1, -1] + [1] * (x.ndim - 2)
+        spread = (x - own.view(shape)).square().sum(others)  # squares less the mean's square would lose digits
+        parts = x.new_zeros(world(), 2 * len(own) + 1)
+        parts[rank()] = torch.cat([own, spread, own.new_tensor([x.numel() / x.shape[1]])])
+        means, spreads, counts = _Total.apply(parts).split([len(own), len(own), 1], dim=1)
+        count = counts.sum()
+        mean = (means * counts).sum(0) / count
+        variance = (spreads + (means - mean).square() * counts).sum(0) / count
         if self.running_mean is not None and self.running_var is not None and self.momentum is not None:
             self.running_mean.lerp_(mean.detach(), self.momentum)
-            self.running_var.lerp_(variance.detach() * sums[-1] / (sums[-1] - 1), self.momentum)
+            self.running_var.lerp_(variance.detach() * count / (count - 1), self.momentum)
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        shape = [1, -1] + [1] * (x.ndim - 2)
         result: Tensor = x * scale.view(shape) + (self.bias - mean * scale).view(shape)
         return result
 
