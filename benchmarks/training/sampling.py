@@ -43,7 +43,7 @@ def main() -> None:
         cells = [
             f"{100 * m:.2f} ± {100 * s:.2f}" for m, s in zip(figures.mean(axis=0), figures.std(axis=0), strict=True)
         ]
-        rows.append([choice, *cells, f"{100 * (figures.mean(axis=0) - plain)[1]:+.2f}"])
+        rows.append([choice, *cells, f"{100 * figures.mean(axis=0)[1] - plain:+.2f}"])
     print(f"{given.net}, {given.seeds} seeds, percent of the test set, mean ± standard deviation over seeds\n")
     print(table(["sampling", *FIGURES, "balanced, against none"], rows))
     draw(got, given.folder / "sampling.png")
