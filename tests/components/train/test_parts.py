@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
-from components.train import cpus
+from components.train import augment, cpus
 from components.train.augment import distort
 from components.train.evaluate import bymerge, measure
 from components.train.loop import learning_rate, split
@@ -52,6 +53,20 @@ def test_augmentation_moves_ink_within_its_reach_and_makes_none():
     rows = (images.sum(dim=(1, 3)) * torch.arange(28)).sum(dim=1) / images.sum(dim=(1, 2, 3)) - 13.5
     assert 1 < rows.abs().max() < 3.2  # 2.5 pixels over a scale of at least 0.88, and a little of the turn
     assert abs(float(rows.mean())) < 0.3
+
+
+def test_strokes_grow_and_shrink_by_the_pixels_around():
+    images = torch.rand(8, 1, 28, 23)
+    assert torch.equal(augment._extreme(images, torch.maximum), F.max_pool2d(images, 3, 1, 1))
+    assert torch.equal(augment._extreme(images, torch.minimum), -F.max_pool2d(-images, 3, 1, 1))
+
+
+def test_a_bend_runs_smoothly_through_its_knots():
+    knots = torch.randn(3, 2, augment.KNOTS, augment.KNOTS)
+    down, across = (augment._between(size, knots.device) for size in (29, 23))
+    bends = down @ knots @ across.T
+    assert torch.allclose(bends[:, :, ::7, 0], knots[..., 0], atol=1e-6)
+    assert torch.allclose(bends, F.interpolate(knots, size=(29, 23), mode="bicubic", align_corners=True), atol=1e-5)
 
 
 def test_bends_move_ink_a_little_and_bend_nothing_away():
