@@ -41,7 +41,8 @@ def _max(x: Any, window: windows.Window) -> Any:
     if own in (tf.int8, tf.uint8):
         return tf.cast(_max(tf.cast(x, tf.float32), window), own)
     padding, dilated = window.padding(), any(d != 1 for d in window.dilations)
-    if padding != "VALID" and (padding != "SAME" or dilated):
+    taken = padding in ("VALID", "SAME") or _taken(x, window)
+    if padding != "VALID" and (dilated or not taken):
         lowest = own.min if not own.is_floating else scalar(-np.inf, x)
         x, padding = tf.pad(x, window.paddings(), constant_values=tf.cast(lowest, own)), "VALID"
     if dilated:
@@ -49,6 +50,12 @@ def _max(x: Any, window: windows.Window) -> Any:
     spatial = len(window.kernel)
     function = {1: tf.nn.max_pool1d, 2: tf.nn.max_pool2d, 3: tf.nn.max_pool3d}[spatial]
     return function(x, window.kernel, window.strides, padding)
+
+
+def _taken(x: Any, window: windows.Window) -> bool:
+    """Whether the kernel takes the pads themselves, which spares a copy of the input: no window lies in pads alone."""
+    within = window.known and all(max(pair) < k for pair, k in zip(window.pads, window.kernel, strict=True))
+    return bool(x.dtype == tf.float32) and len(window.kernel) == 2 and within
 
 
 @op("AveragePool", kind=SPATIAL)
