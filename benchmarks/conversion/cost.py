@@ -91,7 +91,7 @@ def part(*words: Any) -> dict[str, Any]:
 def export(name: str, path: str) -> dict[str, Any]:
     from benchmarks.conversion import models
 
-    models.export(name, "script", path, OPSET)
+    models.export(name, "script", path, opset=OPSET)
     return {}
 
 
