@@ -11,6 +11,7 @@ changed stage has a new image, and Kubeflow's cache, whose key holds the image, 
 import argparse
 import ast
 import hashlib
+import re
 import shutil
 from collections.abc import Iterator
 from functools import cache
@@ -37,6 +38,7 @@ LOCKS = {
     "serve": ("serve",),
     "serve-onnx": ("serve-onnx",),
 }
+FIRST = "tensorflow-cpu"  # installed before all else, so that images with different locks share the layer: 1 GB
 FOLDERS = {"serve-onnx": "serve"}  # where an image is not named after its folder in components/
 BESIDE = {"serve": "examples/characters"}  # what a folder's image holds beside code: a model for an empty volume
 
@@ -99,10 +101,18 @@ def _imported(path: Path) -> Iterator[Path]:
                 yield from sorted((ROOT / STARTED_FROM).glob("*.py"))
 
 
+def _entry(locked: str, distribution: str) -> str:
+    """What a lock says of one distribution, without comments; "" where it is not in there."""
+    found = re.search(rf"^{re.escape(distribution)}==\S+(?: \\\n +--hash=\S+)+\n", locked, re.MULTILINE)
+    return found[0] if found else ""
+
+
 def copy(stage: str, target: Path) -> None:
-    """Writes what the Dockerfile needs: target/requirements.txt, and target/app with the stage's files in it."""
+    """Writes what the Dockerfile needs: target/first.txt and requirements.txt, and the stage's files in target/app."""
     target.mkdir(parents=True)
-    (target / "requirements.txt").write_text("".join(lock.read_text() for lock in locks(stage)))
+    required = "".join(lock.read_text() for lock in locks(stage))
+    (target / "first.txt").write_text(_entry(required, FIRST))
+    (target / "requirements.txt").write_text(required)
     for path in [*sources(stage), ROOT / "LICENSE", ROOT / "NOTICE"]:
         copied = target / "app" / path.relative_to(ROOT)
         copied.parent.mkdir(parents=True, exist_ok=True)

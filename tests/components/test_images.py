@@ -197,7 +197,8 @@ def test_the_context_is_what_images_are_made_of() -> None:
 def test_a_copy_is_all_that_a_stage_needs(tmp_path: Path) -> None:
     images.copy("deploy", tmp_path / "deploy")
     there = {p.relative_to(tmp_path / "deploy").as_posix() for p in (tmp_path / "deploy").rglob("*") if p.is_file()}
-    assert there == {"requirements.txt", "app/LICENSE", "app/NOTICE", *(f"app/{name}" for name in names("deploy"))}
+    texts = {"first.txt", "requirements.txt", "app/LICENSE", "app/NOTICE"}
+    assert there == texts | {f"app/{name}" for name in names("deploy")}
     asked = subprocess.run(
         [sys.executable, "-P", "-m", "components.deploy", "--help"],
         cwd=tmp_path,
@@ -209,6 +210,16 @@ def test_a_copy_is_all_that_a_stage_needs(tmp_path: Path) -> None:
     assert asked.returncode == 0, asked.stderr
     lines = (tmp_path / "deploy" / "requirements.txt").read_text().splitlines()
     assert {line.partition("==")[0] for line in lines if "==" in line} == distributions("deploy")
+
+
+def test_images_with_tensorflow_share_its_layer(tmp_path: Path) -> None:
+    first = {}
+    for stage in STAGES:
+        images.copy(stage, tmp_path / stage)
+        first[stage] = (tmp_path / stage / "first.txt").read_text()
+    [entry] = {text for text in first.values() if text}
+    assert re.match(r"tensorflow-cpu==\S+ \\\n    --hash=sha256:", entry)
+    assert {stage for stage in STAGES if first[stage]} == {s for s in STAGES if "tensorflow-cpu" in distributions(s)}
 
 
 def test_the_dockerfile_knows_the_images() -> None:
