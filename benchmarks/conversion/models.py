@@ -73,7 +73,7 @@ def export(name: str, exporter: str, path: str, side: int | None = None, opset: 
     with torch.no_grad():
         if exporter == "dynamo":
             shapes = ({0: torch.export.Dim.DYNAMIC},) if batch > 1 else None
-            torch.onnx.export(net, (images,), path, dynamo=True, dynamic_shapes=shapes, external_data=False)
+            torch.onnx.export(net, (images,), path, dynamo=True, dynamic_shapes=shapes)
         else:
             axes = {"image": {0: "n"}, "logits": {0: "n"}} if batch > 1 else {}
             names = {"input_names": ["image"], **({"output_names": ["logits"]} if batch > 1 else {})}
@@ -199,7 +199,9 @@ def compare(folder: Path, chosen: list[str], exporters: list[str]) -> None:
 
 
 def one(folder: Path, name: str, exporter: str) -> dict[str, Any]:
-    path = folder / f"{name}-{exporter}.onnx"
+    own = folder / f"{name}-{exporter}"  # weights of over 2 GB are exported to files beside the model
+    own.mkdir(exist_ok=True)
+    path = own / "model.onnx"
     try:
         for words in (("--export", name, exporter, path), ("--check", path)):
             command = [sys.executable, "-m", "benchmarks.conversion.models", *map(str, words)]
@@ -209,8 +211,7 @@ def one(folder: Path, name: str, exporter: str) -> dict[str, Any]:
                 return {"said": f"{words[0]}: {(done.stderr.strip().splitlines() or ['?'])[-1][:200]}"}
         return dict(json.loads(done.stdout.splitlines()[-1]))
     finally:
-        path.unlink(missing_ok=True)
-        shutil.rmtree(path.with_suffix(".saved"), ignore_errors=True)
+        shutil.rmtree(own, ignore_errors=True)
 
 
 if __name__ == "__main__":
