@@ -81,7 +81,10 @@ def stack(cluster: Path) -> Iterator[str]:
 
 
 def remove() -> None:
-    """The stack, and all that is on the volume; from a node, since what the pipeline's stages wrote is not ours."""
+    """The stack, whose pods are not waited for, and all that is on the volume; from a node, since what the pipeline's
+    stages wrote is not ours."""
+    kubectl("delete", "deployments", "--all", "--wait=false")
+    kubectl("delete", "pods", "--all", "--grace-period=0", "--force")
     delete = ("delete", "-k", "manifests/overlays/kind", "--wait", "--ignore-not-found")
     command("kubectl", "--context", CONTEXT, *delete, timeout=300)
     command("docker", "exec", WORKERS[0], "find", "/seaway-models", "-mindepth", "1", "-delete")

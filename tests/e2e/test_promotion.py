@@ -1,6 +1,7 @@
 """A good canary becomes stable; a slow one and a wrong one do not; what answers is always what kubectl shows."""
 
 import dataclasses
+import json
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onkind import CANARY, CONTEXT, EXAMPLE, HOST, MODEL, ROOT, answered_by, kubectl, publish, seaway, serving
+from onkind import (
+    CANARY,
+    CONTEXT,
+    EXAMPLE,
+    HOST,
+    MODEL,
+    ROOT,
+    answered_by,
+    kubectl,
+    publish,
+    seaway,
+    serving,
+    serving_pods,
+    until,
+)
 
 from seaway import card as cards
 from seaway import golden, rollout, store
@@ -56,8 +71,8 @@ def test_a_good_canary_is_promoted_and_a_slow_and_a_wrong_one_are_not(
     assert promote(cluster, wrong).returncode == 1
 
     slow = publish(cluster)
-    kubectl("set", "resources", "deployment/seaway-canary", "-c=server", "--limits=cpu=100m", "--requests=cpu=50m")
     deploy(slow)
+    starve("canary")
     (tmp_path / "limits.yaml").write_text("slower: 20%\np50_ms: 5000\n")
     limits = ("--rate", 30, "--limits", tmp_path / "limits.yaml")
     said = measured(cluster, slow, tmp_path / "slow", *limits)
@@ -68,6 +83,21 @@ def test_a_good_canary_is_promoted_and_a_slow_and_a_wrong_one_are_not(
     assert answered_by(stack, "tfs", "graphpipe") == {f"{MODEL}/{good}"}, "nothing moved"
     assert serving("seaway")[rollout.VERSION] == str(good)
     assert store.labels(cluster, MODEL)["stable"] == good
+
+
+def starve(track: str) -> None:
+    """A tenth of a core from now on for the track's pod, which has started with its whole ones."""
+    [pod] = serving_pods(track)
+    resources = {"requests": {"cpu": "50m"}, "limits": {"cpu": "100m"}}
+    wanted = json.dumps({"spec": {"containers": [{"name": "server", "resources": resources}]}})
+    kubectl("patch", "pod", pod["metadata"]["name"], "--subresource=resize", "--patch", wanted)
+
+    def starved() -> bool:
+        [pod] = serving_pods(track)
+        [container] = pod["status"]["containerStatuses"]
+        return container["resources"]["limits"]["cpu"] == "100m"
+
+    until(starved, 60)
 
 
 def other_answers(folder: Path) -> None:
