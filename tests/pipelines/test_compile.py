@@ -1,5 +1,6 @@
 """The compiled IR against tests/golden. After a wanted change: `make golden`."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -93,7 +94,11 @@ def test_the_last_word_comes_whatever_became_of_the_stages(golden: tuple[dict, d
 
 
 @pytest.mark.filterwarnings("ignore:Task .* have no effect in the current local runner:UserWarning")
-def test_the_cluster_s_pipeline_ends_with_it_where_a_stage_fails(tmp_path: Path) -> None:
+def test_the_cluster_s_pipeline_ends_with_it_where_a_stage_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = dataclasses.replace(cluster.NEEDS["explore"], retries=0)  # kfp.local waits as long as a cluster would
+    monkeypatch.setitem(cluster.NEEDS, "explore", once)
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path))
     with pytest.raises(RuntimeError, match=r"explore.* inside .*exit-handler-1"):
         cluster.pipeline(characters)(source="nonsense", cache=str(tmp_path))
