@@ -45,8 +45,10 @@ def promote(volume: Path, version: int) -> subprocess.CompletedProcess[str]:
     return seaway("promote", "--version", version, "--volume", volume, "--namespace", "seaway")
 
 
-def deploy(version: int) -> None:
-    done = seaway("deploy", "--version", version, "--context", CONTEXT)
+def deploy(volume: Path, version: int) -> None:
+    """Until it answers at its address, which kube-proxy makes known a moment after the pod is ready."""
+    where = ("--url", CANARY, "--volume", volume)
+    done = seaway("deploy", "--version", version, "--context", CONTEXT, *where)
     assert done.returncode == 0, done.stderr
 
 
@@ -56,7 +58,7 @@ def test_a_good_canary_is_promoted_and_a_slow_and_a_wrong_one_are_not(
     good = publish(cluster)
     refused = promote(cluster, good)
     assert (refused.returncode, "there is no evidence of" in refused.stderr) == (1, True)
-    deploy(good)
+    deploy(cluster, good)
     measured(cluster, good, tmp_path / "good")
     done = promote(cluster, good)
     assert done.returncode == 0, done.stderr
@@ -71,7 +73,7 @@ def test_a_good_canary_is_promoted_and_a_slow_and_a_wrong_one_are_not(
     assert promote(cluster, wrong).returncode == 1
 
     slow = publish(cluster)
-    deploy(slow)
+    deploy(cluster, slow)
     starve("canary")
     (tmp_path / "limits.yaml").write_text("slower: 20%\np50_ms: 5000\n")
     limits = ("--rate", 30, "--limits", tmp_path / "limits.yaml")
