@@ -54,7 +54,7 @@ def provide(*stages: str, nodes: Sequence[str] = WORKERS, gigabytes: int = 0) ->
 
 
 def load(images: Sequence[str], nodes: Sequence[str]) -> None:
-    """What `kind load docker-image` does, without its file between: for 6 GB half the time and a third of the disk."""
+    """What `kind load docker-image` does, without a file of all images between."""
     with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as saved:
         assert saved.stdout
         into = [subprocess.Popen(["docker", "exec", "-i", node, "ctr", "-n", "k8s.io", "images", "import", "-"],
