@@ -9,7 +9,7 @@ of 1 and 5: the largest difference as a share of the largest output, and how oft
 models are kept in the folder, so that it can be interrupted; each runs in processes of its own. Prints a table.
 Segmentation: the class of each pixel. Detection: one picture; "same class" is the share of boxes that both find. Among
 random weights' boxes, all but equally good, rounding decides which stay, so "itself" is that share for ONNX Runtime and
-itself on pictures that differ by one part in a million: no more is asked of the converted model.
+itself on pictures that differ by one part in a million: that much is asked of the converted model, and MOST at least.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from typing import Any
 
 BATCHES = (1, 5)
 CLOSE, ALIKE = 1e-3, 1e-2  # of the largest output: one that is right, and a box that is the same
+MOST = 0.9  # of boxes: where even ONNX Runtime finds fewer again, nothing can be told
 EXPORTERS = ("script", "dynamo")
 FOUND = ("scores", "boxes", "labels")  # the outputs of detection, before masks or keypoints
 LAST = ("cls_logits", "cls_score", "bbox_pred", "bbox_reg")  # detection's layers that give scores and boxes
@@ -155,7 +156,8 @@ def tensors(net: Any, kind: str) -> Any:
 
 
 def check(path: Path) -> dict[str, Any]:
-    """How far the converted model is from ONNX Runtime, over all outputs; "agreed": of the first, the same class."""
+    """How far the converted model is from ONNX Runtime, over all outputs; "agreed": of the first, the same class, or of
+    boxes those that both have, and "itself" the same of ONNX Runtime and itself."""
     import numpy as np
     import onnxruntime
 
@@ -216,7 +218,7 @@ def compare(folder: Path, chosen: list[str], exporters: list[str]) -> None:
     from benchmarks.tables import table
 
     folder.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows, count = [], 0
     for name in chosen:
         for exporter in exporters:
             kept = folder / f"{name}-{exporter}.json"
@@ -226,9 +228,18 @@ def compare(folder: Path, chosen: list[str], exporters: list[str]) -> None:
             print(f"{name} {exporter}: {got}", file=sys.stderr, flush=True)
             keys = ("said", "difference", "agreed", "itself", "seconds")
             rows.append([name, exporter, *(got.get(key, "") for key in keys)])
-    right = [r for r in rows if not r[2] and (r[3] <= CLOSE and r[4] == 1 if r[5] == "" else r[4] >= r[5])]
-    print(f"{len(right)} of {len(rows)} right\n")
+            count += right(got)
+    print(f"{count} of {len(rows)} right\n")
     print(table(["model", "exporter", "failed", "largest difference", "same class", "itself", "CPU s"], rows))
+
+
+def right(got: dict[str, Any]) -> bool:
+    """Whether what `check` found, if it came so far, is all that can be asked."""
+    if "said" in got:
+        return False
+    if "itself" in got:
+        return bool(got["agreed"] >= max(MOST, got["itself"]))
+    return bool(got["difference"] <= CLOSE and got["agreed"] == 1)
 
 
 def one(folder: Path, name: str, exporter: str) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def test_a_good_canary_is_promoted_and_a_slow_and_a_wrong_one_are_not(
     assert kubectl("get", "pods", "-l", "seaway.dev/track=canary", "-o", "name") == "", "the canary has ended"
 
     wrong = store.publish(cluster, MODEL, other_answers)
-    refused = seaway("deploy", "--version", wrong, "--context", CONTEXT, "--timeout", 25)
+    refused = seaway("deploy", "--version", wrong, "--context", CONTEXT, "--timeout", 40)
     assert (refused.returncode, "golden examples wrongly" in refused.stderr) == (1, True), "it does not even come up"
     assert promote(cluster, wrong).returncode == 1
 
