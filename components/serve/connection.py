@@ -38,7 +38,19 @@ _ID = re.compile(r"[\x21-\x7e]{1,128}")
 _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
 _RETRY_AFTER = {429: b"retry-after: 1\r\n", 503: b"retry-after: 1\r\n"}
+_LISTS = (
+    "transfer-encoding",
+    "content-encoding",
+    "connection",
+)  # repeated lines are one list, as RFC 9110 has it (5.3)
+_ABSOLUTE = re.compile(r"https?://[^/?#]*(/)?", re.IGNORECASE)
 _ids, _prefix = itertools.count(1), secrets.token_hex(6)
+
+
+def _path(target: str) -> str:
+    """What stands behind the host in a target of absolute form (http://host/path?query); others as they are."""
+    found = _ABSOLUTE.match(target)
+    return "/" + target[found.end() :] if found else target
 
 
 @dataclass(slots=True)
@@ -52,8 +64,9 @@ class Limits:
 
 class Request:
     """One request, complete. `target` is the path as it was sent, percent signs and query included; header names are
-    in lower case, the first of equal ones counts. `began` is when its first byte came, `complete` when its last did
-    (time.perf_counter); `protocol` and `key` are the application's names for what it speaks and for what answers it."""
+    in lower case, the first of equal ones counts, except that lists may come in several. `began` is when its first byte
+    came, `complete` when its last did (time.perf_counter); `protocol` and `key` are the application's names for what it
+    speaks and for what answers it."""
 
     __slots__ = (
         *("answered", "began", "body", "complete", "connection", "headers"),
@@ -132,6 +145,7 @@ class Connection(asyncio.Protocol):
         self._current: Request | None = None  # what is being answered
         self._began = time.perf_counter()  # of the request that is being read, or of idling
         self._reading = self._in_head = False
+        self._offered = False  # whether the head that was read offers another protocol
         self._url, self._headers, self._head_bytes = b"", dict[str, str](), 0
         self._pieces: list[bytes] = []
         self._body_bytes = self._held = 0
@@ -170,10 +184,9 @@ class Connection(asyncio.Protocol):
             self._began = time.perf_counter()
         if self._in_head or not self._reading:
             self._head_bytes += len(data)
+        body, size = self._headers if self._reading and not self._in_head else None, self._body_bytes
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._closing = True  # whatever it would upgrade to is not spoken: the answer closes
+            self._feed(data)
         except httptools.HttpParserError as error:
             if not self._closing:
                 cause = error.__context__
@@ -181,8 +194,37 @@ class Connection(asyncio.Protocol):
                     cause = SeawayError(f"this is not HTTP/1.1: {error}", status=400)
                 self._refuse(cause)
             return
-        if self._in_head and self._head_bytes > self._port.limits.max_head_bytes:
-            self._refuse(self._large_head())
+        if self._reading:
+            if self._headers is body and self._body_bytes == size:  # of the same body, but a trailer or a chunk's head
+                self._head_bytes += len(data)
+            if self._head_bytes > self._port.limits.max_head_bytes:
+                self._refuse(self._large_head())
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        """Has the parser read `data`. An offer to upgrade is not taken up, as RFC 9110 lets a server do (7.8).
+
+        llhttp takes what follows such a head for the other protocol's. So a new parser is given the head again without
+        the offer, and then the rest as it came.
+        """
+        while True:
+            try:
+                self._parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = memoryview(data)[upgrade.args[0] :]
+            if not self._offered:
+                self._closing = True  # CONNECT: what follows is for another server, and the answer closes
+                return
+            self._offered = False
+            head, data = self._head_without_offer(), rest
+            self._parser = httptools.HttpRequestParser(self)
+            self._parser.feed_data(head)
+
+    def _head_without_offer(self) -> bytes:
+        parser = self._parser
+        lines = [b"%b %b HTTP/%b" % (parser.get_method(), self._url, parser.get_http_version().encode())]
+        lines += [f"{name}: {value}".encode("latin-1") for name, value in self._headers.items() if name != "upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
 
     def eof_received(self) -> bool:
         """A client that has sent all it will may still read: what it asked is answered, and then it is closed."""
@@ -218,18 +260,30 @@ class Connection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(self._headers) >= MAX_HEADERS:
+        if not self._in_head:
+            return  # of a trailer: what stands behind a body says nothing about it here
+        headers, key, text = self._headers, name.decode("latin-1").lower(), value.decode("latin-1")
+        if len(headers) >= MAX_HEADERS:
             raise self._large_head()
-        self._headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+        first = headers.setdefault(key, text)
+        if first is not text and key in _LISTS:
+            headers[key] = f"{first}, {text}"
 
     def on_headers_complete(self) -> None:
         limits, port = self._port.limits, self._port
         self._in_head = False
         headers = self._headers
+        if "upgrade" in headers and self._parser.should_upgrade() and self._parser.get_method() != b"CONNECT":
+            self._offered = True  # the head comes again, see _feed
+            return
         if self._head_bytes > limits.max_head_bytes:  # what was counted may hold the beginning of the body
             exact = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers.items())
             if exact > limits.max_head_bytes:
                 raise self._large_head()
+        self._head_bytes = 0
+        coding = headers.get("transfer-encoding", "chunked")
+        if coding.lower() != "chunked":
+            raise SeawayError(f"Transfer-Encoding {coding[:80]!r} is not spoken here: send it chunked", status=501)
         length = int(headers.get("content-length", 0))
         if length > limits.max_body_bytes:
             raise self._large_body()
@@ -249,12 +303,16 @@ class Connection(asyncio.Protocol):
             raise self._full()
 
     def on_message_complete(self) -> None:
+        if self._offered:
+            return
         parser, pieces = self._parser, self._pieces
-        request = Request(
-            self, parser.get_method().decode("latin-1"), self._url.decode("latin-1"), self._headers, self._began
-        )
+        target = self._url.decode("latin-1")
+        if target[:1] != "/":
+            target = _path(target)
+        method = parser.get_method().decode("latin-1")
+        request = Request(self, method, target, self._headers, self._began)
         request.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        request.keep_alive = parser.should_keep_alive()
+        request.keep_alive = parser.should_keep_alive() and method != "CONNECT"
         self._pieces, self._body_bytes, self._held, self._head_bytes = [], 0, 0, 0
         self._reading = False
         self._began = request.complete

@@ -13,6 +13,10 @@ from seaway.protocols.calls import TEXT, Reply
 
 LIMITS = {"max_body_bytes": 1000, "max_held_bytes": 3000, "max_head_bytes": 2000, "max_connections": 8}
 HEAD = b"POST /x?y=%20 HTTP/1.1\r\nHost: h\r\n"
+CHUNKS = b"3\r\nabc\r\n2\r\nde\r\n0\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS
+# What Java's HttpClient (JDK 17) and curl --http2 put into the first request of a connection
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
 
 
 class Application:
@@ -121,6 +125,127 @@ def test_pipelined_requests_are_answered_in_order():
     asyncio.run(work())
 
 
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"TLS/1.2, h2c", b"no/such-thing"])
+@pytest.mark.parametrize("connection", [b"Connection: Upgrade", b"Connection: close\r\nConnection: upgrade", b"X: y"])
+def test_an_offer_to_upgrade_is_ignored(protocol, connection):
+    offer = b"%b\r\nUpgrade: %b\r\n" % (connection, protocol)
+
+    async def work():
+        async with serving() as (port, _, number):
+            for sent, body in (
+                (HEAD + offer + b"Content-Length: 5\r\n\r\nhello", b"<hello>"),
+                (HEAD + offer + CHUNKED + b"\r\n", b"<abcde>"),
+                (b"GET / HTTP/1.1\r\n" + offer + b"\r\n", b"<>"),
+                (b"POST / HTTP/1.0\r\n" + offer + b"Content-Length: 2\r\n\r\nab", b"<ab>"),
+            ):
+                line, headers, got = await talk(number, sent)
+                assert (line.split()[1], got) == ("200", body)
+                assert "upgrade" not in headers
+                assert headers.get("connection") == ("close" if b"close" in offer or b"1.0" in sent else None)
+            assert port.held_bytes == 0
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 1 << 20])
+def test_an_offer_to_upgrade_among_pipelined_requests_however_they_arrive(size):
+    sent = b"".join(
+        [
+            HEAD + H2C + b"Content-Length: 5\r\n\r\nhello",
+            HEAD + H2C + CHUNKED + b"\r\n",
+            HEAD + b"Content-Length: 2\r\n\r\nab",
+            HEAD + H2C + b"\r\n",
+            HEAD + H2C + b"Expect: nothing\r\nX-A: \xfc\r\nContent-Length: 2\r\n\r\nyz",
+        ]
+    )
+
+    async def work():
+        async with serving() as (_, application, number):
+            reader, writer = await asyncio.open_connection("127.0.0.1", number)
+            for start in range(0, len(sent), size):
+                writer.write(sent[start : start + size])
+                await writer.drain()
+                await asyncio.sleep(0)
+            answers = [await answer(reader) for _ in range(5)]
+            assert [body for _, _, body in answers] == [b"<hello>", b"<abcde>", b"<ab>", b"<>", b"<yz>"]
+            assert application.seen[-1].headers["x-a"] == "ü"
+            writer.close()
+
+    asyncio.run(work())
+
+
+def test_connect_is_answered_and_closed():
+    async def work():
+        async with serving() as (_, application, number):
+            reader, writer = await asyncio.open_connection("127.0.0.1", number)
+            writer.write(b"CONNECT h:443 HTTP/1.1\r\n" + H2C + b"\r\nfor another server")
+            _, headers, body = await answer(reader)
+            assert (headers["connection"], body, await reader.read()) == ("close", b"<>", b"")
+            assert [(request.method, request.target) for request in application.seen] == [("CONNECT", "h:443")]
+            writer.close()
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    "target, path",
+    [
+        (b"http://h:80/v1/x?y=%20#z", "/v1/x?y=%20#z"),
+        (b"HTTPS://u@h/", "/"),
+        (b"http://h", "/"),
+        (b"http://h?x", "/?x"),
+        (b"http://h//x", "//x"),
+        (b"//h/x", "//h/x"),
+        (b"/http://h/x", "/http://h/x"),
+        (b"ftp://h/x", "ftp://h/x"),
+    ],
+)
+def test_of_an_absolute_target_the_path_counts(target, path):
+    async def work():
+        async with serving() as (_, application, number):
+            await talk(number, b"POST " + target + b" HTTP/1.1\r\n\r\n")
+            assert application.seen[0].target == path
+
+    asyncio.run(work())
+
+
+def test_a_trailer_changes_nothing_of_its_request():
+    async def work():
+        async with serving() as (_, application, number):
+            trailer = b"Content-Encoding: gzip\r\nX-Request-Id: other\r\n\r\n"
+            _, headers, body = await talk(number, HEAD + CHUNKED + trailer)
+            assert (body, application.seen[0].headers) == (b"<abcde>", {"host": "h", "transfer-encoding": "chunked"})
+            assert headers["x-request-id"] != "other"
+
+    asyncio.run(work())
+
+
+def test_a_trailer_that_never_ends():
+    async def work():
+        async with serving() as (port, application, number):
+            reader, writer = await asyncio.open_connection("127.0.0.1", number)
+            writer.write(HEAD + CHUNKED + b"X: ")
+            answered = asyncio.create_task(answer(reader))
+            while not answered.done():
+                writer.write(b"x" * 100)
+                await asyncio.sleep(0.001)
+            line, headers, _ = await answered
+            assert (line.split()[1], headers["connection"]) == ("431", "close")
+            writer.close()
+            assert (application.seen, port.held_bytes) == ([], 0)
+
+    asyncio.run(work())
+
+
+def test_a_list_that_is_cut_into_lines_is_one():
+    async def work():
+        async with serving() as (_, application, number):
+            await talk(number, HEAD + b"Content-Encoding: gzip\r\nContent-Encoding: deflate\r\n\r\n")
+            assert application.seen[0].headers["content-encoding"] == "gzip, deflate"
+
+    asyncio.run(work())
+
+
 def test_head_closing_and_chunks():
     async def work():
         async with serving() as (_, _, number):
@@ -175,6 +300,12 @@ def test_who_asks_whether_to_go_on_is_told():
         (HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400, "not HTTP/1.1"),
         (HEAD + b"Content-Length: -1\r\n\r\n", 400, "not HTTP/1.1"),
         (HEAD + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "not HTTP/1.1"),
+        (HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + CHUNKS + b"\r\n", 501, "gzip, chunked"),
+        (HEAD + H2C + b"Transfer-Encoding: gzip\r\n" + CHUNKED + b"\r\n", 501, "gzip, chunked"),
+        (HEAD + H2C + b"Content-Length: 1001\r\n\r\n", 413, "--max-body-bytes"),
+        (HEAD + H2C + b"Content-Length: 5\r\n" + CHUNKED + b"\r\n", 400, "not HTTP/1.1"),
+        (HEAD + H2C + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n", 400, "not HTTP/1.1"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "not HTTP/1.1"),
     ],
 )
 def test_what_is_refused_before_it_is_read(sent, status, said):
