@@ -25,6 +25,7 @@ from typing import cast
 
 import httptools
 
+from components.serve.bodies import SUPPORTED
 from seaway.errors import SeawayError
 from seaway.protocols.calls import Reply
 
@@ -37,7 +38,8 @@ MAX_HEADERS = 100
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
 _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
-_RETRY_AFTER = {429: b"retry-after: 1\r\n", 503: b"retry-after: 1\r\n"}
+_RETRY_AFTER = b"retry-after: 1\r\n"
+_BY_STATUS = {429: _RETRY_AFTER, 503: _RETRY_AFTER, 415: f"accept-encoding: {SUPPORTED}\r\n".encode()}
 _LISTS = (
     "transfer-encoding",
     "content-encoding",
@@ -372,8 +374,8 @@ class Connection(asyncio.Protocol):
         ]
         for name, value in reply.headers.items():
             head.append(f"{name}: {value}\r\n".encode("latin-1", "replace"))
-        if reply.status in _RETRY_AFTER:
-            head.append(_RETRY_AFTER[reply.status])
+        if reply.status in _BY_STATUS:
+            head.append(_BY_STATUS[reply.status])
         if request is not None:
             head.append(f"x-request-id: {request.id}\r\n".encode("latin-1"))
             if request.trace:

@@ -62,12 +62,23 @@ def tfserving_rest(plane: DataPlane, request: Request) -> Reply | None:
     try:
         version = plane.find(route.model, route.version, route.label)
     except SeawayError:
-        if len(request.body) <= CHECKED:  # what is no JSON is told so before the model is looked for
-            plain = bodies.inflated(request.body, request.headers.get("content-encoding", ""), CHECKED)
-            tfserving.check(plain, route.verb)
+        _check_body(request, route.verb)
         raise
     _ask(plane, request, version, "tfs", route.verb, ())
     return None
+
+
+def _check_body(request: Request, verb: str) -> None:
+    """Raises what is wrong with a body that has no model: what is no JSON is told so before the model is looked for."""
+    if len(request.body) > CHECKED:
+        return
+    try:
+        plain = bodies.inflated(request.body, request.headers.get("content-encoding", ""), CHECKED)
+    except SeawayError as error:
+        if error.status == 413:  # of what is looked at here, not of what may be sent
+            return
+        raise
+    tfserving.check(plain, verb)
 
 
 # ---- Open Inference Protocol
