@@ -111,6 +111,8 @@ class OnnxModel:
             if array.dtype != self._dtypes[name]:
                 came = tensors.dtype_name(array)
                 raise InvalidInput(f"input {name!r} is {came}, but the model takes {self._dtypes[name].name}")
+            if array.ndim > tensors.MAX_RANK:
+                raise InvalidInput(f"input {name!r} has {array.ndim} dimensions; ONNX takes at most {tensors.MAX_RANK}")
         if self._strings:
             inputs = {name: _text(name, array) if name in self._strings else array for name, array in inputs.items()}
         try:

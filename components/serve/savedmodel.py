@@ -17,7 +17,7 @@ from components.serve import inspection, operators
 from seaway import quiet
 from seaway.card import Card, Tensor
 from seaway.errors import InvalidInput, ModelError, NotFound, SeawayError
-from seaway.protocols import tensors
+from seaway.protocols import signatures, tensors
 from seaway.protocols.calls import Signature
 
 # Left to itself, TensorFlow takes oneDNN's kernels on some CPUs only; batches are answered twice as fast with them.
@@ -25,6 +25,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # TensorFlow's own, of others' libraries
 tf = quiet.import_tensorflow()
 from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]  # noqa: E402
+from tensorflow.core.framework import tensor_pb2  # noqa: E402
 from tensorflow.core.protobuf import config_pb2  # noqa: E402
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # the session API is called deprecated once a load
@@ -50,7 +51,7 @@ class SavedModel:
         self.definitions = {name: _as_json(made) for name, made in graph.all_signatures.items()}
         self._names = {name: (_names(s.inputs), _names(s.outputs)) for name, s in graph.signatures.items()}
         self._guarded = {n for n, reached in graph.operators.items() if any(map(operators.ENDING.fullmatch, reached))}
-        self._callables: dict[tuple[str, tuple[str, ...]], Callable[..., list[Any]]] = {}
+        self._callables: dict[tuple[str, tuple[str, ...], bool], Callable[..., list[Any]]] = {}
         config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
         config.experimental.optimize_for_static_graph = True  # the graph as it was given is not kept as well
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
@@ -82,33 +83,52 @@ class SavedModel:
         wanted = tuple(outputs or gives)
         if inputs.keys() != takes.keys():
             raise InvalidInput(f"signature {signature!r} takes {sorted(takes)}, but {sorted(inputs)} came")
-        call = self._callables.get((signature, wanted)) or self._callable(signature, wanted)
-        if signature in self._guarded and (wrong := _contradiction(found, inputs)):
+        deep = any(array.ndim > tensors.MAX_RANK for array in inputs.values())
+        call = self._callables.get((signature, wanted, deep)) or self._callable(signature, wanted, deep)
+        if signature in self._guarded and (wrong := signatures.contradiction(found, inputs)):
             raise InvalidInput(wrong)
         try:
-            values = call(*(inputs[name] for name in takes))
+            values = call(*(_message(inputs[name]) if deep else inputs[name] for name in takes))
         except tf.errors.OpError as error:
             if nothing := _no_rows(found, inputs, wanted):
                 return nothing
             raise SeawayError(error.message, status=STATUS.get(error.error_code, 500)) from None
         except (ValueError, TypeError) as error:
             raise InvalidInput(f"signature {signature!r} does not take these inputs: {error}") from None
-        return {name: np.asarray(value) for name, value in zip(wanted, values, strict=True)}
+        if deep:
+            values = [_of_message(value) for value in values]
+        return {name: np.asanyarray(value) for name, value in zip(wanted, values, strict=True)}
 
     def close(self) -> None:
         self._session.close()
 
-    def _callable(self, signature: str, wanted: tuple[str, ...]) -> Callable[..., list[Any]]:
+    def _callable(self, signature: str, wanted: tuple[str, ...], deep: bool) -> Callable[..., list[Any]]:
+        """`deep` makes one that takes and gives each tensor as a TensorProto, which has more dimensions than NumPy."""
         takes, gives = self._names[signature]
         missing = [name for name in wanted if name not in gives]
         if missing:
             raise InvalidInput(f"signature {signature!r} has no output {missing}; it has {sorted(gives)}")
-        options = config_pb2.CallableOptions(feed=takes.values(), fetch=[gives[name] for name in wanted])
+        fetch = [gives[name] for name in wanted]
+        options = config_pb2.CallableOptions(feed=takes.values(), fetch=fetch)
+        if deep:
+            options = self._deep_options(list(takes.values()), fetch)
         options.run_options.inter_op_thread_pool = IN_CALLERS_THREAD
         # The public make_callable compares shapes with the signature's, which TensorFlow Serving leaves to the graph.
         made: Callable[..., list[Any]] = self._session._make_callable_from_options(options)
-        self._callables[signature, wanted] = made
+        self._callables[signature, wanted, deep] = made
         return made
+
+    def _deep_options(self, takes: list[str], gives: list[str]) -> Any:
+        options = config_pb2.CallableOptions()
+        graph = self._session.graph
+        with graph.as_default():
+            for name in takes:
+                message = tf.compat.v1.placeholder(tf.string, [])
+                parsed = tf.io.parse_tensor(message, graph.get_tensor_by_name(name).dtype)
+                options.feed.append(message.name)
+                options.tensor_connection.add(from_tensor=parsed.name, to_tensor=name)
+            options.fetch.extend(tf.io.serialize_tensor(graph.get_tensor_by_name(name)).name for name in gives)
+        return options
 
 
 def _signature(made: Any) -> Signature:
@@ -132,25 +152,38 @@ def _names(infos: Any) -> dict[str, str]:
     return {name: infos[name].name for name in sorted(infos)}
 
 
-def _contradiction(signature: Signature, inputs: dict[str, np.ndarray]) -> str:
-    """What is wrong with the first input whose rank or sizes are not the signature's, or ""."""
-    for tensor in signature.inputs:
-        shape = inputs[tensor.name].shape
-        if tensor.name in signature.unranked:
-            continue
-        if len(shape) != len(tensor.shape):
-            return f"input {tensor.name!r} expects rank {len(tensor.shape)} but got {len(shape)}"
-        if any(want not in (None, size) for want, size in zip(tensor.shape, shape, strict=True)):
-            expected = [-1 if size is None else size for size in tensor.shape]
-            return f"input {tensor.name!r} expects shape {expected} but got {list(shape)}"
-    return ""
+def _message(array: np.ndarray) -> bytes:
+    """The array as a serialised TensorProto."""
+    kind = tf.dtypes.as_dtype(array.dtype)
+    message = tensor_pb2.TensorProto(dtype=kind.as_datatype_enum)
+    for size in array.shape:
+        message.tensor_shape.dim.add(size=size)
+    if kind == tf.string:
+        message.string_val.extend(tensors.string_values(array))
+    else:
+        message.tensor_content = array.tobytes()
+    return bytes(message.SerializeToString())
+
+
+def _of_message(content: bytes) -> np.ndarray:
+    message = tensor_pb2.TensorProto.FromString(content)
+    shape = [dim.size for dim in message.tensor_shape.dim]
+    if message.dtype == tf.string.as_datatype_enum:
+        return tensors.shaped(tensors.strings(message.string_val, [len(message.string_val)]), shape)
+    return tensors.shaped(
+        np.frombuffer(message.tensor_content, tf.dtypes.as_dtype(message.dtype).as_numpy_dtype), shape
+    )
 
 
 def _no_rows(
     signature: Signature, inputs: dict[str, np.ndarray], wanted: tuple[str, ...]
 ) -> dict[str, np.ndarray] | None:
     """The answer to a batch of no rows, for graphs that cannot give it; None where it is not that, or not known."""
-    if not inputs or _contradiction(signature, inputs) or any(len(array) for array in inputs.values() if array.ndim):
+    if (
+        not inputs
+        or signatures.contradiction(signature, inputs)
+        or any(len(array) for array in inputs.values() if array.ndim)
+    ):
         return None
     declared = {tensor.name: tensor for tensor in signature.outputs}
     outputs = [declared[name] for name in wanted]

@@ -44,10 +44,10 @@ def read_examples(document: Mapping[str, Any]) -> list[bytes]:
 
 
 def _features(value: Any) -> dict[str, bytes]:
-    """Feature's name → serialised Feature."""
-    if type(value) is not dict:
+    """Feature's name → serialised Feature; of equal names the last counts, and all must be right."""
+    if not isinstance(value, dict):
         raise InvalidInput(f"Example must be JSON object but got JSON {jsontensor.json_type(value)}")
-    return {name: _feature(name, held if isinstance(held, list) else [held]) for name, held in value.items()}
+    return {name: _feature(name, held if isinstance(held, list) else [held]) for name, held in jsontensor.pairs(value)}
 
 
 def _feature(name: str, values: list[Any]) -> bytes:

@@ -90,6 +90,7 @@ def read(asked: Asked, served: Served) -> Call | Reply:
     if len(inputs) != len(expected):
         raise InvalidInput(f"an input is given twice: {[key for key, _ in request.inputs]}; give each one once")
     signatures.check_dtypes(served, name, inputs)
+    signatures.check_shapes(served.signatures[name], inputs)
     return Call(name, inputs, list(dict.fromkeys(request.outputs)) or None, request.outputs)
 
 

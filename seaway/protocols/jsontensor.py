@@ -9,9 +9,11 @@ There are three ways from text to numbers, each the next one's shortcut, with th
 
 import base64
 import binascii
+import contextlib
 import json
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -98,8 +100,21 @@ def _brackets(shape: list[int]) -> bytes:
     return one
 
 
+class Repeating(dict[str, Any]):
+    """An object that has a key more than once: the first of equal ones counts here, and `pairs` holds them all."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(reversed(pairs))
+        self.pairs = pairs
+
+
+def pairs(held: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+    """An object's keys and values as they were written, equal keys included."""
+    return held.pairs if isinstance(held, Repeating) else held.items()
+
+
 def parse(body: bytes) -> Any:
-    """The first JSON document in `body`; what follows it is ignored, and of equal keys the first counts."""
+    """The first JSON document in `body`; what follows it is ignored, and of equal keys the first counts (`pairs`)."""
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -108,9 +123,12 @@ def parse(body: bytes) -> Any:
 
 
 def _may_repeat_keys(document: Any, body: bytes) -> bool:
-    """False where no key of the document, of an object right in it or of the rows right in it can be there twice."""
+    """False where no key can be there twice of the document, of an object right in it, of the rows right in it, or of
+    a {"b64": …}."""
     if not isinstance(document, dict):
         return False
+    if "examples" in document or (b'"b64"' in body and _SECOND_B64.search(body)):
+        return True
     counts = dict.fromkeys(document, 1)
     for value in document.values():
         rows = value if isinstance(value, list) else [value]
@@ -137,11 +155,9 @@ def _parse_general(body: bytes) -> Any:
     return parsed
 
 
-def _first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    first: dict[str, Any] = {}
-    for key, value in pairs:
-        first.setdefault(key, value)
-    return first
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    return made if len(made) == len(pairs) else Repeating(pairs)
 
 
 def _integer(text: str) -> int | float:
@@ -157,9 +173,12 @@ def _double(text: str) -> float:
     return value
 
 
+_SECOND_B64 = re.compile(rb',\s*"b64"')
+_BASE64 = re.compile(r"([A-Za-z0-9+/]*)([=.]*)")
+_NO_BLANKS = dict.fromkeys(map(ord, " \t\n\v\f\r"))
 _PYTHON_TOKENS = {"Inf": "Infinity", "-Inf": "-Infinity", "-NaN": "NaN"}
 _LARGE = 2**64
-_DECODER = json.JSONDecoder(object_pairs_hook=_first_of_each, parse_int=_integer, parse_float=_double)
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_double)
 
 
 def is_base64(value: Any) -> bool:
@@ -184,14 +203,14 @@ def to_array(value: Any, dtype: str, regular: bool = False) -> np.ndarray:
     if dtype not in READABLE:
         raise Unsupported(f"Conversion of JSON Value: {shown(value)} to type: {_tensorflow(dtype)}")
     shape = _shape(value)
-    if len(shape) > tensors.MAX_RANK:
-        raise InvalidInput(f"JSON Value is nested {len(shape)} lists deep; at most {tensors.MAX_RANK} are supported")
+    if len(shape) > tensors.DEEPEST:
+        raise InvalidInput(f"JSON Value is nested {len(shape)} lists deep; at most {tensors.DEEPEST} are supported")
     flat: list[Any] = []
     _fill(value, shape, 0, dtype, flat)
     if dtype == tensors.STRING:
-        return tensors.strings(flat, shape)
+        return tensors.shaped(tensors.strings(flat, [len(flat)]), shape)
     with np.errstate(over="ignore"):  # "|x| > FLT_MAX -> +-inf"
-        return np.array(flat, dtype).reshape(shape)
+        return tensors.shaped(np.array(flat, dtype), shape)
 
 
 def _regular(value: Any, dtype: str) -> np.ndarray | None:
@@ -280,10 +299,19 @@ def to_bytes(value: Any) -> bytes | None:
 
 
 def _unbase64(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidInput("Unable to base64 decode") from None
+    """The standard alphabet, with all of the padding or none of it ("=", or "."), and blanks anywhere: what TensorFlow
+    Serving's decoder (Abseil's Base64Unescape) takes, which has bits left over in the last character, too."""
+    if len(text) % 4 == 0 and not text.endswith("==="):  # which Python takes
+        with contextlib.suppress(binascii.Error, ValueError):
+            return base64.b64decode(text, validate=True)
+    found = _BASE64.fullmatch(text.translate(_NO_BLANKS))
+    if not found:
+        raise InvalidInput("Unable to base64 decode")
+    digits, padding = found.groups()
+    missing = -len(digits) % 4
+    if missing == 3 or len(padding) not in (0, missing):
+        raise InvalidInput("Unable to base64 decode")
+    return base64.b64decode(digits + "=" * missing)
 
 
 def _utf8(text: str) -> bytes:
@@ -298,13 +326,13 @@ def from_array(array: np.ndarray, as_bytes: bool = False) -> Any:
     if array.dtype.kind in "OSU":
         values = tensors.string_values(array)
         texts = [_as_base64(v) if as_bytes else v.decode("utf-8", "surrogateescape") for v in values]
-        held = np.empty(len(texts), object)
-        held[:] = texts
-        return held.reshape(array.shape).tolist()
+        return _nested(texts, array.shape)
     if array.dtype.name not in WRITABLE:
         raise InvalidInput(f"Failed to write JSON value for tensor type: {_tensorflow(array.dtype.name)}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if array.dtype.kind == "f" and (array.ndim > tensors.MAX_RANK or not np.isfinite(array).all()):
         return shortest(array)
+    if array.ndim > tensors.MAX_RANK:
+        return _nested(array.reshape(-1).tolist(), array.shape)
     return np.ascontiguousarray(array) if array.ndim else _scalar(array)
 
 
@@ -314,8 +342,21 @@ def _scalar(array: np.ndarray) -> Any:
 
 def shortest(array: np.ndarray) -> Any:
     """Nested lists of Python floats that are written with the digits that float32, or whatever it is, needs."""
-    held = np.array([float(str(v)) for v in array.reshape(-1)], object)
-    return held.reshape(array.shape).tolist()
+    return _nested([float(str(v)) for v in array.reshape(-1)], array.shape)
+
+
+def _nested(values: list[Any], shape: tuple[int, ...]) -> Any:
+    """Row by row, as the lists of lists that `shape` says."""
+    if len(shape) <= tensors.MAX_RANK:
+        held = np.empty(len(values), object)
+        held[:] = values
+        return held.reshape(shape).tolist()
+    left = iter(values)
+
+    def take(sizes: tuple[int, ...]) -> Any:
+        return [take(sizes[1:]) for _ in range(sizes[0])] if sizes else next(left)
+
+    return take(shape)
 
 
 def _as_base64(value: bytes) -> dict[str, str]:
@@ -359,7 +400,7 @@ def json_type(value: Any) -> str:
     """As TensorFlow Serving's errors name it."""
     if isinstance(value, bool):
         return str(value)
-    names = {type(None): "Null", str: "String", dict: "Object", list: "Array"}
+    names = {type(None): "Null", str: "String", dict: "Object", Repeating: "Object", list: "Array"}
     return names.get(type(value), "Number")
 
 

@@ -135,6 +135,7 @@ def read(asked: Asked, served: Served) -> Call:
         raise InvalidInput(f"an input is given twice: {names[:20]}; give each one once")
     if at != len(body):
         raise InvalidInput(f"{len(body) - at} bytes follow the last input; check each binary_data_size")
+    signatures.check_shapes(served.signatures[name], inputs)
     return Call(name, inputs, wanted or None, form)
 
 

@@ -43,6 +43,23 @@ def check_dtypes(served: Served, name: str, inputs: Mapping[str, np.ndarray]) ->
             )
 
 
+def check_shapes(signature: Signature, inputs: Mapping[str, np.ndarray]) -> None:
+    """Raises InvalidInput for an input whose rank or sizes are not those that the signature declares."""
+    if wrong := contradiction(signature, inputs):
+        raise InvalidInput(wrong)
+
+
+def contradiction(signature: Signature, inputs: Mapping[str, np.ndarray]) -> str:
+    """What is wrong with the first input whose rank or sizes are not the signature's, or ""."""
+    for tensor in signature.inputs:
+        declared, came = tensor.shape, inputs[tensor.name].shape
+        fits = len(declared) == len(came) and all(a is None or a == b for a, b in zip(declared, came, strict=True))
+        if not fits and tensor.name not in signature.unranked:
+            expected = [-1 if size is None else size for size in declared]
+            return f'input "{tensor.name}": expected {expected}, got {list(came)}'
+    return ""
+
+
 def _fits(signature: Signature, count: int, given: Collection[str], outputs: Collection[str]) -> bool:
     return count == len(signature.inputs) and _has(signature.inputs, given) and _has(signature.outputs, outputs)
 

@@ -12,6 +12,7 @@ from seaway.errors import InvalidInput
 
 STRING = "str"
 MAX_RANK = 32  # what every library on the way can carry
+DEEPEST = 254  # TensorFlow's most dimensions
 _FEW = 4096  # bytes that are copied sooner than viewed
 
 _NUMBERS = (
@@ -20,6 +21,35 @@ _NUMBERS = (
 )
 # NumPy's dtype for each of the card's
 DTYPES = {name: np.dtype(name).newbyteorder("<") for name in _NUMBERS} | {STRING: np.dtype(object)}
+
+
+class Deep(np.ndarray):
+    """More dimensions than NumPy has: in memory there is one, and `shape`, `ndim` and len() say what it stands for."""
+
+    _sizes: tuple[int, ...]
+
+    def __array_finalize__(self, made_from: object) -> None:
+        self._sizes = np.ndarray.shape.__get__(self)
+
+    @property  # type: ignore[misc]
+    def shape(self) -> tuple[int, ...]:
+        return self._sizes
+
+    @property
+    def ndim(self) -> int:
+        return len(self._sizes)
+
+    def __len__(self) -> int:
+        return self._sizes[0]
+
+
+def shaped(flat: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """One dimension as `shape`, of its size; a `Deep` where that has more than MAX_RANK."""
+    if len(shape) <= MAX_RANK:
+        return flat.reshape(shape)
+    deep = flat.view(Deep)
+    deep._sizes = tuple(map(int, shape))
+    return deep
 
 
 def dtype_name(array: np.ndarray) -> str:

@@ -156,7 +156,7 @@ def _write_regular(outputs: Mapping[str, np.ndarray], form: str) -> bytes | None
     if len(outputs) != 1:
         return None
     (array,) = outputs.values()
-    if array.dtype.name not in _PLAIN or not array.ndim or not array.flags.c_contiguous:
+    if array.dtype.name not in _PLAIN or not 0 < array.ndim <= tensors.MAX_RANK or not array.flags.c_contiguous:
         return None
     text = orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
     if b"n" in text:  # null, which is what orjson writes for NaN and the infinities
@@ -167,7 +167,7 @@ def _write_regular(outputs: Mapping[str, np.ndarray], form: str) -> bytes | None
 def read_predict(body: bytes) -> PredictRequest:
     """The body up to the signature's name. Raises InvalidInput."""
     document = jsontensor.parse(body)
-    if type(document) is not dict:
+    if not isinstance(document, dict):
         raise InvalidInput(f"JSON Value: {jsontensor.shown(document)} Is not object")
     signature = document.get("signature_name", "")
     if not isinstance(signature, str):
@@ -189,7 +189,7 @@ def read_inputs(request: PredictRequest, inputs: Sequence[Tensor]) -> tuple[dict
 
 
 def _read_columns(value: Any, dtypes: Mapping[str, str], regular: bool) -> dict[str, np.ndarray]:
-    if type(value) is dict and not jsontensor.is_base64(value):
+    if _is_object(value):
         for name in dtypes:
             if name not in value:
                 raise InvalidInput(f"Missing named input: {name} in 'inputs' object.")
@@ -268,7 +268,7 @@ def _where(i: int, name: str | None) -> str:
 
 
 def _is_object(value: Any) -> bool:
-    return type(value) is dict and not jsontensor.is_base64(value)
+    return isinstance(value, dict) and not jsontensor.is_base64(value)
 
 
 def write_predict(outputs: Mapping[str, np.ndarray], row: bool) -> bytes:

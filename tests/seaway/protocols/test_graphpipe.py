@@ -172,7 +172,7 @@ SERVED = Served(
         "pair": Signature((A, B), (Tensor("sum", "float32", (None,)), Tensor("label", "str", (None,)))),
     },
 )
-ROWS = np.float32([[1, 2]])
+ROWS, WORD = np.float32([[1, 2]]), strings([b"w"], (1,))
 
 
 def read(inputs, outputs=(), config=""):
@@ -186,9 +186,9 @@ def read(inputs, outputs=(), config=""):
         ({"x": np.float32([1])}, ["y"], " ", "serving_default", ["x"]),
         ({"x": np.float32([1])}, ["double"], "{}", "another", ["x"]),
         ({"x": np.float32([1])}, (), '{"signature_name": "another"}', "another", ["x"]),
-        ([("", ROWS), ("", WORDS)], (), "", "pair", ["a", "b"]),
-        ([("b", WORDS), ("a", ROWS)], ["label"], "", "pair", ["b", "a"]),
-        ([("a", ROWS), ("", WORDS)], (), "", "pair", ["a", "b"]),
+        ([("", ROWS), ("", WORD)], (), "", "pair", ["a", "b"]),
+        ([("b", WORD), ("a", ROWS)], ["label"], "", "pair", ["b", "a"]),
+        ([("a", ROWS), ("", WORD)], (), "", "pair", ["a", "b"]),
     ],
 )
 def test_the_signature_that_a_request_means(inputs, outputs, config, signature, names):
@@ -224,6 +224,8 @@ def test_the_signature_that_a_request_means(inputs, outputs, config, signature, 
         ({"x": np.float64([1])}, (), "", "'x' is float64, but serving_default of half/2 takes float32"),
         ({"x": WORDS}, (), "", "'x' is str"),
         ([], (), "", "takes 0 inputs"),
+        ({"x": np.float32([[1]])}, (), "", r'input "x": expected \[-1\], got \[1, 1\]'),
+        ([("a", np.zeros((1, 0), np.float32)), ("", WORD)], (), "", r'input "a": expected \[-1, 2\], got \[1, 0\]'),
     ],
 )
 def test_requests_that_no_signature_takes(inputs, outputs, config, said):

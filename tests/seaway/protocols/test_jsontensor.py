@@ -1,3 +1,4 @@
+import base64
 import json
 import math
 
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seaway.errors import InvalidInput, SeawayError, Unsupported
-from seaway.protocols import jsontensor
+from seaway.protocols import jsontensor, tensors
 from seaway.protocols.tensors import strings
 
 INF, NAN = float("inf"), float("nan")
@@ -103,6 +104,7 @@ def test_strings_are_bytes():
         ([{"a": 1}], "float32", "Object"),
         ({"b64": "AAAA"}, "float32", "Object"),
         ({"b64": "###"}, "str", "Unable to base64 decode"),
+        (jsontensor.parse(b'{"inputs": {"b64": "YQ==", "b64": "YQ=="}}')["inputs"], "str", "Object"),
         (["\ud800"], "str", "surrogate"),
     ],
 )
@@ -113,10 +115,66 @@ def test_what_cannot_be_read(value, dtype, said):
 
 def test_a_list_nested_too_deep():
     value = 1
-    for _ in range(40):
+    for _ in range(255):
         value = [value]
-    with pytest.raises(InvalidInput, match="40 lists deep"):
+    with pytest.raises(InvalidInput, match="255 lists deep; at most 254"):
         jsontensor.to_array(value, "float32", regular=True)
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("", b""),
+        (" \n", b""),
+        ("YQ==", b"a"),
+        ("YQ", b"a"),
+        ("YQ..", b"a"),
+        ("YR==", b"a"),  # bits left over
+        ("YWI", b"ab"),
+        ("YW Jj", b"abc"),
+        ("Y\tWJ\r\nj\f\v", b"abc"),
+        ("YQ =\n= ", b"a"),
+        ("AP/+", b"\0\xff\xfe"),
+        (base64.encodebytes(b"x" * 200).decode(), b"x" * 200),
+        (base64.encodebytes(b"x" * 200).decode().replace("=", "").replace("\n", "\r\n"), b"x" * 200),
+        *(
+            (text, None)
+            for text in ("Y", "YWJjY", "YQ=", "YWI==", "YWJj=", "YWJj====", "=", "Y=Q=", "YQ==YQ==", "YQ==Y")
+        ),
+        *((text, None) for text in ("_-8=", "Y\0Q=", "YQ\xa0", "ü", "YQ=\0")),
+    ],
+)
+def test_base64_as_tensorflow_serving_reads_it(text, value):
+    if value is None:
+        with pytest.raises(InvalidInput, match="Unable to base64 decode"):
+            jsontensor.to_array({"b64": text}, "str")
+    else:
+        assert jsontensor.to_array({"b64": text}, "str").item() == value
+
+
+@pytest.mark.parametrize("depth", [32, 33, 64, 65, 254])
+@pytest.mark.parametrize("dtype", ["float32", "int64", "bool", "str"])
+def test_more_dimensions_than_numpy_has(depth, dtype):
+    leaf = {"float32": [0.1, math.nan], "int64": [2**62, -1], "bool": [True, False], "str": ["ü", "b"]}[dtype]
+    value = [leaf, leaf]
+    for _ in range(depth - 2):
+        value = [value]
+    text = jsontensor.dump({"outputs": value})
+    array = jsontensor.to_array(jsontensor.parse(text)["outputs"], dtype, regular=dtype != "bool")
+    assert (array.shape, array.ndim, len(array), array.size) == ((*(1,) * (depth - 2), 2, 2), depth, 1, 4)
+    assert tensors.dtype_name(array) == dtype
+    assert json.loads(jsontensor.dump({"outputs": jsontensor.from_array(array)}).replace(b"NaN", b'"NaN"')) == (
+        json.loads(text.replace(b"NaN", b'"NaN"'))
+    )
+
+
+def test_more_dimensions_than_numpy_has_and_nothing_in_them():
+    value = []
+    for _ in range(99):
+        value = [value]
+    array = jsontensor.to_array(value, "float32")
+    assert (array.shape, array.size) == ((*(1,) * 99, 0), 0)
+    assert jsontensor.from_array(array) == value
 
 
 @pytest.mark.parametrize("dtype", ["float16", "uint16", "complex64", "bfloat16"])

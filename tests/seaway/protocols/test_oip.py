@@ -34,8 +34,10 @@ SERVED = Served(
 )
 
 
-def served(dtype, shape=(None, None), labels=()):
-    signature = Signature((Tensor("x", dtype, shape),), (Tensor("y", dtype, shape),))
+def served(dtype, shape=None, labels=()):
+    """A model that echoes x; of any rank where no shape is given."""
+    unranked = frozenset("xy") if shape is None else frozenset()
+    signature = Signature((Tensor("x", dtype, shape or ()),), (Tensor("y", dtype, shape or ()),), unranked=unranked)
     return Served("echo", 1, "echo/1@abc", {"serving_default": signature}, labels=labels)
 
 
@@ -145,11 +147,13 @@ def test_integers_have_their_ranges(dtype, low, high):
 
 
 def test_data_may_be_nested_or_flat():
-    flat = ask(infer([1, 2, 3.5, 4], shape=[2, 2])).inputs["x"]
-    nested = ask(infer([[1, 2], [3.5, 4]], shape=[2, 2])).inputs["x"]
+    model = served("float32")
+    flat = ask(infer([1, 2, 3.5, 4], shape=[2, 2]), model).inputs["x"]
+    nested = ask(infer([[1, 2], [3.5, 4]], shape=[2, 2]), model).inputs["x"]
     assert same(flat, np.float32([[1, 2], [3.5, 4]]))
     assert same(nested, flat)
-    assert same(ask(infer([[1, 2, 3.5, 4]], shape=[2, 2])).inputs["x"], flat)  # as Triton, which looks at no nesting
+    mixed = ask(infer([[1, 2, 3.5, 4]], shape=[2, 2]), model).inputs["x"]
+    assert same(mixed, flat)  # as Triton, which looks at no nesting
     words = ask(infer([["a"], ["b", ["c"]]], "BYTES", [3]), served("str")).inputs["x"]
     assert words.tolist() == [b"a", b"b", b"c"]
 
@@ -425,7 +429,7 @@ def test_strided_and_big_endian_arrays_travel_by_value():
     array = np.arange(12, dtype=">f4").reshape(3, 4)[:, ::2]
     for binary in (False, True):
         body, headers = oip.write_infer_request({"x": array}, binary=binary)
-        read = oip.read(Asked("infer", body, {k.lower(): v for k, v in headers.items()}), SERVED)
+        read = oip.read(Asked("infer", body, {k.lower(): v for k, v in headers.items()}), served("float32"))
         assert read.inputs["x"].tolist() == array.tolist()
 
 
@@ -434,6 +438,27 @@ def test_errors():
     assert (reply.status, reply.type, json.loads(reply.body)) == (404, JSON, {"error": "no model ?"})
     with pytest.raises(InvalidInput, match="the server answered: no model"):
         oip.read_infer_answer(reply.body, {})
+
+
+@pytest.mark.parametrize(
+    "shape, sent, said",
+    [
+        ((None, 6), (1, 3), r'input "x": expected \[-1, 6\], got \[1, 3\]'),
+        ((None, 6), (1, 0), r"expected \[-1, 6\], got \[1, 0\]"),
+        ((None, 6), (6,), r"expected \[-1, 6\], got \[6\]"),
+        ((None, 6), (1, 6, 1), r"got \[1, 6, 1\]"),
+        ((2, None), (1, 6), r"expected \[2, -1\], got \[1, 6\]"),
+        ((None,), (), r"expected \[-1\], got \[\]"),
+        ((), (1,), r"expected \[\], got \[1\]"),
+    ],
+)
+@pytest.mark.parametrize("binary", [False, True])
+def test_shapes_are_those_that_are_declared(shape, sent, said, binary):
+    body, headers = oip.write_infer_request({"x": np.zeros(sent, np.float32)}, binary=binary)
+    asked = Asked("infer", body, {k.lower(): v for k, v in headers.items()})
+    with pytest.raises(InvalidInput, match=said):
+        oip.read(asked, served("float32", shape))
+    assert oip.read(asked, served("float32", tuple(None for _ in sent))).inputs["x"].shape == sent
 
 
 # ---- metadata
