@@ -60,9 +60,11 @@ def serve(
     command += ["--access-log"] if access_log else []
     command += context.args
     if example:
-        shown = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104
+        from components.serve.settings import address
+
+        shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
         print(
-            f"Draw a character: http://{shown}:{port}/ (once the server says that it serves; Ctrl-C ends it)",
+            f"Draw a character: http://{address(shown, port)}/ (once the server says that it serves; Ctrl-C ends it)",
             flush=True,
         )
     os.execv(sys.executable, command)  # noqa: S606  (one process fewer between the terminal and the server)

@@ -68,6 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     option("--max-waiting", type=int, help="requests that may wait for a worker; more are answered 503 (default 1000)")
     option("--max-connections", type=int, help="more are answered 503 and closed (default 16384)")
+    option(
+        "--cors-origin",
+        action="append",
+        help="a site whose pages may ask this server, like https://example.com, or '*' for all (default: none)",
+    )
     option("--access-log", action="store_true", help="one JSON line a request on stderr")
     option("--pod", help="this server's name, which every answer then carries as Seaway-Pod")
     return parser
@@ -79,7 +84,8 @@ def main() -> None:
         given = settings.from_environment() | arguments
         if "volume" not in given:
             raise InvalidInput("no volume: give --volume DIR, the folder with the models, or set SEAWAY_VOLUME")
-        serve(Settings(**given | {"allow_op": tuple(given.get("allow_op", ()))}))
+        several = {name: tuple(given.get(name, ())) for name in ("allow_op", "cors_origin")}
+        serve(Settings(**given | several))
 
 
 if __name__ == "__main__":

@@ -15,12 +15,13 @@ from types import ModuleType
 
 from components.serve import endpoints, openapi
 from components.serve.connection import Request
+from components.serve.cors import BINARY
 from components.serve.dataplane import DataPlane
 from components.serve.endpoints import Endpoint
 from components.serve.metrics import Metrics
 from seaway.errors import NotFound, SeawayError
 from seaway.protocols import graphpipe, oip, tfserving
-from seaway.protocols.calls import Reply
+from seaway.protocols.calls import TEXT, Reply
 
 log = logging.getLogger("seaway.serve")
 
@@ -45,9 +46,10 @@ class App:
     """Routes of one port over the data plane."""
 
     def __init__(
-        self, plane: DataPlane, routes: "Callable[[Request], Route]", metrics: Metrics, access_log: bool
+        self, plane: DataPlane, routes: "Callable[[Request], Route]", metrics: Metrics, access_log: bool, cors: bool
     ) -> None:
         self._plane, self._routes, self._metrics, self._access_log = plane, routes, metrics, access_log
+        self._cors = cors
 
     def handle(self, request: Request) -> None:
         """Answers the request, or leaves it with the data plane, which will."""
@@ -56,7 +58,9 @@ class App:
             reply = endpoint(self._plane, request)
         except SeawayError as error:
             reply = module.error(error)
-            if error.status == 405:
+            if error.status == 405 and self._cors and request.method == "OPTIONS" and "origin" in request.headers:
+                reply = Reply(200, b"", TEXT, BINARY)  # a browser asks before it asks: what it may is in the headers
+            elif error.status == 405:
                 reply = replace(reply, headers={**reply.headers, "Allow": _allowed(module, request.target)})
         except Exception:
             log.exception("%s %s failed", request.method, request.target)
@@ -119,9 +123,7 @@ def _allowed(module: ModuleType, target: str) -> str:
 def _only_get(endpoint: Endpoint) -> Endpoint:
     def answer(plane: DataPlane, request: Request) -> Reply | None:
         if request.method not in ("GET", "HEAD"):
-            error = SeawayError(f"{request.method} is not for {request.target[:200]}: GET it", status=405)
-            reply = tfserving.error(error)
-            return Reply(reply.status, reply.body, reply.type, {**reply.headers, "Allow": "GET, HEAD"})
+            raise SeawayError(f"{request.method} is not for {request.target[:200]}: GET it", status=405)
         return endpoint(plane, request)
 
     return answer

@@ -17,7 +17,7 @@ import re
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
@@ -26,6 +26,7 @@ from typing import cast
 import httptools
 
 from components.serve.bodies import SUPPORTED
+from components.serve.cors import VARY
 from seaway.errors import SeawayError
 from seaway.protocols.calls import Reply
 
@@ -100,7 +101,7 @@ class Request:
 class Port:
     """What the connections of one listening socket share. `refuse` writes the errors that are found before any
     application sees the request; `told` is called with every answer that was given (for logs and metrics); `always` are
-    header lines of every answer."""
+    header lines of every answer, `by_origin` those of answers to pages of sites that are known (`cors`)."""
 
     refuse: Callable[[SeawayError], Reply]
     limits: Limits
@@ -110,6 +111,7 @@ class Port:
     held_bytes: int = 0
     draining: bool = False
     always: bytes = b""
+    by_origin: Mapping[str, bytes] = field(default_factory=dict)
     _date: bytes = b""
     _date_until: float = 0.0
 
@@ -372,6 +374,9 @@ class Connection(asyncio.Protocol):
             self._port.always,
             b"content-type: %b\r\ncontent-length: %d\r\n" % (reply.type.encode("latin-1"), sum(map(len, body))),
         ]
+        if self._port.by_origin:
+            asked = self._headers if request is None else request.headers
+            head.append(self._port.by_origin.get(asked.get("origin", ""), VARY))
         for name, value in reply.headers.items():
             head.append(f"{name}: {value}\r\n".encode("latin-1", "replace"))
         if reply.status in _BY_STATUS:

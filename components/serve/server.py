@@ -14,6 +14,7 @@ from typing import Any
 
 import uvloop
 
+from components.serve import cors
 from components.serve.app import App, admin_routes, data_routes
 from components.serve.connection import Limits, Port
 from components.serve.dataplane import DataPlane
@@ -21,7 +22,7 @@ from components.serve.jobs import Job
 from components.serve.metrics import Availability, Metrics
 from components.serve.models import Version
 from components.serve.pool import Pool
-from components.serve.settings import Settings
+from components.serve.settings import Settings, address
 from seaway.errors import Unavailable, explain
 from seaway.protocols import tfserving
 
@@ -75,12 +76,16 @@ async def _serve(settings: Settings, data: socket.socket, admin: socket.socket |
         read_seconds=settings.read_seconds,
     )
     port = Port(tfserving.error, limits, always=f"seaway-pod: {settings.pod}\r\n".encode() if settings.pod else b"")
+    if cors.ALL in settings.cors_origin:
+        port.always += cors.lines(cors.ALL)
+    else:
+        port.by_origin = cors.by_origin(settings.cors_origin)
     metrics = _metrics(plane, pool, port)
-    app = App(plane, data_routes(), metrics, settings.access_log)
+    app = App(plane, data_routes(), metrics, settings.access_log, bool(settings.cors_origin))
     port.handle, port.told = app.handle, app.told
     listeners = [await _Listener.start(port, data)]
     if admin:
-        aside = App(plane, admin_routes(metrics), metrics, False)
+        aside = App(plane, admin_routes(metrics), metrics, access_log=False, cors=False)
         small = Limits(max_body_bytes=1 << 16, max_connections=ADMIN_CONNECTIONS, read_seconds=settings.read_seconds)
         listeners.append(await _Listener.start(Port(tfserving.error, small, aside.handle, aside.told), admin))
     stopping = asyncio.Event()
@@ -234,13 +239,13 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
-        raise Unavailable(f"cannot listen on {host}:{port}: {explain(error)}") from None
+        raise Unavailable(f"cannot listen on {address(host, port)}: {explain(error)}") from None
     return listening
 
 
 def _announce(settings: Settings, data: socket.socket, admin: socket.socket | None) -> None:
     """One line that people read and programs parse, since a port of 0 is only known now."""
-    where = f"serving {settings.volume} at http://{settings.host}:{data.getsockname()[1]}/"
+    where = f"serving {settings.volume} at {settings.url(data.getsockname()[1])}"
     if admin:
-        where += f" admin http://{settings.host}:{admin.getsockname()[1]}/"
+        where += f" admin {settings.url(admin.getsockname()[1])}"
     print(where, file=sys.stderr, flush=True)

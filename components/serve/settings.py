@@ -13,6 +13,7 @@ from seaway.errors import InvalidInput
 
 PREFIX = "SEAWAY_"
 POD = re.compile("[A-Za-z0-9._-]{1,253}")
+ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s,]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Settings:
     max_batch: int = 64  # rows that several requests may make together
     batch_delay_ms: float = 0.0  # that a request may wait for others though a worker is idle
     allow_op: tuple[str, ...] = ()  # operators that a SavedModel may use although they reach out of it
+    cors_origin: tuple[str, ...] = ()  # sites whose pages may ask, as browsers enforce it; "*": all; none: no other's
     access_log: bool = False
     pod: str = ""  # this server's name, which every answer then carries: a Kubernetes pod's
 
@@ -60,6 +62,11 @@ class Settings:
                 raise InvalidInput(f"{name} is {getattr(self, name)}: it must not be negative")
         if self.pod and not POD.fullmatch(self.pod):
             raise InvalidInput(f"pod {self.pod!r}: a name of letters, digits, '-', '.' and '_', at most 253")
+        for origin in self.cors_origin:
+            if not ORIGIN.fullmatch(origin):
+                raise InvalidInput(
+                    f"cors origin {origin!r}: give '*', or a site without a path, like https://example.com"
+                )
         if self.max_connections <= 0:
             raise InvalidInput("max_connections must be above 0")
 
@@ -84,9 +91,18 @@ class Settings:
         chosen = self.max_held_bytes or min(1 << 30, there // 4 if there else 1 << 30)
         return max(chosen, self.max_body_bytes)
 
+    def url(self, port: int) -> str:
+        """Of this server at a port of its host."""
+        return f"http://{address(self.host, port)}/"
+
     @property
     def pin(self) -> tuple[str, int] | None:
         return (self.model, self.model_version) if self.model else None
+
+
+def address(host: str, port: int) -> str:
+    """host:port as a URL has it, where an IPv6 address stands in brackets."""
+    return f"[{host.replace('%', '%25')}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _flag(text: str) -> bool:

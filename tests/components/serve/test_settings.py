@@ -1,4 +1,5 @@
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -12,6 +13,8 @@ def test_what_the_environment_gives():
     assert from_environment(environment) == {"volume": Path("/models"), "port": 0, "access_log": True}
     typed = {"SEAWAY_ADMIN_PORT": "8502", "SEAWAY_BATCH_DELAY_MS": "0.5", "SEAWAY_ALLOW_OP": "ReadFile, WriteFile"}
     assert from_environment(typed) == {"admin_port": 8502, "batch_delay_ms": 0.5, "allow_op": ("ReadFile", "WriteFile")}
+    origins = {"SEAWAY_CORS_ORIGIN": "https://a.example, http://localhost:3000"}
+    assert from_environment(origins) == {"cors_origin": ("https://a.example", "http://localhost:3000")}
 
 
 def test_bodies_are_held_within_the_memory():
@@ -35,11 +38,29 @@ def test_a_value_that_does_not_read_is_named(name, value):
         {"model_version": 1},  # of no model
         {"max_batch": 0},
         {"pod": "two\r\nlines"},
+        {"cors_origin": ("example.com",)},
+        {"cors_origin": ("https://example.com/",)},
+        {"cors_origin": ("https://example.com\r\nx: y",)},
     ],
 )
 def test_settings_out_of_range(wrong):
     with pytest.raises(InvalidInput):
         Settings(Path("x"), **wrong)
+
+
+@pytest.mark.parametrize(
+    "host, url",
+    [
+        ("127.0.0.1", "http://127.0.0.1:8501/"),
+        ("localhost", "http://localhost:8501/"),
+        ("::1", "http://[::1]:8501/"),
+        ("::", "http://[::]:8501/"),
+        ("fe80::1%eth0", "http://[fe80::1%25eth0]:8501/"),
+    ],
+)
+def test_urls_that_a_client_can_read(host, url):
+    assert Settings(Path("x"), host=host).url(8501) == url
+    assert urlsplit(url).port == 8501
 
 
 def test_workers_share_the_cores():
