@@ -85,8 +85,8 @@ class Settings:
         return max(chosen, self.max_body_bytes)
 
     @property
-    def pin(self) -> tuple[str, int] | None:
-        return (self.model, self.model_version) if self.model else None
+    def pin(self) -> tuple[str, int | None] | None:
+        return (self.model, self.model_version or None) if self.model else None
 
 
 def _flag(text: str) -> bool:

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol as Typed
+from urllib.parse import quote
 
 import numpy as np
 
@@ -51,7 +52,8 @@ def oip_path(model: str, version: int | None) -> str:
 
 
 def _versioned(model: str, version: int | None) -> str:
-    return model if version is None else f"{model}/versions/{version}"
+    name = quote(model, safe="")
+    return name if version is None else f"{name}/versions/{version}"
 
 
 def _write_tfs(inputs: Inputs, output: str) -> tuple[bytes, dict[str, str]]:
