@@ -138,7 +138,8 @@ def fingerprint(folder: Path) -> str:
 
 def header(identity: str) -> str:
     """name/version@digest as the value of an HTTP header: what URLs quote in a name is quoted here too."""
-    return quote(identity, safe="/@")
+    name, _, rest = identity.rpartition("/")
+    return f"{quote(name, safe='')}/{rest}"
 
 
 def read_card(volume: Path, name: str, version: int) -> Card:

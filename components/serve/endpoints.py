@@ -167,20 +167,20 @@ def page_about(plane: DataPlane, request: Request) -> Reply:
     """What the page shows: models, their versions and signatures."""
     models = []
     for name, model in plane.models.items():
-        versions = [_about(plane, version) for version in sorted(model.versions.values(), key=lambda v: -v.number)]
+        versions = [_about(version) for version in sorted(model.versions.values(), key=lambda v: -v.number)]
         models.append({"name": name, "labels": model.labels, "default": plane.default(name), "versions": versions})
     return Reply(
         200, orjson.dumps({"server": f"{SERVER} {VERSION}", "why_not_ready": plane.why_not_ready(), "models": models})
     )
 
 
-def _about(plane: DataPlane, version: Version) -> dict[str, object]:
+def _about(version: Version) -> dict[str, object]:
     served = version.served
     signatures = served.signatures if served else {}
     return {
         "version": version.number,
         "state": version.state,
-        "error": plane.why_not(version),
+        "error": version.error,  # without the seconds until it is tried again: the page compares what it gets
         "identity": version.identity,
         "labels": served.labels if served else (),
         "signatures": {name: {"inputs": s.inputs, "outputs": s.outputs} for name, s in signatures.items()},

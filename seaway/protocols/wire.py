@@ -39,8 +39,13 @@ class Protocol:
     read: Callable[[bytes, Headers, str], np.ndarray]
 
 
+def model_path(model: str, version: int | None) -> str:
+    """TensorFlow Serving's status of a model, or of one version."""
+    return f"/v1/models/{_versioned(model, version)}"
+
+
 def tfs_path(model: str, version: int | None) -> str:
-    return f"/v1/models/{_versioned(model, version)}:predict"
+    return f"{model_path(model, version)}:predict"
 
 
 def graphpipe_path(model: str, version: int | None) -> str:
