@@ -110,13 +110,11 @@ class Client:
 
     def status(self, model: str, version: int | None = None) -> list[tfserving.VersionStatus]:
         """State of all loaded versions, or of one."""
-        path = f"/v1/models/{model}" if version is None else f"/v1/models/{model}/versions/{version}"
-        return tfserving.read_status(self._send("GET", path)[0])
+        return tfserving.read_status(self._send("GET", wire.model_path(model, version))[0])
 
     def metadata(self, model: str, version: int | None = None) -> dict[str, Any]:
         """TensorFlow Serving's metadata JSON: model_spec and signature_def."""
-        path = f"/v1/models/{model}" if version is None else f"/v1/models/{model}/versions/{version}"
-        raw = json.loads(self._send("GET", f"{path}/metadata")[0])
+        raw = json.loads(self._send("GET", f"{wire.model_path(model, version)}/metadata")[0])
         if not isinstance(raw, dict):
             raise Unavailable(f"{self.url}: what answers there is no model server")
         return raw

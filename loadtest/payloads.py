@@ -91,7 +91,8 @@ def identity(source: Path, name: str = "") -> str:
     """What the answers of this version say: name/version@digest; "" where `source` is no version in a volume. `name`:
     what the server calls the model, where that is not the folder's. Raises as `read_model`."""
     folder, digest = source.absolute(), read_model(source).digest
-    return f"{name or folder.parent.name}/{folder.name}@{digest}" if digest and folder.name.isdigit() else ""
+    number = store.number(folder.name)
+    return store.header(f"{name or folder.parent.name}/{number}@{digest}") if digest and number is not None else ""
 
 
 def _read_file(path: Path) -> Model:

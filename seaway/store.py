@@ -10,15 +10,21 @@
       models.config          generated for TensorFlow Serving: pins each model to its labelled versions
 
 A version is never changed after it has its number. Readers never lock and never see half a version.
+
+Volumes that others wrote are read as TensorFlow Serving reads them: any folder is a model whose name is the folder's,
+and the name of a version's folder may be padded with zeros, `0001`. So a version's folder is found (`path`), not spelt.
 """
 
 import errno
+import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from seaway import atomic
 from seaway import card as cards
@@ -30,39 +36,110 @@ CARD = f"{EXTRA}/card.json"
 LABELS = "labels.json"
 CONFIG = "models.config"
 LOCK = ".lock"  # a model's is held while labels change or versions go, the volume's while models.config is written
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-VERSION = re.compile(r"[1-9][0-9]{0,17}")
-
-
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")  # of what is published here
+EVIDENCE = "evidence"
+LARGEST = 2**63 - 1  # a version is an int64 in TensorFlow Serving
 STABLE = "stable"  # the label of the version that answers whoever asks for none
 
 
+@dataclass(slots=True)
+class Contents:
+    """What a volume holds: model → version → folder; model → why its folder cannot be read; what else there is and
+    why that is no model or version."""
+
+    models: dict[str, dict[int, Path]] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    skipped: dict[Path, str] = field(default_factory=dict)
+
+
+def contents(volume: Path) -> Contents:
+    """One look at the whole volume. Raises Unavailable where its root cannot be read."""
+    found = Contents()
+    for entry in sorted(_listing(volume), key=lambda entry: entry.name):
+        if not _is_folder(entry):
+            continue
+        folder, why = volume / entry.name, _no_name(entry.name)
+        if why:
+            if not entry.name.startswith(atomic.INCOMING):
+                found.skipped[folder] = why
+            continue
+        try:
+            numbered, skipped = _sort(folder)
+        except Unavailable as error:
+            found.unreadable[entry.name] = str(error)
+            continue
+        found.skipped |= skipped
+        if numbered:
+            found.models[entry.name] = numbered
+        else:
+            found.skipped[folder] = "no model: it holds no version, which is a folder whose name is a whole number"
+    return found
+
+
 def models(volume: Path) -> list[str]:
-    """Names that have at least one version. Raises Unavailable where the volume cannot be read."""
-    return sorted(
-        entry.name for entry in _listing(volume) if NAME.fullmatch(entry.name) and versions(volume, entry.name)
-    )
+    """Names that have at least one version. Raises Unavailable where the volume or a model in it cannot be read."""
+    found = contents(volume)
+    for name, why in found.unreadable.items():
+        if NAME.fullmatch(name):  # others, such as a file system's lost+found, were not made here
+            raise Unavailable(why)
+    return sorted(found.models)
 
 
 def versions(volume: Path, name: str) -> list[int]:
     """Version numbers in ascending order; empty for a model that is not there. Raises Unavailable."""
+    return sorted(folders(volume, name))
+
+
+def folders(volume: Path, name: str) -> dict[int, Path]:
+    """Version → its folder; empty for a model that is not there. Raises Unavailable."""
     if not (volume / name).is_dir():
         _listing(volume)  # an unreadable volume is not a missing model
-        return []
-    numbers = (int(e.name) for e in _listing(volume / name) if VERSION.fullmatch(e.name) and e.is_dir())
-    return sorted(numbers)
+        return {}
+    return _sort(volume / name)[0]
+
+
+def number(folder: str) -> int | None:
+    """The version that a folder's name stands for: decimal digits, zeros before them or not; None for other names."""
+    if folder.isascii() and folder.isdecimal() and (value := int(folder)) <= LARGEST:
+        return value
+    return None
 
 
 def path(volume: Path, name: str, version: int) -> Path:
-    return volume / name / str(version)
+    """A version's folder as it is there; the one that `publish` would make where there is none. Raises Unavailable."""
+    return folders(volume, name).get(version, volume / name / str(version))
 
 
 def existing(volume: Path, name: str, version: int) -> Path:
     """The folder of a version that is there. Raises NotFound naming those that are, Unavailable."""
-    there = versions(volume, name)
+    there = folders(volume, name)
     if version not in there:
-        raise NotFound(f"{name} has no version {version} in {volume}: it has {there or 'none'}")
-    return path(volume, name, version)
+        raise NotFound(f"{name} has no version {version} in {volume}: it has {sorted(there) or 'none'}")
+    return there[version]
+
+
+def fingerprint(folder: Path) -> str:
+    """Differs whenever a file below the folder was written, replaced, added, removed, or made (un)readable; "" where
+    there is no folder. Reads no file: names, sizes, times and inodes alone."""
+    if not folder.is_dir():
+        return ""
+    states: list[str] = []
+    for top, within, files in os.walk(folder, onerror=lambda error: states.append(f"{error!r}\n")):
+        within.sort()
+        for file in (Path(top), *(Path(top, name) for name in sorted(files))):
+            try:
+                found = file.stat()
+                state = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+            except OSError as error:
+                state = repr(error)
+            states.append(f"{file.relative_to(folder)}\0{state}\n")
+    return hashlib.sha256("".join(states).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def header(identity: str) -> str:
+    """name/version@digest as the value of an HTTP header: what URLs quote in a name is quoted here too."""
+    name, _, rest = identity.rpartition("/")
+    return f"{quote(name, safe='')}/{rest}"
 
 
 def read_card(volume: Path, name: str, version: int) -> Card:
@@ -88,15 +165,15 @@ def publish(volume: Path, name: str, fill: Callable[[Path], object]) -> int:
         fill(incoming)
         atomic.sync(incoming)
         while True:
-            number = max(versions(volume, name), default=0) + 1
+            taken = max((number for number, _ in _numbered(volume / name)), default=0)
             try:
-                incoming.rename(path(volume, name, number))
+                incoming.rename(volume / name / str(taken + 1))
             except OSError as error:
                 if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
                     continue  # another publisher took this number
                 raise
             atomic.sync_entry(volume / name)
-            return number
+            return taken + 1
 
 
 def labels(volume: Path, name: str) -> dict[str, int]:
@@ -136,14 +213,19 @@ def _config_block(volume: Path, name: str) -> str:
     wanted = sorted(set(pinned.values())) or versions(volume, name)[-1:]
     lines = [
         "  config {",
-        f'    name: "{name}"',
-        f'    base_path: "{(volume / name).absolute()}"',
+        f"    name: {_quoted(name)}",
+        f"    base_path: {_quoted(str((volume / name).absolute()))}",
         '    model_platform: "tensorflow"',
         "    model_version_policy { specific { " + " ".join(f"versions: {v}" for v in wanted) + " } }",
-        *(f'    version_labels {{ key: "{label}" value: {v} }}' for label, v in sorted(pinned.items())),
+        *(f"    version_labels {{ key: {_quoted(label)} value: {v} }}" for label, v in sorted(pinned.items())),
         "  }",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """As protobuf's text format writes a string."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def prune(volume: Path, name: str, keep: int) -> list[int]:
@@ -153,16 +235,67 @@ def prune(volume: Path, name: str, keep: int) -> list[int]:
     with atomic.locked(volume / name / LOCK):
         kept = {*versions(volume, name)[-keep:], *labels(volume, name).values()}
         gone = [v for v in versions(volume, name) if v not in kept]
-        for version in gone:
-            hidden = volume / name / f"{atomic.INCOMING}pruned-{version}"
-            path(volume, name, version).rename(hidden)  # out of readers' sight at once
-            shutil.rmtree(hidden, ignore_errors=True)  # a publisher may be removing it too
+        for version, entry in _numbered(volume / name):  # of several with one number, all: none is to come to light
+            if version in gone and _is_folder(entry):
+                hidden = volume / name / f"{atomic.INCOMING}pruned-{entry.name}"
+                Path(entry).rename(hidden)  # out of readers' sight at once
+                shutil.rmtree(hidden, ignore_errors=True)  # a publisher may be removing it too
     return gone
 
 
 def evidence(volume: Path, name: str, digest: str) -> Path:
     """The folder for what was measured of the version with this digest (made when first written to)."""
-    return volume / name / "evidence" / digest
+    return volume / name / EVIDENCE / digest
+
+
+def _sort(model: Path) -> tuple[dict[int, Path], dict[Path, str]]:
+    """A model's versions, and what else there is in its folder and why that is none. Raises Unavailable.
+
+    "Duplicate version directories detected. Version 1 will be loaded from 1, 0001 will be ignored": the last by name.
+    """
+    found: dict[int, Path] = {}
+    skipped: dict[Path, str] = {}
+    numbered = list(_numbered(model))
+    for version, entry in numbered:
+        folder = model / entry.name
+        if not _is_folder(entry):
+            skipped[folder] = "no version: it is no folder, though its name is a number"
+            continue
+        if version in found:
+            skipped[found[version]] = f"version {version} is read from {entry.name} beside it"
+        found[version] = folder
+    for entry in _listing(model):
+        ours = entry.name == EVIDENCE or entry.name.startswith(atomic.INCOMING)
+        if number(entry.name) is None and not ours and _is_folder(entry):
+            hidden = entry.name.startswith(".")
+            skipped[model / entry.name] = "hidden" if hidden else "no version: its name is no whole number"
+    return found, skipped
+
+
+def _numbered(model: Path) -> Iterator[tuple[int, os.DirEntry[str]]]:
+    """What has a version's name in a model's folder, by name. Raises Unavailable."""
+    for entry in sorted(_listing(model), key=lambda entry: entry.name):
+        version = number(entry.name)
+        if version is not None:
+            yield version, entry
+
+
+def _no_name(folder: str) -> str:
+    """Why a folder of this name is no model, in words; "" where it may be one."""
+    if folder.startswith("."):
+        return "hidden"
+    try:
+        folder.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8, which URLs and JSON need"
+    return ""
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to what cannot be reached
+        return False
 
 
 def _listing(folder: Path) -> list[os.DirEntry[str]]:

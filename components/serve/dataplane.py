@@ -3,7 +3,10 @@
 The volume is polled. Of each model these versions are served: those that labels point at, and the latest. A version is
 loaded, warmed up and checked; then it is AVAILABLE and requests may go to it; only then what it replaces is drained
 and unloaded. One that will not load ends in END with its error and replaces nothing: a label goes on pointing where
-it pointed, and the latest is the latest that loads. A volume that is unreadable, or suddenly empty, changes nothing.
+it pointed, and the latest is the latest that loads. It is tried again (`watch`). The same becomes of one that cannot be
+loaded again once its last worker is gone; then the one before it answers in place of a stable one. A version without a
+card is loaded only once its files have been the same for a while, since nothing else tells that they are all there. A
+volume that is unreadable, or suddenly empty, changes nothing.
 """
 
 import asyncio
@@ -14,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from components.serve.jobs import Job
-from components.serve.models import UNDER_WAY, Model, Version, wanted, why_unavailable
+from components.serve.models import UNDER_WAY, Model, Version, wanted, why_not, why_unavailable
 from components.serve.pool import Held, Pool
+from components.serve.scan import Pin, chosen, first_look, scan
 from components.serve.version import read_description
+from components.serve.watch import Watch
 from components.serve.workers import WorkerDied
 from seaway import store
 from seaway.errors import InvalidInput, NotFound, SeawayError, Unavailable
@@ -24,11 +29,12 @@ from seaway.protocols.tfserving import VersionStatus
 
 log = logging.getLogger("seaway.serve")
 
-Scan = dict[str, tuple[list[int], dict[str, int]] | None]  # model → versions, labels; None where they cannot be read
+SETTLE_POLLS = 2  # polls between which files must not have changed
+POLL_SECONDS = 1.0  # until it is told otherwise
 
 
 class DataPlane:
-    """`pin` names the only model and version to serve, version 0: the one that is stable when it is first seen, the
+    """`pin` names the only model and version to serve, version None: the one that is stable when it is first seen, the
     latest where none is, and that one for good; `on_loaded(version, seconds, ok)` is told of every load,
     `on_unloaded(version)` of every one that is gone."""
 
@@ -37,7 +43,7 @@ class DataPlane:
         volume: Path,
         pool: Pool,
         default_version: str,
-        pin: tuple[str, int] | None = None,
+        pin: Pin | None = None,
     ) -> None:
         self.models: dict[str, Model] = {}
         self.draining = False
@@ -45,6 +51,8 @@ class DataPlane:
         self._polling = asyncio.Lock()
         self.volume_error = ""
         self._volume, self._pool, self._default, self._pin = volume, pool, default_version, pin
+        self._settle = SETTLE_POLLS * POLL_SECONDS  # seconds for which files that are loaded have been the same
+        self._skipped: dict[Path, str] = {}
         self.on_loaded: Callable[[Version, float, bool], None] = lambda version, seconds, ok: None
         self.on_unloaded: Callable[[Version], None] = lambda version: None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -66,15 +74,30 @@ class DataPlane:
             return self._labelled(found, model, label)
         if number is not None:
             version = found.versions.get(number)
+            if version is not None and version.state in ("END", *UNDER_WAY):
+                why = why_not(found, number, self._settle) or "it is being loaded"
+                raise Unavailable(f"{version.key} is not available: {why}")
             if version is None or version.state != "AVAILABLE":
                 raise NotFound(f"Servable not found for request: Specific({model}, {number})")
             return version
         if self._default == store.STABLE and store.STABLE in found.wanted_labels:
-            return self._labelled(found, model, store.STABLE)
+            try:
+                return self._labelled(found, model, store.STABLE)
+            except Unavailable:
+                if older := found.instead_of_stable():
+                    return found.versions[older[-1]]
+                raise
         available = found.available()
         if not available:
-            raise Unavailable(f"no version of {model} is available: {why_unavailable(found)}")
+            raise Unavailable(f"no version of {model} is available: {why_unavailable(found, self._settle)}")
         return found.versions[available[-1]]
+
+    def find_ready(self, model: str, number: int | None = None, label: str | None = None) -> Version:
+        """As `find`; Unavailable also where the version has first to be loaded into a new worker."""
+        version = self.find(model, number, label)
+        if not self._pool.holds(version.key):
+            raise Unavailable(f"{version.key} is being loaded into a new worker")
+        return version
 
     def ask(self, job: Job) -> None:
         """Has a job's version answer it, now or later. Raises Unavailable where too many wait already."""
@@ -97,7 +120,11 @@ class DataPlane:
         if number is not None and number not in found.versions:
             raise NotFound(f"Could not find version {number} of model {model}")
         chosen = found.versions.values() if number is None else [found.versions[number]]
-        return [VersionStatus(v.number, v.state, v.error) for v in chosen]
+        return [VersionStatus(v.number, v.state, self.why_not(v)) for v in chosen]
+
+    def why_not(self, version: Version) -> str:
+        """Why it does not answer and what will become of it, in words; "" where it does."""
+        return why_not(self.models[version.model], version.number, self._settle)
 
     @property
     def waiting(self) -> int:
@@ -118,25 +145,31 @@ class DataPlane:
             return "no worker is alive; one is being started"
         if not self._settled and any(v.state in UNDER_WAY for m in self.models.values() for v in m.versions.values()):
             return "the first versions are being loaded"
-        if any(model.available() for model in self.models.values()):
+        available = [v.key for m in self.models.values() for v in m.versions.values() if v.state == "AVAILABLE"]
+        if any(map(self._pool.holds, available)):
             self._settled = True  # from now on, what is loading stands in nobody's way
             return ""
+        if available:
+            return "a new worker is loading the versions"
         if self.volume_error:
             return self.volume_error
         if self._pin and not any(model.versions for model in self.models.values()):
             name, number = self._pin
-            only = f"{name}/{number}, the only version to serve," if number else f"{name}, the only model to serve,"
+            only = f"{name}, the only model to serve,"
+            if number is not None:
+                only = f"{name}/{number}, the only version to serve,"
             return f"{only} is not in {self._volume} yet"
         if not self.models:
             return f"there is no model in {self._volume} yet"
         return "no version is available: " + "; ".join(
-            f"{name}: {why_unavailable(m)}" for name, m in self.models.items()
+            f"{name}: {why_unavailable(m, self._settle)}" for name, m in self.models.items()
         )
 
     # ---- following the volume
 
     async def follow(self, seconds: float) -> None:
         """Polls for ever."""
+        self._settle = SETTLE_POLLS * seconds
         while True:
             try:
                 await self.poll()
@@ -150,42 +183,76 @@ class DataPlane:
             await self._poll()
 
     async def _poll(self) -> None:
-        if self._pin and not self._pin[1]:
-            self._pin = await asyncio.to_thread(_chosen, self._volume, self._pin[0])
-        scan, error = await asyncio.to_thread(_scan, self._volume, self.models, self._pin)
+        if self._pin and self._pin[1] is None:
+            self._pin = await asyncio.to_thread(chosen, self._volume, self._pin[0])
+        known = any(model.versions for model in self.models.values())
+        waiting = [v for m in self.models.values() for v in m.versions.values() if v.state in ("START", "END")]
+        keys = {(version.model, version.number) for version in waiting}
+        found, error = await asyncio.to_thread(scan, self._volume, known, self._pin, keys)
         if error and error != self.volume_error:
             log.warning("%s; what is loaded goes on being served", error)
         self.volume_error = error
-        if scan is None:
+        if found is None:
             return
         self._looked = True
-        for name, seen in scan.items():
+        for path in found.skipped.keys() - self._skipped.keys():
+            log.info("%s is skipped: %s", path, found.skipped[path])
+        self._skipped |= found.skipped
+        for name, seen in found.models.items():
             if seen is not None:
                 self._follow_model(name, self.models.setdefault(name, Model()), *seen)
-        for name in self.models.keys() - scan.keys():
-            self._follow_model(name, self.models[name], [], {})
+        for name in self.models.keys() - found.models.keys():
+            self._follow_model(name, self.models[name], {}, {})
             if not self.models[name].versions:
                 del self.models[name]
+        for version in waiting:
+            if version.key in found.fingerprints:
+                self._follow_files(version, found.fingerprints[version.key])
 
-    def _follow_model(self, name: str, model: Model, numbers: list[int], labels: dict[str, int]) -> None:
-        for number in [n for n, v in model.versions.items() if v.state == "END" and n not in numbers]:
-            del model.versions[number]
+    def _follow_model(self, name: str, model: Model, folders: dict[int, Path], labels: dict[str, int]) -> None:
+        for number, version in list(model.versions.items()):
+            if version.state in ("START", "END") and number not in folders:
+                del model.versions[number]
+                self.on_unloaded(version)
+            elif version.state in ("START", "END"):
+                version.path = folders[number]
         model.wanted_labels = labels
         in_force = {label: number for label, number in model.labels.items() if label in labels}
         available = model.available()
         model.labels = in_force | {label: number for label, number in labels.items() if number in available}
-        needed = wanted(model, numbers)
+        needed = wanted(model, sorted(folders))
         for number in sorted(needed - model.versions.keys(), reverse=True):
-            version = Version(name, number, store.path(self._volume, name, number))
+            version = Version(name, number, folders[number])
             model.versions[number] = version
-            self._spawn(self._load(version))
+            self._spawn(self._begin(version))
         for number in available:
             if number not in needed:
                 model.versions[number].state = "UNLOADING"
                 self._spawn(self._unload(model.versions[number]))
 
+    def _follow_files(self, version: Version, fingerprint: str) -> None:
+        """Loads a version that is not served, where its files or the time that has passed give reason to."""
+        model = self.models.get(version.model)
+        if model is None or model.versions.get(version.number) is not version or version.state not in ("START", "END"):
+            return
+        now = time.monotonic()
+        version.watch.look(fingerprint, now)
+        if version.watch.may_load(now, self._settle) and (version.state == "START" or model.needs(version.number)):
+            self._spawn(self._load(version))
+
+    async def _begin(self, version: Version) -> None:
+        """Loads a new version at once where its card can prove that it is whole; `_follow_files` loads the others."""
+        fingerprint, proven = await asyncio.to_thread(first_look, version.path)
+        if version.watch.seen is None:
+            version.watch.look(fingerprint, time.monotonic())
+        if proven and version.state == "START" and self.models[version.model].versions.get(version.number) is version:
+            await self._load(version)
+
     async def _load(self, version: Version) -> None:
+        if version.state not in ("START", "END"):
+            return
         version.state = "LOADING"
+        tried = version.watch.seen or ""
         began = time.perf_counter()
         try:
             described = await self._load_in_pool(version)
@@ -193,10 +260,11 @@ class DataPlane:
             if not isinstance(error, (SeawayError, OSError)):
                 log.exception("loading %s failed", version.key)
             self.on_loaded(version, time.perf_counter() - began, False)
-            await self._not_loaded(version, str(error) or type(error).__name__)
+            await self._not_loaded(version, str(error) or type(error).__name__, tried)
             return
         version.served, version.batchable = read_description(described), tuple(described["batchable"])
-        version.state = "AVAILABLE"
+        version.header, version.digest = store.header(version.identity), version.identity.rpartition("@")[2]
+        version.state, version.error, version.watch = "AVAILABLE", "", Watch(logged=version.watch.logged)
         seconds = time.perf_counter() - began
         self.on_loaded(version, seconds, True)
         together = f"batched: {', '.join(version.batchable)}" if version.batchable else "requests are run one by one"
@@ -204,27 +272,26 @@ class DataPlane:
         await self.poll()  # labels may wait for it, and what it replaces can go
 
     async def _load_in_pool(self, version: Version) -> dict[str, Any]:
-        held = Held(version.model, version.number, version.path)
-        try:
-            return await self._pool.load(version.key, held)
-        except WorkerDied:
-            log.warning(
-                "a worker ended while it loaded %s: it is tried once more, in a process of its own", version.key
-            )
+        held = Held(version.model, version.number, version.path, version.digest)
+        if not version.error:
+            try:
+                return await self._pool.load(version.key, held)
+            except WorkerDied:
+                log.warning(
+                    "a worker ended while it loaded %s: it is tried once more, in a process of its own", version.key
+                )
         try:
             return await self._pool.load(version.key, held, trial=True)
         except WorkerDied:
             raise SeawayError(f"{version.path}: loading it, or its golden inputs, ends the process") from None
 
-    async def _not_loaded(self, version: Version, error: str) -> None:
-        model = self.models[version.model]
-        there = await asyncio.to_thread(version.path.exists)
-        if not there and await asyncio.to_thread(_vanished, self._volume):
-            log.warning("%s vanished while it was loaded: it is tried again", version.path)
-            del model.versions[version.number]
-            return
+    async def _not_loaded(self, version: Version, error: str, tried: str) -> None:
+        """`tried`: the fingerprint of the files that would not load."""
+        model, now = self.models[version.model], time.monotonic()
         version.state, version.error = "END", error
-        log.error("%s cannot be served: %s", version.key, error)
+        version.watch.failed(tried, now)
+        if version.watch.to_be_logged(now):
+            log.error("%s cannot be served: %s", version.key, why_not(model, version.number, self._settle))
         await self.poll()
 
     async def _unload(self, version: Version) -> None:
@@ -239,58 +306,20 @@ class DataPlane:
         name, _, number = key.rpartition("/")
         version = self.models[name].versions[int(number)]
         version.state, version.error = "END", message
-        log.error("%s is taken out: %s", key, message)
+        self._spawn(self._not_loaded(version, message, ""))
 
     def _labelled(self, found: Model, model: str, label: str) -> Version:
         number = found.labels.get(label)
         version = found.versions.get(number) if number is not None else None
-        if version is None or version.state == "END":
+        if version is None or version.state != "AVAILABLE":
             meant = found.wanted_labels[label]
-            error = found.versions[meant].error if meant in found.versions else "it is not in the volume"
-            raise Unavailable(
-                f"{model}: label {label!r} points at version {meant}, which is not available: {error or 'loading'}"
-            )
+            why = "it is not in the volume"
+            if meant in found.versions:
+                why = why_not(found, meant, self._settle) or "it is being loaded"
+            raise Unavailable(f"{model}: label {label!r} points at version {meant}, which is not available: {why}")
         return version
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _scan(volume: Path, known: dict[str, Model], pin: tuple[str, int] | None) -> tuple[Scan | None, str]:
-    """What is in the volume, None where it cannot be read, and what is wrong with it in words."""
-    try:
-        names = store.models(volume)
-    except (SeawayError, OSError) as error:
-        return None, str(error)
-    if not names and any(model.available() for model in known.values()):
-        return None, f"{volume}: all models are gone at once, as when a mount is lost; stop the server to unload them"
-    scan, errors = Scan(), []
-    for name in names if pin is None else {pin[0]} & {*names}:
-        try:
-            numbers, labels = store.versions(volume, name), store.labels(volume, name)
-            scan[name] = (numbers, labels) if pin is None else ([n for n in numbers if n == pin[1]], {})
-        except (SeawayError, OSError) as error:  # of this model: the others are followed
-            scan[name] = None
-            errors.append(str(error))
-    return scan, "; ".join(errors)
-
-
-def _chosen(volume: Path, model: str) -> tuple[str, int]:
-    """The version of the model that an unlabelled request would get now; 0 where there is none yet."""
-    try:
-        labels, numbers = store.labels(volume, model), store.versions(volume, model)
-    except (SeawayError, OSError):
-        return model, 0
-    number = labels.get(store.STABLE, max(numbers, default=0))
-    if number:
-        log.info("%s/%d is the only version that is served, whatever the volume comes to hold", model, number)
-    return model, number
-
-
-def _vanished(volume: Path) -> bool:
-    try:
-        return not store.models(volume)
-    except SeawayError:
-        return True

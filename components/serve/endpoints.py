@@ -33,7 +33,7 @@ def _served(version: Version) -> Served:
 
 
 def _identified(version: Version, body: bytes | list[bytes | memoryview], type_: str = JSON) -> Reply:
-    return Reply(200, body, type_, {"Seaway-Model": version.identity})
+    return Reply(200, body, type_, {"Seaway-Model": version.header})
 
 
 def _ask(
@@ -93,9 +93,10 @@ def oip_http(plane: DataPlane, request: Request) -> Reply | None:
     if route.verb == "ready" and not route.model:
         why = plane.why_not_ready()
         return Reply(503 if why else 200, orjson.dumps({"ready": not why} | ({"error": why} if why else {})))
-    version = plane.find(route.model, route.version, route.label)
     if route.verb == "ready":
+        version = plane.find_ready(route.model, route.version, route.label)
         return _identified(version, orjson.dumps({"name": version.model, "ready": True}))
+    version = plane.find(route.model, route.version, route.label)
     if route.verb == "metadata":
         numbers = [str(number) for number in plane.models[route.model].available()]
         return _identified(version, oip.model_metadata(_served(version), numbers))
@@ -152,7 +153,13 @@ def admin_status(plane: DataPlane, request: Request) -> Reply:
         name: {
             "labels": model.labels,
             "versions": [
-                {"version": v.number, "state": v.state, "error": v.error, "identity": v.identity, "active": v.active}
+                {
+                    "version": v.number,
+                    "state": v.state,
+                    "error": plane.why_not(v),
+                    "identity": v.identity,
+                    "active": v.active,
+                }
                 for v in model.versions.values()
             ],
         }
@@ -184,7 +191,7 @@ def _about(version: Version) -> dict[str, object]:
     return {
         "version": version.number,
         "state": version.state,
-        "error": version.error,
+        "error": version.error,  # without the seconds until it is tried again: the page compares what it gets
         "identity": version.identity,
         "labels": served.labels if served else (),
         "signatures": {name: {"inputs": s.inputs, "outputs": s.outputs} for name, s in signatures.items()},

@@ -1,8 +1,11 @@
-"""What is known of models and their versions, and which of these should be in memory."""
+"""What is known of models and their versions, which of these should be in memory, and which one answers."""
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from components.serve.watch import Watch
+from seaway import store
 from seaway.protocols.calls import Served
 
 UNDER_WAY = ("START", "LOADING")
@@ -10,7 +13,11 @@ UNDER_WAY = ("START", "LOADING")
 
 @dataclass(slots=True, eq=False)
 class Version:
-    """One version and what is known of it. `state` as TensorFlow Serving names it: START … END."""
+    """One version and what is known of it. `state` as TensorFlow Serving names it: START … END.
+
+    `error` is why it could not be loaded the last time, until it is; `digest` that of the files it was loaded from, the
+    only ones that it is loaded from again.
+    """
 
     model: str
     number: int
@@ -20,6 +27,9 @@ class Version:
     served: Served | None = None  # once it is loaded
     batchable: tuple[str, ...] = ()  # signatures that answer several requests in one run
     active: int = 0  # requests that it is answering
+    digest: str = ""
+    watch: Watch = field(default_factory=Watch)
+    header: str = ""  # `identity` as an HTTP header carries it
 
     @property
     def key(self) -> str:
@@ -29,6 +39,11 @@ class Version:
     def identity(self) -> str:
         """What every answer names: model/version@digest."""
         return self.served.identity if self.served else f"{self.key}@"
+
+    @property
+    def arriving(self) -> bool:
+        """Whether its files were seen to change, and have not been loaded since."""
+        return self.state == "START" and self.watch.changed
 
 
 @dataclass(slots=True)
@@ -42,21 +57,65 @@ class Model:
     def available(self) -> list[int]:
         return sorted(number for number, version in self.versions.items() if version.state == "AVAILABLE")
 
+    def instead_of_stable(self) -> list[int]:
+        """What may answer in the place of a stable version that cannot: available versions that are older, the newest
+        last. A newer one was never promoted."""
+        stable = self.labels.get(store.STABLE, self.wanted_labels.get(store.STABLE))
+        if stable is None or not _out(self.versions.get(stable)):
+            return []
+        return [number for number in self.available() if number < stable]
+
+    def needs(self, number: int) -> bool:
+        """Whether this version, which would not load, would be served if it did."""
+        labelled = {*self.labels.values(), *self.wanted_labels.values()}
+        return number in labelled or all(number > other for other in self.available())
+
 
 def wanted(model: Model, numbers: list[int]) -> set[int]:
-    """What should be in memory: labelled versions, the latest that may load, and until then the latest that did."""
+    """What should be in memory: labelled versions, the latest that may load, and until then the latest that did; where
+    the stable one cannot be loaded, the one before it as well."""
     ended = {number for number, version in model.versions.items() if version.state == "END"}
     chosen = {number for number in model.wanted_labels.values() if number in numbers} | ended
     chosen |= {number for number in model.labels.values() if number in model.available()}
     hopeful = [number for number in numbers if number not in ended]
-    if hopeful:
-        chosen.add(hopeful[-1])
-        if model.available() and hopeful[-1] not in model.available():
-            chosen.add(model.available()[-1])
+    chosen.update(hopeful[-1:])
+    whole = [number for number in hopeful if number not in model.versions or not model.versions[number].arriving]
+    chosen.update(whole[-1:])
+    if hopeful and hopeful[-1] not in model.available():
+        chosen.update(model.available()[-1:])
+    stable = model.labels.get(store.STABLE, model.wanted_labels.get(store.STABLE))
+    new = stable in numbers and stable not in model.versions
+    if stable is not None and not new and _out(model.versions.get(stable)):
+        chosen.update([number for number in whole if number < stable][-1:], model.instead_of_stable()[-1:])
     return chosen | {number for number, version in model.versions.items() if version.state in UNDER_WAY}
 
 
-def why_unavailable(model: Model) -> str:
+def _out(version: Version | None) -> bool:
+    """Whether a version cannot answer, and is not merely on its way for the first time; None: it is not there."""
+    return (
+        version is None
+        or version.state == "END"
+        or version.arriving
+        or (version.state in UNDER_WAY and bool(version.error))
+    )
+
+
+def why_not(model: Model, number: int, settle: float) -> str:
+    """Why a version does not answer, and what will become of it; "" where that is not known, or it does."""
+    version, now = model.versions.get(number), time.monotonic()
+    if version is None or version.state in ("AVAILABLE", "UNLOADING"):
+        return ""
+    if version.state == "END":
+        follows = version.watch.next_try(now) if model.needs(number) else "it is not tried again: a newer one answers"
+        return f"{version.error}; {follows}"
+    if version.error:
+        return f"{version.error}; it is being tried again"
+    return f"its files still change: it is loaded once they have not for {settle:g} s" if version.arriving else ""
+
+
+def why_unavailable(model: Model, settle: float) -> str:
     """The state of the newest version, in words."""
-    newest = model.versions[max(model.versions)] if model.versions else None
-    return "" if newest is None else f"version {newest.number} is in {newest.state} {newest.error}".strip()
+    if not model.versions:
+        return ""
+    newest = max(model.versions)
+    return f"version {newest} is in {model.versions[newest].state} {why_not(model, newest, settle)}".strip()

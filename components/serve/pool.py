@@ -7,6 +7,7 @@ run again one by one: only the one that ends it once more, by itself, fails.
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -29,6 +30,8 @@ MAX_REFUSED = 64  # shapes that a version remembers
 BACK_OFF = (0.1, 10.0)  # seconds before a worker that died unasked is replaced: the first time, and at most
 STUCK_SECONDS = 5.0  # after the deadline of all that a worker is computing, it is ended
 SWEEP_SECONDS = 0.05
+RESTORE = (1.0, 60.0)  # seconds before a worker tries again to load what others go on serving: at first, and at most
+LOG_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -38,9 +41,23 @@ class Held:
     name: str
     version: int
     path: Path
-    digest: str = ""  # once it is known and proven
+    digest: str = ""  # once it is known and proven; only files that have it are loaded
+    fingerprint: str = ""  # of the files that were proven
     refused: set[str] = field(default_factory=set)
     deaths: int = 0
+    logged: float = -math.inf  # when it was last said that a worker cannot load it
+
+
+@dataclass(slots=True)
+class Later:
+    """When one worker tries again to load a version."""
+
+    delay: float = 0.0
+    due: float = 0.0
+
+    def put_off(self) -> None:
+        self.delay = min(max(2 * self.delay, RESTORE[0]), RESTORE[1])
+        self.due = time.monotonic() + self.delay
 
 
 @dataclass(slots=True)
@@ -63,6 +80,7 @@ class Pool:
     on_answers: Callable[[Sequence[Job], dict[str, Any], float], None] = lambda jobs, header, began: None
     workers: list[Worker] = field(default_factory=list)
     waiting: int = 0
+    _stuck: str = ""  # why no worker can be started
     _queues: dict[str, deque[Job]] = field(default_factory=dict)  # the one whose turn it is first; none is empty
     _held: dict[str, Held] = field(default_factory=dict)
     _nursery: Nursery = field(init=False)
@@ -91,10 +109,16 @@ class Pool:
     def alive(self) -> bool:
         return any(not worker.gone.is_set() for worker in self.workers)
 
+    def holds(self, key: str) -> bool:
+        """Whether a worker has the version in memory."""
+        return any(key in worker.loaded and not worker.gone.is_set() for worker in self.workers)
+
     # ---- jobs
 
     def ask(self, job: Job) -> None:
-        """Queues a job; it is answered in any case. Raises Unavailable where too many wait already."""
+        """Queues a job; it is answered in any case. Raises Unavailable where too many wait already, or all in vain."""
+        if self._stuck and not self.alive:
+            raise Unavailable(self._stuck)
         if self.waiting >= self.max_waiting:
             raise Unavailable(f"{self.waiting} requests wait already: try again shortly")
         job.deadline = job.queued + self.timeout
@@ -185,7 +209,7 @@ class Pool:
             at += size
             if not job.done:
                 if status < 300:
-                    headers["Seaway-Model"] = job.version.identity
+                    headers["Seaway-Model"] = job.version.header
                 job.answer(Reply(status, body, kind, headers))
         self._pump_soon()
 
@@ -268,15 +292,18 @@ class Pool:
     async def unload(self, key: str) -> None:
         """Takes a version out of every worker; who still waits for it is told at once."""
         self._held.pop(key, None)
-        for job in self._queues.pop(key, ()):
-            self.waiting -= 1
-            job.fail(Unavailable(f"{key} was taken out while the request waited: try again"))
+        self._fail_waiting(key, Unavailable(f"{key} was taken out while the request waited: try again"))
         for worker in self.workers:
             if key in worker.loaded and not worker.gone.is_set():
                 try:
                     await worker.unload(key)
                 except WorkerDied:
                     continue
+
+    def _fail_waiting(self, key: str, error: SeawayError) -> None:
+        for job in self._queues.pop(key, ()):
+            self.waiting -= 1
+            job.fail(error)
 
     async def _load_into(self, worker: Worker, key: str, held: Held) -> dict[str, Any]:
         described = await worker.call(
@@ -286,10 +313,12 @@ class Pool:
             version=held.version,
             path=str(held.path.absolute()),
             digest=held.digest,
+            fingerprint=held.fingerprint,
             refused=sorted(held.refused),
             allowed_ops=self.allowed_ops,
         )
         held.digest = described["served"]["identity"].rpartition("@")[2]
+        held.fingerprint = described["fingerprint"]
         worker.loaded.add(key)
         return described
 
@@ -302,44 +331,78 @@ class Pool:
         """Keeps one place filled: waits for its worker's death, replaces it, and sees that it holds what it should."""
         delay = 0.0
         slot = self.workers.index(worker)
+        later: dict[str, Later] = {}
         while True:
-            await self._hold_until_gone(worker)
+            await self._hold_until_gone(worker, later)
             await worker.process.ended
             cause = worker.killed or _cause(worker)
             log.warning("worker %d ended (%s); starting another", worker.pid, cause)
             self.on_death(cause)
             # One that has answered did not die of starting: a hostile input must not make everyone wait longer.
             delay = 0.0 if worker.answered else min(max(delay * 2, BACK_OFF[0]), BACK_OFF[1])
+            worker = self.workers[slot] = await self._replacement(delay)
+
+    async def _replacement(self, delay: float) -> Worker:
+        """A new worker, however long that takes; whoever waits for one meanwhile, and there is none, is told so."""
+        logged = -math.inf
+        while True:
             await asyncio.sleep(delay)
             try:
-                worker = self.workers[slot] = await self._new_worker()
+                worker = await self._new_worker()
             except SeawayError as error:
-                log.error("%s", error)
+                if logged + LOG_SECONDS < time.monotonic():
+                    log.error("%s", error)
+                    logged = time.monotonic()
+                self._stuck = f"no worker can be started: {error}"
+                if not self.alive:
+                    for key in list(self._queues):
+                        self._fail_waiting(key, Unavailable(self._stuck))
+                delay = min(max(delay * 2, BACK_OFF[0]), BACK_OFF[1])
+            else:
+                self._stuck = ""
+                return worker
 
-    async def _hold_until_gone(self, worker: Worker) -> None:
+    async def _hold_until_gone(self, worker: Worker, later: dict[str, Later]) -> None:
         """Loads what the worker should hold and does not: all of it after a start, or what could not be read then."""
         while not worker.gone.is_set():
             for key, held in list(self._held.items()):
-                if key not in worker.loaded:
-                    await self._restore(worker, key, held)
+                if key not in worker.loaded and later.setdefault(key, Later()).due <= time.monotonic():
+                    await self._restore(worker, key, held, later)
+            for key in later.keys() - self._held.keys():
+                del later[key]
             try:
                 async with asyncio.timeout(1.0):
                     await worker.gone.wait()
             except TimeoutError:
                 continue
 
-    async def _restore(self, worker: Worker, key: str, held: Held) -> None:
+    async def _restore(self, worker: Worker, key: str, held: Held, later: dict[str, Later]) -> None:
+        """Loads a held version into one worker. Where that fails, other workers go on serving it; where no worker has
+        it any more it is taken out, so that nobody waits for it."""
         try:
             await self._load_into(worker, key, held)
             held.deaths = 0
+            later.pop(key, None)
             self._pump_soon()
+            return
         except WorkerDied:
             held.deaths += 1
-            if held.deaths >= MAX_DEATHS and key in self._held:
-                del self._held[key]
-                self.on_lost(key, f"it ended {held.deaths} workers while they loaded it")
+            if held.deaths < MAX_DEATHS:
+                return
+            why = f"it ended {held.deaths} workers while they loaded it"
         except Exception as error:  # whatever it is, the other versions are to be loaded
-            log.warning("worker %d cannot load %s yet: %s: %s", worker.pid, key, type(error).__name__, error)
+            why = str(error) or type(error).__name__
+        if self._held.get(key) is not held:
+            return
+        if self.holds(key):
+            later.setdefault(key, Later()).put_off()
+            if held.logged + LOG_SECONDS < time.monotonic():
+                held.logged = time.monotonic()
+                log.warning("worker %d cannot load %s, which others go on serving: %s", worker.pid, key, why)
+            return
+        del self._held[key]
+        self._fail_waiting(key, Unavailable(f"{key} cannot be served any more: {why}"))
+        self.on_lost(key, why)
 
 
 def _cause(worker: Worker) -> str:

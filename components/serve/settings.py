@@ -96,8 +96,8 @@ class Settings:
         return f"http://{address(self.host, port)}/"
 
     @property
-    def pin(self) -> tuple[str, int] | None:
-        return (self.model, self.model_version) if self.model else None
+    def pin(self) -> tuple[str, int | None] | None:
+        return (self.model, self.model_version or None) if self.model else None
 
 
 def address(host: str, port: int) -> str:

@@ -19,7 +19,7 @@ from seaway import card as cards
 from seaway import golden as goldens
 from seaway import store
 from seaway.card import Card, Tensor
-from seaway.errors import CardError, ModelError
+from seaway.errors import CardError, ModelError, explain
 from seaway.golden import Golden
 from seaway.protocols.calls import Call, Served, Signature
 
@@ -32,6 +32,7 @@ class Version:
     served: Served
     backend: Backend
     batchable: frozenset[str]
+    fingerprint: str = ""  # of the files it was loaded from (`store.fingerprint`)
     refused: set[str] = field(default_factory=set)
     readings: Readings = field(default_factory=Readings)
     _conforming: dict[Any, bool] = field(default_factory=dict)
@@ -66,18 +67,60 @@ def shapes(call: Call) -> str:
 
 
 def load(
-    name: str, number: int, path: Path, digest: str, load_backend: Load, threads: int, ops: Iterable[str]
+    name: str,
+    number: int,
+    path: Path,
+    digest: str,
+    fingerprint: str,
+    load_backend: Load,
+    threads: int,
+    ops: Iterable[str],
 ) -> Version:
-    """Reads, loads, warms up and checks. Where `digest` is given, the files were proven to have it before.
+    """Reads, loads, warms up and checks. Where `digest` is given, only files that have it are loaded; those that have
+    the `fingerprint` were proven to.
 
-    Raises CardError where a file changed since the version was published, ModelError where it cannot be loaded or
-    does not answer the golden examples as PyTorch did.
+    Raises CardError where a file changed since the version was published, ModelError where it cannot be loaded, is not
+    what it was, changes meanwhile, or does not answer the golden examples as PyTorch did.
     """
-    card = cards.read(path, store.CARD) if (path / store.CARD).exists() else None
-    if not digest:
-        if card:
-            card = cards.check(path, "version", at=store.CARD)
-        digest = card.sha256 if card else cards.digest(path, Card(kind="version", name=name))
+    found = store.fingerprint(path)
+    if not found:
+        raise ModelError(f"{path}: the version's folder is gone; put it back")
+    try:
+        card = cards.read(path, store.CARD) if (path / store.CARD).exists() else None
+        if not digest or found != fingerprint:
+            digest = _proven(path, card, name, digest)
+        version = _loaded(name, number, path, card, digest, load_backend, threads, ops)
+    except OSError as error:
+        raise ModelError(f"{path}: its files cannot be read: {explain(error)}") from None
+    version.fingerprint = found
+    if store.fingerprint(path) != found:
+        version.backend.close()
+        raise ModelError(f"{path}: its files changed while they were loaded")
+    return version
+
+
+def _proven(path: Path, card: Card | None, name: str, expected: str) -> str:
+    """The digest of the files. Raises CardError where it is not the card's, ModelError where it is not `expected`."""
+    card = cards.check(path, "version", at=store.CARD) if card else None
+    digest = card.sha256 if card else cards.digest(path, Card(kind="version", name=name))
+    if expected and digest != expected:
+        raise ModelError(
+            f"{path}: its files are not those that were served (digest {digest[:12]}, not {expected[:12]}): put them "
+            "back, or publish the new ones under a new number"
+        )
+    return digest
+
+
+def _loaded(
+    name: str,
+    number: int,
+    path: Path,
+    card: Card | None,
+    digest: str,
+    load_backend: Load,
+    threads: int,
+    ops: Iterable[str],
+) -> Version:
     backend = load_backend(path, card, threads, frozenset(ops))
     try:
         signatures = {key: _ordered(signature, card) for key, signature in backend.signatures.items()}
@@ -139,7 +182,7 @@ def describe(version: Version) -> dict[str, Any]:
     served = dataclasses.asdict(version.served)
     for signature in served["signatures"].values():
         signature["unranked"] = sorted(signature["unranked"])
-    return {"served": served, "batchable": sorted(version.batchable)}
+    return {"served": served, "batchable": sorted(version.batchable), "fingerprint": version.fingerprint}
 
 
 def read_description(described: dict[str, Any]) -> Served:

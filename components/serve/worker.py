@@ -89,6 +89,7 @@ class Worker:
             order["version"],
             Path(order["path"]),
             order["digest"],
+            order["fingerprint"],
             self._load_backend,
             self._threads,
             order["allowed_ops"],

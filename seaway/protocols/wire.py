@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol as Typed
+from urllib.parse import quote
 
 import numpy as np
 
@@ -38,8 +39,13 @@ class Protocol:
     read: Callable[[bytes, Headers, str], np.ndarray]
 
 
+def model_path(model: str, version: int | None) -> str:
+    """TensorFlow Serving's status of a model, or of one version."""
+    return f"/v1/models/{_versioned(model, version)}"
+
+
 def tfs_path(model: str, version: int | None) -> str:
-    return f"/v1/models/{_versioned(model, version)}:predict"
+    return f"{model_path(model, version)}:predict"
 
 
 def graphpipe_path(model: str, version: int | None) -> str:
@@ -51,7 +57,8 @@ def oip_path(model: str, version: int | None) -> str:
 
 
 def _versioned(model: str, version: int | None) -> str:
-    return model if version is None else f"{model}/versions/{version}"
+    name = quote(model, safe="")
+    return name if version is None else f"{name}/versions/{version}"
 
 
 def _write_tfs(inputs: Inputs, output: str) -> tuple[bytes, dict[str, str]]:

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -24,10 +25,80 @@ def test_versions_count_up(tmp_path: Path) -> None:
 
 def test_only_whole_numbers_are_versions(tmp_path: Path) -> None:
     store.publish(tmp_path, "m", fill)
-    for name in ("01", "0", "x", "1.5", ".incoming-zzz"):
+    for name in ("x", "1.5", "-2", "+3", " 4", "٣", "9223372036854775808", ".incoming-zzz", "evidence"):
         (tmp_path / "m" / name).mkdir()
     (tmp_path / "m" / "7").write_text("a file")
     assert store.versions(tmp_path, "m") == [1]
+    assert sorted(path.name for path in store.contents(tmp_path).skipped) == sorted(
+        ["x", "1.5", "-2", "+3", " 4", "٣", "9223372036854775808", "7"]
+    )
+
+
+def test_numbers_padded_with_zeros_are_found_and_counted_on(tmp_path: Path) -> None:
+    for name in ("0", "0002", "00000123"):
+        (tmp_path / "m" / name).mkdir(parents=True)
+    assert store.versions(tmp_path, "m") == [0, 2, 123]
+    assert store.path(tmp_path, "m", 2) == store.existing(tmp_path, "m", 2) == tmp_path / "m" / "0002"
+    store.set_label(tmp_path, "m", "stable", 2)
+    assert store.publish(tmp_path, "m", fill) == 124
+    assert store.prune(tmp_path, "m", keep=1) == [0, 123]
+    assert sorted(os.listdir(tmp_path / "m")) == [".lock", "0002", "124", "labels.json"]
+
+
+def test_of_two_folders_with_one_number_the_last_by_name_counts(tmp_path: Path) -> None:
+    for name in ("1", "0001", "2"):
+        (tmp_path / "m" / name).mkdir(parents=True)
+    found = store.contents(tmp_path)
+    assert found.models == {"m": {1: tmp_path / "m" / "1", 2: tmp_path / "m" / "2"}}
+    assert found.skipped == {tmp_path / "m" / "0001": "version 1 is read from 1 beside it"}
+    assert store.prune(tmp_path, "m", keep=1) == [1]
+    assert store.versions(tmp_path, "m") == [2]  # the other one has not come to light
+
+
+def test_a_file_that_has_the_next_number_is_passed_over(tmp_path: Path) -> None:
+    store.publish(tmp_path, "m", fill)
+    (tmp_path / "m" / "2").write_text("a file")
+    assert store.publish(tmp_path, "m", fill) == 3
+
+
+def test_models_of_others_have_any_name(tmp_path: Path) -> None:
+    for name in ("my model", "größe", "v1.0 (old)", 'say "hi"'):
+        (tmp_path / name / "1").mkdir(parents=True)
+    for name in (".hidden", "empty", os.fsdecode(b"\xff")):
+        (tmp_path / name).mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    assert store.models(tmp_path) == ["größe", "my model", 'say "hi"', "v1.0 (old)"]
+    said = {path.name: why for path, why in store.contents(tmp_path).skipped.items()}
+    assert said.keys() == {".hidden", "empty", os.fsdecode(b"\xff")}
+    assert said[".hidden"] == "hidden"
+    assert "holds no version" in said["empty"]
+    assert "not UTF-8" in said[os.fsdecode(b"\xff")]
+    store.write_models_config(tmp_path)
+    config = (tmp_path / "models.config").read_text()
+    assert 'name: "größe"' in config
+    assert r'name: "say \"hi\""' in config
+
+
+def test_a_fingerprint_tells_every_change(tmp_path: Path) -> None:
+    folder = tmp_path / "m" / "1"
+    (folder / "variables").mkdir(parents=True)
+    file = folder / "variables" / "data"
+    changes = [
+        lambda: file.write_bytes(b"half"),
+        lambda: file.write_bytes(b"whole"),
+        lambda: os.utime(file, ns=(0, 0)),
+        lambda: (file.with_name(".data.x").write_bytes(b"whole"), file.with_name(".data.x").replace(file)),
+        lambda: file.chmod(0o600),
+        lambda: file.rename(file.with_name("other")),
+        lambda: shutil.rmtree(folder),
+    ]
+    seen = [store.fingerprint(folder)]
+    for change in changes:
+        change()
+        seen.append(store.fingerprint(folder))
+        assert store.fingerprint(folder) == seen[-1]
+    assert len(set(seen)) == len(changes) + 1
+    assert seen[-1] == ""
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a b", "a:b", "../x", "x" * 64, "ä"])

@@ -50,7 +50,7 @@ export function path(target) {
 export async function predict(target, body) {
   const began = performance.now();
   const { text, headers } = await ask(`/v1/models/${path(target)}:predict`, { method: "POST", body }, 30_000);
-  return { text, milliseconds: performance.now() - began, model: headers.get("Seaway-Model") ?? "" };
+  return { text, milliseconds: performance.now() - began, model: decodeURIComponent(headers.get("Seaway-Model") ?? "") };
 }
 
 // name/version, without the digest
