@@ -10,7 +10,6 @@ what is measured is what a change costs a developer, and what a node has to pull
 
 import argparse
 import datetime
-import os
 import platform
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.tables import table
 from components import images
+from seaway import cgroup
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
         rows.append([stage, *_sizes(images.image(stage)), cold, changed])
         print(*rows[-1], flush=True)
     commit = _said("git", "describe", "--always", "--dirty", "--exclude=*")
-    print(f"\n{datetime.date.today()}, commit {commit}, {os.cpu_count()} cores, {platform.machine()}\n")
+    print(f"\n{datetime.date.today()}, commit {commit}, {cgroup.cores()} cores, {platform.machine()}\n")
     print(table(["image", "MB", "of which requirements", "code, MB", "lock changed, s", "code changed, s"], rows))
 
 

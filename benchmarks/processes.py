@@ -16,6 +16,8 @@ from typing import Self
 
 import psutil  # type: ignore[import-untyped]
 
+from seaway import cgroup
+
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 180.0
 STOP_SECONDS = 60.0
@@ -150,7 +152,6 @@ def machine() -> str:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True).stdout
     names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    cores = len(os.sched_getaffinity(0))
     state = " with changes" if changed.strip() else ""
     cpu = names[0].strip() if names else "unknown CPU"
-    return f"{time.strftime('%Y-%m-%d')}, commit {commit.strip() or 'unknown'}{state}, {cores} cores of {cpu}"
+    return f"{time.strftime('%Y-%m-%d')}, commit {commit.strip() or 'unknown'}{state}, {cgroup.cores()} cores of {cpu}"

@@ -1,6 +1,7 @@
 """`seaway doctor`: what is installed, what is missing, how to mend it."""
 
 import importlib.metadata
+import math
 import re
 import shutil
 import socket
@@ -12,10 +13,11 @@ from typing import NamedTuple
 import typer
 
 from cli import options
+from seaway import cgroup
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "dev.txt"
-NEEDED = ("torch", "torchvision", "onnx", "onnx-tf", "onnxruntime", "tensorflow-cpu", "kfp", "locust", "uvicorn")
+NEEDED = ("torch", "torchvision", "onnx", "onnx-tf", "onnxruntime", "tensorflow-cpu", "kfp", "locust")
 REINSTALL = "make setup"
 
 
@@ -83,7 +85,8 @@ def _memory() -> Finding:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return Finding("3 GB of memory for a run", None, "cannot be told here")
-    free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) / 1e6
+    free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) * 1024 / 1e9
+    free = min(free, (cgroup.memory_bytes() or math.inf) / 1e9)  # what is available is so to the whole machine
     return Finding("3 GB of memory for a run", free >= 3, f"{free:.1f} GB available", "end other programs")
 
 

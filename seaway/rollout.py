@@ -102,12 +102,17 @@ def wait(api: Any, namespace: str, deployment: str, seconds: float = SECONDS, to
         time.sleep(LOOK_SECONDS)
 
 
+def revisions(api: Any, namespace: str, deployment: str) -> list[Serving]:
+    """The Deployment's revisions that name a version, the newest first. Raises NotFound, Unavailable."""
+    sets = replica_sets(api, namespace, read_deployment(api, namespace, deployment))
+    return [found for found in map(_serving, sets) if found.version is not None]
+
+
 def before(api: Any, namespace: str, deployment: str) -> Serving:
     """The newest revision that named another version than the one now served. Raises NotFound."""
-    raw = read_deployment(api, namespace, deployment)
-    now = _serving(raw)
-    for found in map(_serving, replica_sets(api, namespace, raw)):
-        if found.version is not None and (found.model, found.version) != (now.model, now.version):
+    now = read(api, namespace, deployment)
+    for found in revisions(api, namespace, deployment):
+        if (found.model, found.version) != (now.model, now.version):
             return found
     raise NotFound(f"{namespace}/{deployment} has served no other version than {now.serves or 'the one it serves'}")
 

@@ -6,6 +6,7 @@
                              Serving ignores) model.onnx, card.json, labels.txt, golden.npz, conversion.json,
                              parity.json
         labels.json          {"stable": 2, "canary": 3}; replaced whole under the model's lock
+        history.json         what stable has pointed at and why, the newest last: [{"version": 2, "because": "…"}]
         evidence/<digest>/   what was measured of that version later: load reports
       models.config          generated for TensorFlow Serving: pins each model to its labelled versions
 
@@ -21,8 +22,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -34,6 +35,7 @@ from seaway.errors import InvalidInput, NotFound, Refused, Unavailable
 EXTRA = "assets.extra"
 CARD = f"{EXTRA}/card.json"
 LABELS = "labels.json"
+HISTORY = "history.json"
 CONFIG = "models.config"
 LOCK = ".lock"  # a model's is held while labels change or versions go, the volume's while models.config is written
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")  # of what is published here
@@ -190,14 +192,47 @@ def labels(volume: Path, name: str) -> dict[str, int]:
     return found
 
 
-def set_label(volume: Path, name: str, label: str, version: int) -> None:
-    """Points `label` at a version, whole or not at all. Raises NotFound for a version that is not there."""
+@dataclass(frozen=True, slots=True)
+class Move:
+    """That stable was pointed at a version, and why."""
+
+    version: int
+    because: str
+
+
+def history(volume: Path, name: str) -> list[Move]:
+    """What stable has pointed at, the newest last. Where a move was interrupted, the last is what was to be."""
+    file = volume / name / HISTORY
+    try:
+        moves = [Move(int(one["version"]), str(one["because"])) for one in json.loads(file.read_bytes())]
+    except FileNotFoundError:
+        moves = []
+    except (ValueError, TypeError, KeyError) as error:
+        raise Unavailable(f"{file}: not a list of versions and reasons ({error!r}); remove the file") from None
+    now = labels(volume, name).get(STABLE)
+    if now is not None and now not in [move.version for move in moves]:
+        moves.append(Move(now, ""))  # labelled by what keeps no history
+    return moves
+
+
+def set_label(volume: Path, name: str, label: str, version: int, because: str = "") -> None:
+    """Points `label` at a version, whole or not at all; stable's history says why. Raises NotFound for a version that
+    is not there."""
     existing(volume, name, version)
     with atomic.locked(volume / name / LOCK):
         changed = labels(volume, name) | {label: version}
         with atomic.file(volume / name / LABELS) as part:
             part.write_text(json.dumps(changed, indent=1, sort_keys=True) + "\n")
+            if label == STABLE:  # first, so that what is interrupted here can be told from what was never begun
+                _note(volume, name, Move(version, because))
     write_models_config(volume)
+
+
+def _note(volume: Path, name: str, move: Move) -> None:
+    moves = history(volume, name)
+    if moves[-1:] != [move]:
+        with atomic.file(volume / name / HISTORY) as part:
+            part.write_text(json.dumps([asdict(one) for one in (*moves, move)], indent=1) + "\n")
 
 
 def write_models_config(volume: Path) -> None:
@@ -228,12 +263,12 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def prune(volume: Path, name: str, keep: int) -> list[int]:
-    """Removes all but the newest `keep` versions and the labelled ones. Returns what was removed."""
+def prune(volume: Path, name: str, keep: int, served: Collection[int] = ()) -> list[int]:
+    """Removes all but the newest `keep` versions, the labelled ones and those `served`. Returns what was removed."""
     if keep < 1:
         raise Refused(f"prune must keep at least 1 version of {name}, not {keep}")
     with atomic.locked(volume / name / LOCK):
-        kept = {*versions(volume, name)[-keep:], *labels(volume, name).values()}
+        kept = {*versions(volume, name)[-keep:], *labels(volume, name).values(), *served}
         gone = [v for v in versions(volume, name) if v not in kept]
         for version, entry in _numbered(volume / name):  # of several with one number, all: none is to come to light
             if version in gone and _is_folder(entry):

@@ -13,11 +13,12 @@ from benchmarks import processes
 from benchmarks.serving import cases, prepare, wrk
 from benchmarks.serving.cases import Cases
 from benchmarks.tables import middle, table
+from seaway import cgroup
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 SIZE_CONNECTIONS = 4
 LARGE = 128
-THREADS = sorted({1, prepare.cores()})
+THREADS = sorted({1, cgroup.cores()})
 
 
 def bare(backend: str, version: Path, rows: int, threads: int) -> dict[str, Any]:

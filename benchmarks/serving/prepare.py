@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,10 +18,6 @@ from seaway import card as cards
 
 IMAGES = 64
 WORKERS = (0, 1, 2)  # MLServer's parallel_workers; the best of them is what we are compared with
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def volume() -> Path:

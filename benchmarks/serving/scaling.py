@@ -8,13 +8,14 @@ from pathlib import Path
 from benchmarks.serving import cases, prepare, wrk
 from benchmarks.serving.cases import Cases
 from benchmarks.tables import middle, table
+from seaway import cgroup
 
 PLACES = (("0", "0"), ("0", "1"), ("0,1", "0,1"))  # the server's cores and wrk's
 CONNECTIONS = 32
 
 
 def measure(models: Path, backends: Sequence[str], rounds: int, seconds: float) -> str:
-    if prepare.cores() < 2:
+    if cgroup.cores() < 2:
         return "One core: nothing to compare.\n"
     made = Cases(prepare.version(models))
     asked = (made.tfserving(), made.graphpipe())

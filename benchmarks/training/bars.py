@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seaway import card as cards
+from seaway import cgroup
 from seaway.card import Card
 
 BARS = {"mlp": (0.74, 2), "cnn": (0.805, 15), "cnn-large": (0.82, 60)}  # test accuracy, CPU minutes
@@ -84,7 +85,7 @@ def row(net: str, cost: Cost, card: Card) -> str:
 def heading(source: str, threads: str) -> str:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     today = datetime.datetime.now(datetime.UTC).date()
-    machine = f"{os.cpu_count()} cores, {platform.machine()}"
+    machine = f"{cgroup.cores()} cores, {platform.machine()}"
     return f"{source}, {today}, commit {commit or 'unknown'}, {machine}, {threads} thread(s)\n"
 
 

@@ -22,9 +22,12 @@ def main() -> None:
     parser.add_argument("--version", type=int, required=True, metavar="N", help="what publish printed, e.g. 3")
     parser.add_argument("--timeout", type=float, default=60, metavar="S", help="seconds to wait for it (default: 60)")
     parser.add_argument("--namespace", default="", metavar="NS", help="roll it out in this namespace of the cluster")
+    parser.add_argument("--context", default="", help="of kubectl's configuration (default: the current one)")
     given = parser.parse_args()
     with errors.exit_with_message(PROGRAM):
-        deploy(given.url, given.volume, given.name, given.version, given.timeout, given.namespace)
+        deploy(
+            given.url, given.volume, given.name, given.version, given.timeout, given.namespace, context=given.context
+        )
 
 
 if __name__ == "__main__":

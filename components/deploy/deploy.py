@@ -25,25 +25,44 @@ _SHOWN = 200  # characters of a stranger's answer
 
 
 def deploy(
-    url: str, volume: Path, name: str, version: int, timeout: float = 60, namespace: str = ""
+    url: str,
+    volume: Path | None,
+    name: str,
+    version: int,
+    timeout: float = 60,
+    namespace: str = "",
+    replicas: int = 1,
+    context: str = "",
 ) -> dict[str, float]:
     """Returns protocol → largest |Δ| from PyTorch over the golden examples.
 
-    With a `namespace` the version is rolled out there, to the Deployment of canaries, before which `url` is; without
-    it the server at `url` follows the volume. Raises NotFound for a version that the volume does not hold, Unavailable
-    where the server does not come to serve it within `timeout` seconds or something else listens there, Refused where
-    it will not load or does not answer as PyTorch did.
+    With a `namespace` the version is rolled out there (of the cluster that kubectl's `context` means), to `replicas` of
+    the Deployment of canaries, before which `url` is; without it the server at `url` follows the volume. On a cluster
+    nothing is asked where `url` is "", and a `volume` that is not here, None, is not changed, as is said.
+
+    Raises NotFound for a version that the volume does not hold, Unavailable where the server does not come to serve it
+    within `timeout` seconds or something else listens there, Refused where it will not load or does not answer as
+    PyTorch did, or where so many replicas cannot mount the volume.
     """
-    card, examples = _read(volume, name, version)
-    store.set_label(volume, name, LABEL, version)
+    if not volume and (url or not namespace):
+        raise InvalidInput("the volume is missing: the golden examples to compare answers with are there; add --volume")
+    found = _read(volume, name, version) if volume else None
+    serves = f"{name}/{version}" + (f"@{found[0].sha256}" if found else "")
     if namespace:
-        _roll_out(namespace, f"{name}/{version}@{card.sha256}", timeout)
-    return _serves(url, card, examples, version, timeout)
-
-
-def smoke(url: str, volume: Path, name: str, version: int, timeout: float = 60) -> dict[str, float]:
-    """The last of `deploy`: waits until the server at `url` serves the version, and compares its answers."""
-    return _serves(url, *_read(volume, name, version), version, timeout)
+        api = kube.connect(context)
+        rollout.check_replicas(api, namespace, rollout.CANARY, replicas)
+        rollout.apply(api, namespace, rollout.CANARY, serves, f"{LABEL}: {serves}", replicas)
+    if volume:
+        store.set_label(volume, name, LABEL, version)
+    if namespace:
+        rollout.wait(api, namespace, rollout.CANARY, timeout)
+        print(f"{namespace}/{rollout.CANARY} serves {serves}", flush=True)
+    if not found:
+        print(
+            f"the label {LABEL} in the model volume was not changed and the digest is not known, since the volume was "
+            "not given; where it is mounted, the same command with --volume DIR does both"
+        )
+    return _serves(url, *found, version, timeout) if found and url else {}
 
 
 def _read(volume: Path, name: str, version: int) -> tuple[Card, Golden]:
@@ -59,12 +78,6 @@ def _serves(url: str, card: Card, examples: Golden, version: int, timeout: float
     for protocol, distance in worst.items():
         print(f"golden examples over {protocol}: as PyTorch, max |Δ| {distance:.2g}")
     return worst
-
-
-def _roll_out(namespace: str, serves: str, timeout: float) -> None:
-    api = kube.connect()
-    rollout.apply(api, namespace, rollout.CANARY, serves, f"{LABEL}: {serves}", replicas=1)
-    rollout.wait(api, namespace, rollout.CANARY, timeout)
 
 
 # ---- waiting

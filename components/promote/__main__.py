@@ -1,9 +1,10 @@
-"""`python -m components.promote --volume DIR --name NAME --version N [--evidence DIR]`"""
+"""`python -m components.promote --volume DIR --name NAME --version N [--evidence DIR]`, and `--rollback`"""
 
 import argparse
 from pathlib import Path
 
 from components.promote.promote import LABEL, promote
+from components.promote.rollback import rollback
 from seaway import errors
 
 PROGRAM = "python -m components.promote"
@@ -17,12 +18,21 @@ def main() -> None:
     )
     parser.add_argument("--volume", type=Path, required=True, metavar="DIR", help="the model volume")
     parser.add_argument("--name", required=True, help="the model, e.g. characters")
-    parser.add_argument("--version", type=int, required=True, metavar="N", help="the version to promote, e.g. 3")
+    parser.add_argument("--version", type=int, metavar="N", help="the version to promote, e.g. 3")
     parser.add_argument("--evidence", type=Path, metavar="DIR", help="what load wrote (default: the newest there is)")
+    parser.add_argument(
+        "--rollback", action="store_true", help=f"back to what was {LABEL} before, or to a --version that once was"
+    )
     parser.add_argument("--namespace", default="", metavar="NS", help="roll it out in this namespace of the cluster")
+    parser.add_argument("--context", default="", help="of kubectl's configuration (default: the current one)")
     given = parser.parse_args()
+    if given.version is None and not given.rollback:
+        parser.error("the following arguments are required: --version")
     with errors.exit_with_message(PROGRAM):
-        promote(given.volume, given.name, given.version, given.evidence, given.namespace)
+        if given.rollback:
+            rollback(given.volume, given.name, given.version, given.namespace, given.context)
+        else:
+            promote(given.volume, given.name, given.version, given.evidence, given.namespace, given.context)
 
 
 if __name__ == "__main__":

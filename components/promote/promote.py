@@ -1,6 +1,8 @@
 """The gate: `stable` moves to a version only on evidence that this very version answered rightly under load."""
 
+import shlex
 from pathlib import Path
+from typing import Any
 
 from seaway import card as cards
 from seaway import kube, rollout, store
@@ -10,12 +12,21 @@ from seaway.errors import CardError, NotFound, Refused, Unavailable
 LABEL = store.STABLE
 
 
-def promote(volume: Path, name: str, version: int, evidence: Path | None = None, namespace: str = "") -> int | None:
+def promote(
+    volume: Path,
+    name: str,
+    version: int,
+    evidence: Path | None = None,
+    namespace: str = "",
+    context: str = "",
+    timeout: float = rollout.SECONDS,
+) -> int | None:
     """Points `stable` at `version` if the evidence allows it. Returns the version that was stable before, if any.
 
-    With a `namespace` the stable Deployment there is rolled out to the version first, and back to what it served where
-    that does not succeed; then the canary's pods end. Without `evidence` the newest that the volume holds for this
-    version counts, so going back to a version that was stable once is a promotion like any other. Raises NotFound for a
+    With a `namespace` (of the cluster that kubectl's `context` means) the stable Deployment there is rolled out to the
+    version first, and back to what it served where that does not succeed within `timeout` seconds; at last the canary's
+    pods end. What was interrupted is completed by the same call again. Without `evidence` the newest that the volume
+    holds for this version counts, so a version that was stable once can be promoted again. Raises NotFound for a
     missing version or evidence, CardError where either was changed, and Refused with every reason.
     """
     card = cards.check(store.existing(volume, name, version), "version", at=store.CARD)
@@ -24,36 +35,45 @@ def promote(volume: Path, name: str, version: int, evidence: Path | None = None,
     if reasons:
         listed = "".join(f"\n  - {reason}" for reason in reasons)
         raise Refused(f"{name}/{version} stays where it is, {LABEL} was not moved:{listed}")
+    serves = f"{name}/{version}@{card.sha256}"
+    because = f"promoted to {LABEL}: {serves}"
     if namespace:
-        _roll_out(namespace, f"{name}/{version}@{card.sha256}")
+        api = kube.connect(context)
+        roll_out(api, namespace, serves, because, timeout)
     before = store.labels(volume, name).get(LABEL)
-    store.set_label(volume, name, LABEL, version)
-    print(f"{LABEL} is {name}/{version}, {_was(volume, name, version, before)}", flush=True)
+    store.set_label(volume, name, LABEL, version, because)
+    if namespace:
+        rollout.apply(api, namespace, rollout.CANARY, serves, f"{serves} is {LABEL}", replicas=0)
+    cluster = {"--namespace": namespace, "--context": context}
+    print(f"{LABEL} is {name}/{version}, {_was(volume, name, version, before, cluster)}", flush=True)
     return before
 
 
-def _roll_out(namespace: str, serves: str) -> None:
-    api = kube.connect()
+def roll_out(api: Any, namespace: str, serves: str, cause: str, timeout: float) -> None:
+    """Has stable serve `serves` and waits until it does. Raises Refused, once it is told to serve what it served
+    before, where that does not come about."""
     was = rollout.read(api, namespace, rollout.STABLE)
-    rollout.apply(api, namespace, rollout.STABLE, serves, f"promoted to {LABEL}: {serves}")
+    if was.serves == serves:  # an interrupted call's, which may not have come up
+        was = next((one for one in rollout.revisions(api, namespace, rollout.STABLE) if one.serves != serves), was)
+    rollout.apply(api, namespace, rollout.STABLE, serves, cause)
     try:
-        rollout.wait(api, namespace, rollout.STABLE)
+        rollout.wait(api, namespace, rollout.STABLE, timeout)
     except Unavailable as error:
-        if was.version is None:  # there is no version to name: the pods that were there serve on
+        if was.version is None or was.serves == serves:  # no version to name: the pods that were there serve on
             undo = f"kubectl -n {namespace} rollout undo deployment/{rollout.STABLE}"
             raise Refused(f"{LABEL} goes on as it was, but its template names {serves}; {undo}: {error}") from None
         rollout.apply(api, namespace, rollout.STABLE, was.serves, f"back, since {serves} did not come up")
         raise Refused(f"{LABEL} was not moved: {error}") from None
-    rollout.apply(api, namespace, rollout.CANARY, serves, f"{serves} is {LABEL}", replicas=0)
 
 
-def _was(volume: Path, name: str, version: int, before: int | None) -> str:
+def _was(volume: Path, name: str, version: int, before: int | None, cluster: dict[str, str]) -> str:
     if before is None:
         return "the first one"
     if before == version:
         return "as it was before"
-    undo = f"python -m components.promote --volume {volume} --name {name} --version {before}"
-    return f"was {before}; to undo: {undo}"
+    undo = ["--rollback", "--volume", str(volume), "--name", name, "--version", str(before)]
+    undo += [word for option, value in cluster.items() if value for word in (option, value)]
+    return f"was {before}; to undo: python -m components.promote {shlex.join(undo)}"
 
 
 def objections(version: Card, evidence: Card) -> list[str]:

@@ -31,7 +31,7 @@ def seed(volume: Path, example: Path = EXAMPLE) -> bool:
     if not _holds_only(volume, card):
         return False
     if not store.labels(volume, card.name):  # also after one that was killed before it came to this
-        store.set_label(volume, card.name, store.STABLE, 1)
+        store.set_label(volume, card.name, store.STABLE, 1, "the example")
     return True
 
 

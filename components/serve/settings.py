@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from components.serve import limits
 from components.serve.backend import BACKENDS
+from seaway import cgroup
 from seaway.errors import InvalidInput
 
 PREFIX = "SEAWAY_"
@@ -72,22 +72,22 @@ class Settings:
 
     @property
     def worker_count(self) -> int:
-        return self.workers or max(1, limits.cores() - 1)
+        return self.workers or max(1, cgroup.cores() - 1)
 
     @property
     def thread_count(self) -> int:
         """Threads that a worker's backend may use."""
-        return self.threads or max(1, (limits.cores() - 1) // self.worker_count)
+        return self.threads or max(1, (cgroup.cores() - 1) // self.worker_count)
 
     @property
     def cores_of_a_worker(self) -> int:
         """On which a worker may run one large batch: its share of all, the supervisor having little to do then."""
-        return max(1, limits.cores() // (self.worker_count * self.thread_count))
+        return max(1, cgroup.cores() // (self.worker_count * self.thread_count))
 
     @property
     def held_bytes(self) -> int:
         """Bodies are held at most so much, all together, but always one of the largest size."""
-        there = limits.memory_bytes()
+        there = cgroup.memory_bytes()
         chosen = self.max_held_bytes or min(1 << 30, there // 4 if there else 1 << 30)
         return max(chosen, self.max_body_bytes)
 

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from components.train import cpus, parallel, state
+from components.train import memory, parallel, state
 from components.train.evaluate import Normalisation, Result, measure, predict
 from components.train.loop import Epoch, Loop
 from components.train.progress import Progress
 from components.train.settings import Settings
-from seaway import atomic, data
+from seaway import atomic, cgroup, data
 from seaway import card as cards
 from seaway.card import Card
 from seaway.data import Dataset
@@ -96,8 +96,9 @@ def code(net: str) -> dict[str, str]:
 
 def configure(settings: Settings) -> None:
     """Raises InvalidInput for a device that is not there, and where nothing can be compiled."""
-    cpus.keep_memory()
-    torch.set_num_threads(settings.threads or cpus.limit(torch.get_num_threads()))
+    memory.keep_memory()
+    # PyTorch counts the machine's cores and would start a thread for each, whatever the container may use.
+    torch.set_num_threads(settings.threads or min(torch.get_num_threads(), cgroup.cores()))
     try:
         torch.empty(0, device=settings.device)
     except (RuntimeError, AssertionError) as error:  # torch's build without CUDA asserts

@@ -1,13 +1,20 @@
 """Verbs that need no run before them."""
 
+import ast
+import importlib.metadata
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+from cli import doctor
 from seaway import store
 
 ROOT = Path(__file__).resolve().parents[2]
+PRODUCT = ("seaway", "components", "pipelines", "loadtest", "sweep", "cli")
+NOT_IMPORTED = {"onnxscript", "kubernetes-validate"}  # PyTorch's exporter imports the one, tests/manifests the other
 
 
 def seaway(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -22,6 +29,26 @@ def test_doctor_finds_this_environment_whole(tmp_path: Path) -> None:
     for what in ("Python 3.11", "onnx-tf", "torch and TensorFlow import"):
         assert f"│ ok │ {what}" in found.stdout
     assert "│ bad │" not in found.stdout
+
+
+def test_what_doctor_asks_for_is_imported_somewhere() -> None:
+    distributions = importlib.metadata.packages_distributions()
+    imported = {name for package in PRODUCT for file in (ROOT / package).rglob("*.py") for name in imports(file)}
+    used = {re.sub("[-_.]+", "-", name).lower() for module in imported for name in distributions.get(module, ())}
+    assert set(doctor.NEEDED) - used == set()
+    asked = (ROOT / "requirements" / "dev.in").read_text().partition("# the project's own house")[0]
+    listed = re.findall(r"(?m)^[A-Za-z][\w-]*", asked)
+    assert len(listed) == len(set(listed)) > 20, "each once"
+    assert {name.lower() for name in listed} - used == NOT_IMPORTED
+
+
+def imports(file: Path) -> Iterator[str]:
+    """The first word of every module that it imports, at its top or within a function."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
 
 
 def test_serve_says_what_is_wrong_with_its_volume(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from components.serve.limits import cores
 from components.serve.settings import Settings, from_environment
+from seaway import cgroup
 from seaway.errors import InvalidInput
 
 
@@ -67,8 +67,8 @@ def test_workers_share_the_cores():
     for workers in (1, 2, 64):
         settings = Settings(Path("x"), workers=workers)
         assert settings.worker_count == workers
-        assert 1 <= settings.thread_count <= max(1, cores() // workers)
-    assert 1 <= Settings(Path("x")).worker_count <= cores()
+        assert 1 <= settings.thread_count <= max(1, cgroup.cores() // workers)
+    assert 1 <= Settings(Path("x")).worker_count <= cgroup.cores()
 
 
 def test_a_file_is_no_volume(tmp_path):

@@ -5,11 +5,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from components.train import augment, cpus
+from components.train import augment
 from components.train.augment import distort
 from components.train.evaluate import bymerge, measure
 from components.train.loop import learning_rate, split
-from seaway import idx
+from components.train.settings import Settings
+from components.train.train import configure
+from seaway import cgroup, idx
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_almost_nothing():
@@ -139,19 +141,31 @@ def test_accuracy_with_case_folded():
 
 
 @pytest.mark.parametrize(
-    ("quota", "threads"),
+    ("asked", "quota", "threads"),
     [
-        ("200000 100000", 2),
-        ("150000 100000", 2),
-        ("10000 100000", 1),
-        ("6400000 100000", 8),
-        ("max 100000", 8),
-        ("", 8),
-        (None, 8),
+        (0, "350000", 3),
+        (0, "150000", 1),
+        (0, "10000", 1),
+        (0, "6400000", 8),
+        (0, "-1", 8),
+        (0, None, 8),
+        (5, "200000", 5),
     ],
 )
-def test_a_container_s_cpu_limit_bounds_the_threads(tmp_path, quota, threads):
-    path = tmp_path / "cpu.max"
+def test_a_container_s_cpu_limit_bounds_the_threads_as_the_server_s(tmp_path, monkeypatch, asked, quota, threads):
+    """On a node with cgroups of version 1, whose limit was ignored."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("11:memory:/kubepods/pod1\n4:cpu,cpuacct:/kubepods/pod1\n0::/\n")
+    folder = tmp_path / "sys/fs/cgroup/cpu,cpuacct/kubepods/pod1"
+    folder.mkdir(parents=True)
     if quota is not None:
-        path.write_text(quota + "\n")
-    assert cpus.limit(8, path) == threads
+        (folder / "cpu.cfs_quota_us").write_text(quota + "\n")
+        (folder / "cpu.cfs_period_us").write_text("100000\n")
+    monkeypatch.setattr(cgroup, "ROOT", tmp_path)
+    monkeypatch.setattr(cgroup.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    found = []
+    monkeypatch.setattr(torch, "set_num_threads", found.append)
+    configure(Settings(threads=asked))
+    assert found == [threads]
+    assert asked or found == [cgroup.cores()]

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from components.serve import limits
+from seaway import cgroup
 
 MIB = 1 << 20
 NO_LIMIT_V1 = "9223372036854771712"
@@ -30,15 +30,15 @@ def root(tmp_path):
 )
 def test_version_2_rounds_the_quota_down_to_whole_cores(root, quota, expected):
     made = root("0::/\n", **{"cpu.max": quota})
-    assert limits.cores(made, affinity=8) == expected
+    assert cgroup.cores(made, affinity=8) == expected
 
 
 def test_version_2_memory(root):
-    assert limits.memory_bytes(root("0::/\n", **{"memory.max": str(512 * MIB)})) == 512 * MIB
+    assert cgroup.memory_bytes(root("0::/\n", **{"memory.max": str(512 * MIB)})) == 512 * MIB
 
 
 def test_version_2_without_a_limit(root):
-    assert limits.memory_bytes(root("0::/\n", **{"memory.max": "max"})) is None
+    assert cgroup.memory_bytes(root("0::/\n", **{"memory.max": "max"})) is None
 
 
 def test_the_smallest_limit_on_the_path_up_holds(root):
@@ -55,8 +55,8 @@ def test_the_smallest_limit_on_the_path_up_holds(root):
             "other/memory.max": str(MIB),
         },
     )
-    assert limits.cores(made, affinity=64) == 3
-    assert limits.memory_bytes(made) == 700 * MIB
+    assert cgroup.cores(made, affinity=64) == 3
+    assert cgroup.memory_bytes(made) == 700 * MIB
 
 
 def test_version_1(root):
@@ -71,13 +71,13 @@ def test_version_1(root):
             "memory/memory.limit_in_bytes": NO_LIMIT_V1,
         },
     )
-    assert limits.cores(made, affinity=64) == 2
-    assert limits.memory_bytes(made) == 256 * MIB
+    assert cgroup.cores(made, affinity=64) == 2
+    assert cgroup.memory_bytes(made) == 256 * MIB
 
 
 def test_version_1_without_a_limit(root):
     made = root("4:memory:/\n", **{"memory/memory.limit_in_bytes": NO_LIMIT_V1})
-    assert limits.memory_bytes(made) is None
+    assert cgroup.memory_bytes(made) is None
 
 
 def test_a_container_that_cannot_see_its_own_path_finds_its_limits_at_the_root(root):
@@ -85,8 +85,22 @@ def test_a_container_that_cannot_see_its_own_path_finds_its_limits_at_the_root(r
         "4:memory:/kubepods/pod1/box\n0::/../../elsewhere\n",
         **{"memory/memory.limit_in_bytes": str(64 * MIB), "cpu.max": "100000 100000"},
     )
-    assert limits.memory_bytes(made) == 64 * MIB
-    assert limits.cores(made, affinity=4) == 1
+    assert cgroup.memory_bytes(made) == 64 * MIB
+    assert cgroup.cores(made, affinity=4) == 1
+
+
+def test_version_1_mounted_under_its_first_controller_alone(root):
+    made = root(
+        "4:cpu:/kubepods/burstable/pod1/box\n0::/\n",
+        **{
+            "cpu/kubepods/burstable/pod1/box/cpu.cfs_quota_us": "250000",
+            "cpu/kubepods/burstable/pod1/box/cpu.cfs_period_us": "50000",
+            "cpu/kubepods/burstable/pod1/cpu.cfs_quota_us": "-1",
+            "cpu/kubepods/burstable/pod1/cpu.cfs_period_us": "100000",
+        },
+    )
+    assert cgroup.cores(made, affinity=64) == 5
+    assert cgroup.cores(made, affinity=3) == 3
 
 
 def test_both_versions_at_once(root):
@@ -94,23 +108,23 @@ def test_both_versions_at_once(root):
         "4:memory:/a\n0::/b\n",
         **{"memory/a/memory.limit_in_bytes": str(64 * MIB), "unified/b/cpu.max": "200000 100000"},
     )
-    assert limits.memory_bytes(made) == 64 * MIB
-    assert limits.cores(made, affinity=4) == 2
+    assert cgroup.memory_bytes(made) == 64 * MIB
+    assert cgroup.cores(made, affinity=4) == 2
 
 
 @pytest.mark.parametrize("text", ["", "0 0", "100000", "a b", "100000 0", "-1 100000", "\0"])
 def test_what_does_not_read_limits_nothing(root, text):
     made = root("nonsense\n0::relative\n0::/\n", **{"cpu.max": text, "memory.max": text})
-    assert limits.cores(made, affinity=4) == 4
-    assert limits.memory_bytes(made) == (100000 if text == "100000" else None)
+    assert cgroup.cores(made, affinity=4) == 4
+    assert cgroup.memory_bytes(made) == (100000 if text == "100000" else None)
 
 
 def test_without_cgroups_the_affinity_holds(tmp_path):
-    assert limits.cores(tmp_path) == len(os.sched_getaffinity(0))
-    assert limits.memory_bytes(tmp_path) is None
+    assert cgroup.cores(tmp_path) == len(os.sched_getaffinity(0))
+    assert cgroup.memory_bytes(tmp_path) is None
 
 
 def test_this_machine():
-    assert 1 <= limits.cores() <= len(os.sched_getaffinity(0))
-    memory = limits.memory_bytes()
+    assert 1 <= cgroup.cores() <= len(os.sched_getaffinity(0))
+    memory = cgroup.memory_bytes()
     assert memory is None or memory > 64 * MIB

@@ -1,4 +1,5 @@
-"""What this process may use: cores and memory, from its cgroups (versions 1 and 2) and its CPU affinity.
+"""What this process may use: cores and memory, from its cgroups (versions 1 and 2) and its CPU affinity. The server,
+training and benchmarks ask here, so that all of them count alike.
 
 A container is limited by its own cgroup or by any above it, so all of the path that can be seen counts, and the
 smallest limit holds. Where a container cannot see its own path, its limits stand at the mount's root.
@@ -13,18 +14,21 @@ ROOT = Path("/")
 UNLIMITED = 1 << 60  # version 1 writes "no limit" as the largest multiple of a page, about 2^63
 
 
-def cores(root: Path = ROOT, affinity: int | None = None) -> int:
+def cores(root: Path | None = None, affinity: int | None = None) -> int:
     """Whole cores: the CPUs that the process may run on, or its CPU limit rounded down where that is less; at least 1.
 
     Down, because the limit is of the container: one busy thread more than it allows, and the kernel halts all of them
-    for the rest of each period. What is left of a core goes to the supervisor. `affinity` stands for the process's own.
+    for the rest of each period. A server's requests wait for that, and so does every step of training, whose threads
+    wait for each other. What is left of a core goes to what runs beside them: the supervisor, the loader of batches.
+    `root` stands for `ROOT`, `affinity` for the number of CPUs that the process may run on.
     """
     allowed = len(os.sched_getaffinity(0)) if affinity is None else affinity
-    return max(1, math.floor(min([allowed, *_cpu_limits(root)])))
+    return max(1, math.floor(min([allowed, *_cpu_limits(root or ROOT)])))
 
 
-def memory_bytes(root: Path = ROOT) -> int | None:
+def memory_bytes(root: Path | None = None) -> int | None:
     """The most memory that the process's cgroups allow; None where they set no limit."""
+    root = root or ROOT
     limits = [read for folder in _folders(root, "memory") if (read := _number(folder, "memory.limit_in_bytes"))]
     limits += [read for folder in _folders(root, "") if (read := _number(folder, "memory.max"))]
     return min((limit for limit in limits if limit < UNLIMITED), default=None)
