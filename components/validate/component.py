@@ -12,7 +12,7 @@ def validate(
     parity: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
-    dataset: dsl.Input[dsl.Dataset] = None,  # noqa: RUF013  (KFP instantiates it: never Optional)
+    dataset: dsl.Input[dsl.Dataset] = None,  # not Optional: on a cluster KFP instantiates this
 ) -> None:
     """Proves ONNX Runtime and TensorFlow equal to PyTorch, or fails: nothing unvalidated reaches the volume."""
     from pathlib import Path

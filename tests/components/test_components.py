@@ -1,7 +1,7 @@
 """Every component's function, called by KFP's own executor with what a real driver hands over.
 
-A driver names no schema for an input artifact, so the executor instantiates the parameter's annotation; kfp.local always
-names one, so a local run never sees an annotation that cannot be instantiated.
+A driver names no schema for an input artifact, so the executor instantiates the parameter's annotation; kfp.local
+always names one, so a local run never sees an annotation that cannot be instantiated.
 """
 
 import copy
