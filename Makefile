@@ -91,6 +91,7 @@ kind-up: setup  ## A kind cluster with our serving image and an example model at
 	    kind create cluster --config manifests/kind.yaml $${KIND_NODE_IMAGE:+--image "$$KIND_NODE_IMAGE"} --wait 180s
 	$(MAKE) images STAGE=serve
 	kind load docker-image $$($(BIN)/python -m components.images serve) --name seaway
+	kubectl --context kind-seaway apply -f manifests/namespace.yaml
 	kubectl --context kind-seaway apply -k manifests/overlays/kind
 	kubectl --context kind-seaway -n seaway rollout status deployment/seaway --timeout=300s
 

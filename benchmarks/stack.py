@@ -18,7 +18,7 @@ from onkind import CANARY, CONTEXT, HOST, NAMESPACE, command, kubectl, publish, 
 from benchmarks.processes import machine
 from seaway import kube, rollout
 
-OVERLAY = "manifests/overlays/kind"
+SPACE, OVERLAY = "manifests/namespace.yaml", "manifests/overlays/kind"
 VOLUME = onkind.ROOT / ".kind-models"
 ROUNDS = 3
 
@@ -33,7 +33,8 @@ def main() -> None:
         seconds.setdefault(what, []).append(time.monotonic() - began)
         print(f"{what}: {seconds[what][-1]:.1f} s", file=sys.stderr, flush=True)
 
-    command("kubectl", "--context", CONTEXT, "delete", "-k", OVERLAY, "--ignore-not-found", "--wait")
+    for what in (("-k", OVERLAY), ("-f", SPACE)):
+        command("kubectl", "--context", CONTEXT, "delete", *what, "--ignore-not-found", "--wait")
     timed("`kubectl apply -k`, until the example answers", apply)
     api = kube.connect(CONTEXT)
     for number in range(ROUNDS):
@@ -57,7 +58,8 @@ def main() -> None:
 
 
 def apply() -> None:
-    command("kubectl", "--context", CONTEXT, "apply", "-k", OVERLAY)
+    for what in (("-f", SPACE), ("-k", OVERLAY)):
+        command("kubectl", "--context", CONTEXT, "apply", *what)
     rolled_out()
     onkind.wait_for(f"{HOST}/readyz")
 

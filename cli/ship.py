@@ -36,10 +36,11 @@ def ship(
     """
     from pipelines import local
     from pipelines.ship import ship as pipeline
+    from seaway import atomic
 
     root = root.absolute()
     volume = root / local.VOLUME
-    volume.mkdir(parents=True, exist_ok=True)
+    atomic.make_folder(volume)
     name = name or model.rpartition(":")[2]
     arguments = {
         "model": model,

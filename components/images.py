@@ -35,6 +35,7 @@ LOCKS = {
     "load": ("kfp", "load"),
     "promote": ("kfp", "deploy"),
     "outcome": ("kfp", "deploy"),
+    "preflight": ("kfp", "deploy"),
     "serve": ("serve",),
     "serve-onnx": ("serve-onnx",),
 }

@@ -39,7 +39,7 @@ def characters(
     url: str = "http://seaway-canary:8501",
     baseline: str = "http://seaway:8501",
     metrics: str = "",
-    namespace: str = "seaway",
+    namespace: str = "",
     name: str = "characters",
     net: str = "cnn",
     epochs: int = 0,
@@ -55,7 +55,8 @@ def characters(
 ) -> Outputs:
     """`epochs=0` is the net's own default, `training` holds further settings by name, `code` is the fingerprint of a
     user's own net, `converter` seaway or onnx-tf. Paths are folders on the volume that the stages mount. `namespace`:
-    where the serving Deployments are; "" where one server at `url` follows the volume."""
+    where the serving Deployments are; "" is the run's own on a cluster (cluster.py), and elsewhere none: one server at
+    `url` follows the volume."""
     data = explore(source=source, fingerprint=fingerprint, cache=cache)
     dataset = data.outputs["dataset"]
     trained = train(

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import console
+from seaway import atomic
 from seaway.errors import SeawayError, Unavailable
 
 VOLUME = "models"
@@ -65,7 +66,7 @@ def run(pipeline: Any, arguments: dict[str, Any], root: Path, runner: Any = None
 def server(volume: Path, port: int, log: Path) -> Iterator[tuple[str, str]]:
     """The model server on 127.0.0.1:`port` over `volume`, as a process that ends with the caller. Yields its URL and
     that of its metrics."""
-    volume.mkdir(parents=True, exist_ok=True)
+    atomic.make_folder(volume)
     command = [sys.executable, "-m", "components.serve", "--volume", str(volume), "--port", str(port)]
     command += ["--admin-port", "0"]
     url = f"http://127.0.0.1:{port}"

@@ -3,8 +3,12 @@
 Work goes into a hidden neighbour `.incoming-*`, is flushed to the disk, and takes its name by rename. What a killed
 writer left behind is removed by the next writer to the same place; a living writer's is kept by its flock. An OSError
 that passes through names a file: the system's own, or the one that was to appear.
+
+Files are 0644 and folders 0755, whatever the umask: a server under another user reads what a stage wrote, and where the
+umask is 0, as in Kubeflow's pods, nobody else may change it.
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -14,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 INCOMING = ".incoming-"
+FILE_MODE, FOLDER_MODE = 0o644, 0o755
 
 
 @contextmanager
@@ -50,8 +55,17 @@ def new_folder(parent: Path) -> Iterator[Path]:
         yield part
 
 
+def make_folder(path: Path) -> None:
+    """Makes the folder, and those above it, where they are missing."""
+    missing = [one for one in (path, *path.parents) if not one.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for one in missing:
+        _set_mode(one)
+
+
 def sync(path: Path) -> None:
-    """Flushes a file, or a folder and all that is in it, to the disk."""
+    """Gives a file, or a folder and all that is in it, its mode, and flushes it to the disk."""
+    _set_mode(path)
     if path.is_dir():
         for child in path.iterdir():
             sync(child)
@@ -73,12 +87,29 @@ def locked(path: Path) -> Iterator[None]:
 
     `file`, `folder` and `new_folder` take the lock of the folder they write into: do not hold that one around them.
     """
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
+    missing = not path.exists()
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, FILE_MODE)
     try:
+        if missing:
+            _set_mode(path)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
+
+
+def _set_mode(path: Path) -> None:
+    """Keeps a set-group-id bit, by which a volume with fsGroup hands its group on. A volume that knows no modes, or
+    whose owner another made, stays as it is."""
+    now = path.stat().st_mode
+    wanted = now & 0o7000 | (FOLDER_MODE if path.is_dir() else FILE_MODE)
+    if now & 0o7777 == wanted:
+        return
+    try:
+        path.chmod(wanted)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
 
 
 @contextmanager
@@ -93,7 +124,7 @@ def _named(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _incoming(parent: Path) -> Iterator[Path]:
-    parent.mkdir(parents=True, exist_ok=True)
+    make_folder(parent)
     with locked(parent):  # so that nobody takes the new holder for an abandoned one before it is locked
         _remove_abandoned(parent)
         holder = Path(tempfile.mkdtemp(prefix=INCOMING, dir=parent))

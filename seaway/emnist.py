@@ -3,7 +3,7 @@
 import http.client
 from pathlib import Path
 
-from seaway import idx
+from seaway import atomic, idx
 from seaway.errors import DataError
 
 
@@ -30,7 +30,9 @@ def _download(split: str, cache: Path, train: bool) -> None:
             "install it, or download by hand and use idx:DIR"
         ) from None
     try:
+        atomic.make_folder(cache)
         EMNIST(str(cache), split=split, train=train, download=True)
+        atomic.sync(cache / "EMNIST")
     except (OSError, http.client.HTTPException, RuntimeError) as error:
         raise DataError(
             f"emnist:{split}: {cache} does not hold it, and it cannot be downloaded ({error}); download {EMNIST.url} "

@@ -45,7 +45,6 @@ class Keeper:
         if self.folder is None:
             return
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             with atomic.file(self.folder / STATE) as part:
                 save({"schema_version": SCHEMA_VERSION, "key": self._key, **state}, part)
         except OSError as error:

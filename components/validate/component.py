@@ -1,7 +1,5 @@
 """The KFP spec of `validate`."""
 
-from typing import Optional
-
 from kfp import dsl
 
 from components.images import image
@@ -14,7 +12,7 @@ def validate(
     parity: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
-    dataset: Optional[dsl.Input[dsl.Dataset]] = None,  # noqa: UP045  (KFP reads this spelling)
+    dataset: dsl.Input[dsl.Dataset] = None,  # not Optional: on a cluster KFP instantiates this
 ) -> None:
     """Proves ONNX Runtime and TensorFlow equal to PyTorch, or fails: nothing unvalidated reaches the volume."""
     from pathlib import Path

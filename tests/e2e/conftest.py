@@ -71,7 +71,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
 def stack(cluster: Path) -> Iterator[str]:
     """The serving stack, applied by hand over an empty volume and ready; yields its address on the host."""
     remove()  # what a run that was killed has left
-    command("kubectl", "--context", CONTEXT, "apply", "-k", "manifests/overlays/kind")
+    for what in (("-f", "manifests/namespace.yaml"), ("-k", "manifests/overlays/kind")):
+        command("kubectl", "--context", CONTEXT, "apply", *what)
     try:
         rolled_out()
         wait_for(f"{HOST}/readyz")
@@ -85,6 +86,7 @@ def remove() -> None:
     stages wrote is not ours."""
     kubectl("delete", "deployments", "--all", "--wait=false")
     kubectl("delete", "pods", "--all", "--grace-period=0", "--force")
-    delete = ("delete", "-k", "manifests/overlays/kind", "--wait", "--ignore-not-found")
-    command("kubectl", "--context", CONTEXT, *delete, timeout=300)
+    for what in (("-k", "manifests/overlays/kind"), ("-f", "manifests/namespace.yaml")):
+        delete = ("delete", *what, "--wait", "--ignore-not-found")
+        command("kubectl", "--context", CONTEXT, *delete, timeout=300)
     command("docker", "exec", WORKERS[0], "find", "/seaway-models", "-mindepth", "1", "-delete")

@@ -4,17 +4,22 @@ A pod's image, command, arguments, environment, resources, claims, user, pull po
 order of the tasks and what passes between them. The rest is the backend's, which adds as much on a real one:
 
 * artifacts: KFP's launcher brings them from an object store and back; here a folder of a claim is mounted where KFP's
-  executor expects what `minio://` holds,
+  executor expects what `minio://` holds. They are named and described as a real driver does it, which gives inputs no
+  schema (tests/conformance/kubeflow),
 * the run: its id, its ServiceAccount, and the names by which Argo's pods are known,
+* the environment's variables, and a umask of 0, which stages inherit from argoexec,
 * what a namespace with Pod Security "restricted" demands and the IR has no word for.
 
 Left out: the cache, and retries, which are for pods that were lost. What the IR asks for and no Pod here would have
 raises NotImplementedError.
 """
 
+import json
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +35,24 @@ from seaway import runs
 
 BUCKET = "minio://mlpipeline"
 FOLDER = ".artifacts"  # of the claim: no model's name begins with a dot
-OUTPUT = "executor_output.json"
+OUTPUT = "output_metadata.json"
+LOGS = "executor-logs"  # an output of every stage
+PARAMETERS = "/tmp/kfp/outputs"
+ARGOEXEC = ["sh", "-c", 'umask 0; exec "$0" "$@"']  # what of it a stage notices
+STORE = {
+    "Provider": "minio",
+    "Params": {"endpoint": "seaweedfs.kubeflow:9000", "region": "minio", "secretName": "mlpipeline-minio-artifact"},
+}
+OWN = {"KFP_POD_NAME": "metadata.name", "KFP_POD_UID": "metadata.uid"}  # variables, by the pod's field
+ARGO = {
+    "ARGO_CONTAINER_NAME": runs.MAIN,
+    "ARGO_DEADLINE": "0001-01-01T00:00:00Z",
+    "ARGO_INCLUDE_SCRIPT_OUTPUT": "false",
+    "ARGO_PROGRESS_FILE": "/var/run/argo/progress",
+    "ARGO_PROGRESS_FILE_TICK_DURATION": "3s",
+    "ARGO_PROGRESS_PATCH_TICK_DURATION": "1m0s",
+    "KFP_RETRY_INDEX": "0",
+}
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -75,6 +97,8 @@ class Run:
         self.arguments = {name: ParseDict(value, Value()) for name, value in arguments.items()}
         self.settings, self.start = settings, start
         self.workflow = f"{self.spec.pipeline_info.name}-{settings.id[:5]}"
+        self.place = f"v2/artifacts/{self.spec.pipeline_info.name}/{settings.id}"  # of its artifacts, in the bucket
+        self._ids = count(1)
         self.containers = ParseDict(MessageToDict(self.spec.deployment_spec), spec.PipelineDeploymentConfig()).executors
         platform = loaded.platform_spec.platforms["kubernetes"].deployment_spec.executors
         self.asked = {
@@ -139,26 +163,31 @@ class Run:
                 return made[output.producer_task].parameter_values[output.output_parameter_key]
         task = one.task_final_status.producer_task
         status = spec.PipelineTaskFinalStatus(
-            state="FAILED" if task in failed else "SUCCEEDED",
+            state="FAILED" if task in failed else "COMPLETE",
             pipeline_task_name=task,
             pipeline_job_resource_name=self.workflow,
         )
+        status.error.SetInParent()  # whatever became of it, {}
         return ParseDict(MessageToDict(status), Value())
 
     def _stage(
         self, name: str, component: spec.ComponentSpec, values: Values, artifacts: Artifacts, above: tuple[str, ...]
     ) -> spec.ExecutorOutput:
-        place = f"v2/artifacts/{self.workflow}/{name}"
+        place = f"{self.place}/{name}/{uuid.uuid4()}"
         given = executor_input(component, values, artifacts, f"{self.settings.bucket}/{place}")
         written = self.start(self.pod(name, component, given, above), f"{place}/{OUTPUT}")
         output = Parse(written, spec.ExecutorOutput(), ignore_unknown_fields=True)
         for key, declared in given.outputs.artifacts.items():
-            whole = spec.RuntimeArtifact()
-            whole.CopyFrom(declared.artifacts[0])
-            for artifact in output.artifacts[key].artifacts:
-                whole.MergeFrom(artifact)  # its metadata, which alone the stage knows
-            output.artifacts[key].CopyFrom(spec.ArtifactList(artifacts=[whole]))
+            [made] = output.artifacts[key].artifacts or [spec.RuntimeArtifact()]
+            output.artifacts[key].CopyFrom(spec.ArtifactList(artifacts=[self._stored(declared.artifacts[0], made)]))
         return output
+
+    def _stored(self, declared: spec.RuntimeArtifact, made: spec.RuntimeArtifact) -> spec.RuntimeArtifact:
+        """An output as the driver hands it on: known by its number, of no schema, with what the stage said of it."""
+        found = spec.RuntimeArtifact(name=str(next(self._ids)), uri=declared.uri, metadata=made.metadata)
+        found.type.instance_schema = ""
+        found.metadata.update({"display_name": declared.name, "store_session_info": json.dumps(STORE)})
+        return found
 
     def pod(
         self, name: str, component: spec.ComponentSpec, given: spec.ExecutorInput, above: tuple[str, ...]
@@ -167,16 +196,18 @@ class Run:
         container = self.containers[component.executor_label].container
         asked = self.asked[component.executor_label]
         only(container, "image", "command", "args", "env", "resources")
-        only(asked, "pvc_mount", "pod_metadata", "image_pull_policy", "security_context")
+        only(asked, "pvc_mount", "pod_metadata", "image_pull_policy", "security_context", "active_deadline_seconds")
         claims = [(_claim(mount), mount) for mount in asked.pvc_mount]
         folder = _path(self.settings.bucket)
         main = {
             "name": runs.MAIN,
             "image": container.image,
             "imagePullPolicy": asked.image_pull_policy,
-            "command": self._filled(container.command, component, given, name),
+            "command": [*ARGOEXEC, *self._filled(container.command, component, given, name)],
             "args": self._filled(container.args, component, given, name),
-            "env": [{"name": one.name, "value": one.value} for one in container.env],
+            "env": [{"name": one.name, "value": one.value} for one in container.env]
+            + [{"name": key, "value": value} for key, value in (ARGO | {"ARGO_NODE_ID": f"{self.workflow}-1"}).items()]
+            + [{"name": key, "valueFrom": {"fieldRef": {"fieldPath": field}}} for key, field in OWN.items()],
             "resources": _resources(container.resources),
             "securityContext": _user(asked) | RESTRICTED,
             "volumeMounts": [
@@ -190,12 +221,18 @@ class Run:
             "kind": "Pod",
             "metadata": {
                 "name": f"{self.workflow}-{name}",
-                "labels": {**asked.pod_metadata.labels, runs.RUN: self.settings.id},
+                "labels": {
+                    **asked.pod_metadata.labels,
+                    runs.RUN: self.settings.id,
+                    "pipelines.kubeflow.org/v2_component": "true",
+                    "workflows.argoproj.io/workflow": self.workflow,
+                },
                 "annotations": {**asked.pod_metadata.annotations, runs.NODE: ".".join((*above, name, "executor"))},
             },
             "spec": {
                 "serviceAccountName": self.settings.service_account,
                 "restartPolicy": "Never",
+                **({"activeDeadlineSeconds": seconds} if (seconds := asked.active_deadline_seconds) else {}),
                 "containers": [main],
                 "volumes": [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in sorted(volumes)],
             },
@@ -226,8 +263,9 @@ def executor_input(
         made.inputs.artifacts[name].artifacts.append(artifact)
     for name, one in component.output_definitions.artifacts.items():
         made.outputs.artifacts[name].artifacts.add(name=name, type=one.artifact_type, uri=f"{place}/{name}")
+    made.outputs.artifacts[LOGS].artifacts.add(name=LOGS, uri=f"{place}/{LOGS}").type.schema_title = "system.Artifact"
     for name in component.output_definitions.parameters:
-        made.outputs.parameters[name].output_file = _path(f"{place}/{name}")
+        made.outputs.parameters[name].output_file = f"{PARAMETERS}/{name}"
     made.outputs.output_file = _path(f"{place}/{OUTPUT}")
     return made
 

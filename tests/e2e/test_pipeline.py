@@ -1,4 +1,4 @@
-"""The compiled pipeline on a cluster: its stages as Pods, their model before a Deployment, and Locust beside it."""
+"""The compiled pipelines on a cluster: their stages as Pods, a model before a Deployment, and Locust beside it."""
 
 import json
 import urllib.parse
@@ -12,6 +12,7 @@ from ir import FOLDER, Run, Settings, StageFailed
 from onkind import (
     CONTEXT,
     MODEL,
+    NAMESPACE,
     WORKERS,
     command,
     found,
@@ -33,27 +34,31 @@ from seaway import rollout, runs, store
 from seaway.protocols import wire
 
 pytestmark = pytest.mark.timeout(5400)  # with images to be built and loaded, 10 GB of them
-ACCOUNT = "seaway-pipeline"  # of manifests/rbac: what `seaway submit` is given as --service-account
+ACCOUNT = "pipeline-runner"  # as Kubeflow calls it
 STAGE_SECONDS = 300
 GIGABYTES = 20  # 16 were taken: as Docker lays them ready, as the node keeps that, and unpacked
 NODE, *OTHERS = WORKERS
-SMALL = {"source": "strokes:1500", "net": "mlp", "epochs": 2, "load_seconds": 3, "load_users": 4}
+SMALL: dict[str, dict[str, Any]] = {
+    "characters": {"source": "strokes:1500", "net": "mlp", "epochs": 2, "load_seconds": 3, "load_users": 4},
+    "ship": {"name": "small", "model": "python:torchvision.models:resnet18", "inputs": ["3x64x64"]},
+}
 
 
 @pytest.fixture(scope="module")
 def ir(cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The compiled pipeline; one node holds its images."""
-    file = tmp_path_factory.mktemp("compiled") / "characters.yaml"
-    compile_pipeline("characters", file)
-    stages = [stage for stage in LOCKS if f"/{stage}:" in file.read_text()]
-    provide(*stages, nodes=[NODE], gigabytes=GIGABYTES)
-    return file
+    """The compiled pipelines' folder; one node holds their images."""
+    folder = tmp_path_factory.mktemp("compiled")
+    for name in SMALL:
+        compile_pipeline(name, folder / f"{name}.yaml")
+    whole = "".join(file.read_text() for file in folder.iterdir())
+    provide(*(stage for stage in LOCKS if f"/{stage}:" in whole), nodes=[NODE], gigabytes=GIGABYTES)
+    return folder
 
 
 @pytest.fixture
 def on_one_node(stack: str) -> Iterator[None]:
     """Pods of the run, and Locust's, come to the node that has their images: the IR does not know of nodes."""
-    command("kubectl", "--context", CONTEXT, "apply", "-k", "manifests/rbac")
+    kubectl("create", "serviceaccount", ACCOUNT)
     try:
         command("kubectl", "--context", CONTEXT, "cordon", *OTHERS)
         yield
@@ -62,8 +67,17 @@ def on_one_node(stack: str) -> Iterator[None]:
 
 
 @pytest.fixture
+def allowed(stack: str) -> None:
+    """What docs/pipelines.md has the user do, and `preflight` too."""
+    kubectl("apply", "-k", "manifests/rbac")
+    kubectl(
+        "create", "rolebinding", "seaway-runs", "--role", "seaway-pipeline", f"--serviceaccount={NAMESPACE}:{ACCOUNT}"
+    )
+
+
+@pytest.fixture
 def pipeline(ir: Path, cluster: Path, on_one_node: None) -> Any:
-    """Runs the compiled pipeline with these parameters, and returns the run."""
+    """A run of a compiled pipeline, the small one with these parameters."""
     artifacts = cluster / FOLDER
     artifacts.mkdir()
     artifacts.chmod(0o777)
@@ -82,15 +96,21 @@ def pipeline(ir: Path, cluster: Path, on_one_node: None) -> Any:
             raise StageFailed(stage, f"{json.dumps(state)}\n{log}\n{events}")
         return (artifacts / output).read_text()
 
-    def run(**parameters: Any) -> Run:
+    def run(name: str = "characters", **parameters: Any) -> Run:
         settings = Settings(id=str(uuid.uuid4()), service_account=ACCOUNT, store=CLAIM)
-        return Run(ir, SMALL | parameters, settings, start)
+        return Run(ir / f"{name}.yaml", SMALL[name] | parameters, settings, start)
 
     return run
 
 
 def report_of_outcome(cluster: Path, run: Run) -> str:
-    return (cluster / FOLDER / f"v2/artifacts/{run.workflow}/outcome/report").read_text()
+    [report] = (cluster / FOLDER / run.place).glob("outcome/*/report")
+    return report.read_text()
+
+
+def stages_of(run: Run) -> set[str]:
+    pods = json.loads(kubectl("get", "pods", "-l", f"{runs.RUN}={run.settings.id}", "-o", "json"))["items"]
+    return {runs.stage_of(pod) for pod in pods}
 
 
 def locust(path: str, **form: object) -> dict:
@@ -100,7 +120,7 @@ def locust(path: str, **form: object) -> dict:
     return json.loads(kubectl("exec", "deployment/seaway-loadtest-master", "--", *words))
 
 
-def test_the_whole_way(stack: str, cluster: Path, pipeline: Any, tmp_path: Path) -> None:
+def test_the_whole_way(stack: str, cluster: Path, allowed: None, pipeline: Any, tmp_path: Path) -> None:
     kubectl("scale", "deployment/seaway", "--replicas=2")
     rolled_out()
     run = pipeline()
@@ -111,6 +131,9 @@ def test_the_whole_way(stack: str, cluster: Path, pipeline: Any, tmp_path: Path)
     version = cluster / MODEL / "2"
     assert store.versions(cluster, MODEL) == [1, 2]
     assert store.labels(cluster, MODEL)["stable"] == 2
+    found_modes = {path.stat().st_mode & 0o777 for path in [version, *version.rglob("*")] if path.is_dir()}
+    assert found_modes == {0o755}, "though the stages' umask is 0"
+    assert {path.stat().st_mode & 0o777 for path in version.rglob("*") if path.is_file()} == {0o644}
     assert serving("seaway")[rollout.VERSION] == "2"
     ready = {pod["metadata"]["name"] for pod in serving_pods("stable")}
     assert (len(ready), found("deployment", "seaway")["status"]["readyReplicas"]) == (2, 2)
@@ -139,7 +162,28 @@ def test_the_whole_way(stack: str, cluster: Path, pipeline: Any, tmp_path: Path)
     assert (total["num_failures"], counted["errors"]) == (0, [])
 
 
-def test_a_stage_that_fails_is_named_by_the_last_word(pipeline: Any, cluster: Path) -> None:
+def test_any_model_is_shipped(cluster: Path, allowed: None, pipeline: Any) -> None:
+    run = pipeline("ship")
+    run.run()
+    assert stages_of(run) == {"preflight", "export-model", "convert", "validate", "publish", "outcome"}
+    assert store.versions(cluster, "small") == [1]
+
+
+def test_what_a_run_lacks_is_told_before_any_stage_begins(pipeline: Any, cluster: Path) -> None:
+    kubectl("delete", "deployment", "seaway-canary")
+    run = pipeline()
+    with pytest.raises(StageFailed, match=r"^preflight: ") as failed:
+        run.run()
+    assert stages_of(run) == {"preflight", "outcome"}
+    for told in (
+        f"ServiceAccount {NAMESPACE}:{ACCOUNT} may not ",
+        f"kubectl -n {NAMESPACE} create rolebinding seaway-runs --role seaway-pipeline --serviceaccount {NAMESPACE}:",
+        f"no Deployment seaway-canary in {NAMESPACE}",
+    ):
+        assert told in str(failed.value)
+
+
+def test_a_stage_that_fails_is_named_by_the_last_word(pipeline: Any, allowed: None, cluster: Path) -> None:
     run = pipeline(source="nonsense")
     with pytest.raises(StageFailed, match=r"^explore: ") as failed:
         run.run()
@@ -148,6 +192,5 @@ def test_a_stage_that_fails_is_named_by_the_last_word(pipeline: Any, cluster: Pa
     assert "explore: 'nonsense' is no data source" in str(failed.value)
     [said] = [line for line in report.splitlines() if line.startswith("    ")]
     assert said.strip().startswith("explore: 'nonsense' is no data source"), "and nothing of KFP's"
-    pods = json.loads(kubectl("get", "pods", "-l", f"{runs.RUN}={run.settings.id}", "-o", "json"))["items"]
-    assert {runs.stage_of(pod) for pod in pods} == {"explore", "outcome"}
+    assert stages_of(run) == {"preflight", "explore", "outcome"}
     assert serving("seaway").get(rollout.VERSION) is None, "nothing was promoted"

@@ -32,6 +32,19 @@ def test_a_fresh_render_is_the_committed_one(folder: Path, kubectl: str) -> None
     assert fresh == [*yaml.safe_load_all((GOLDEN / f"{folder.name}.yaml").read_text())]
 
 
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_in_another_s_namespace_no_namespace_is_made(
+    folder: Path, kubectl: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = tmp_path / "manifests"
+    shutil.copytree(MANIFESTS, copied)
+    file = copied / folder.relative_to(MANIFESTS) / "kustomization.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"namespace": "kubeflow"}))
+    monkeypatch.setattr(manifests, "MANIFESTS", copied)
+    objects = [*yaml.safe_load_all(manifests.render(file.parent, kubectl))]
+    assert {made["metadata"].get("namespace") for made in objects if made["kind"] != "PersistentVolume"} == {"kubeflow"}
+
+
 def test_real_tags_are_rendered(kubectl: str) -> None:
     assert f"image: {images.image('serve')}\n" in manifests.render(MANIFESTS / "overlays" / "kind", kubectl)
 

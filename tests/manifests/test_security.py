@@ -4,7 +4,8 @@ import copy
 from typing import Any
 
 import pytest
-from rendered import Object, containers, deployments, each, load, of_kind, pod
+import yaml
+from rendered import MANIFESTS, Object, containers, deployments, each, load, of_kind, pod
 from restricted import violations
 
 
@@ -31,26 +32,31 @@ def test_nobody_has_a_token(objects: list[Object]) -> None:
         assert pod(deployment)["automountServiceAccountToken"] is False, name
         assert of_kind(objects, "ServiceAccount")[pod(deployment)["serviceAccountName"]]
         assert pod(deployment)["enableServiceLinks"] is False, "the Service's would be SEAWAY_PORT=tcp://…"
-    bound = {s["name"] for b in of_kind(objects, "RoleBinding", "ClusterRoleBinding").values() for s in b["subjects"]}
-    assert bound <= {"seaway-pipeline"}
     accounts = of_kind(objects, "ServiceAccount")
-    assert all(made["automountServiceAccountToken"] is False for name, made in accounts.items() if name not in bound)
+    assert all(made["automountServiceAccountToken"] is False for made in accounts.values())
 
 
 @each
-def test_namespaces_enforce_the_standard(objects: list[Object]) -> None:
-    spaces = of_kind(objects, "Namespace")
-    for made in spaces.values():
-        assert made["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    if spaces:
-        cluster_wide = {"Namespace", "PersistentVolume"}
-        inside = {made["metadata"].get("namespace") for made in objects if made["kind"] not in cluster_wide}
-        assert inside == {*spaces}
+def test_nothing_makes_a_namespace_which_may_be_somebody_else_s(objects: list[Object]) -> None:
+    """It would be relabelled by `kubectl apply -k`, and deleted with all that is in it by `kubectl delete -k`."""
+    assert of_kind(objects, "Namespace") == {}
+
+
+@pytest.mark.parametrize("name", ["kubeflow", "production", "rbac"])
+def test_what_is_applied_with_a_namespace_names_none_itself(name: str) -> None:
+    assert [made for made in load(name) if "namespace" in made["metadata"]] == []
+
+
+def test_the_namespace_on_kind_enforces_the_standard_and_holds_what_is_applied_there() -> None:
+    ours = yaml.safe_load((MANIFESTS / "namespace.yaml").read_text())["metadata"]
+    assert ours["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    inside = {made["metadata"].get("namespace") for made in load("kind") if made["kind"] != "PersistentVolume"}
+    assert inside == {ours["name"]}
 
 
 def test_the_pipeline_may_touch_the_serving_objects_and_nothing_else() -> None:
     objects = load("rbac")
-    assert sorted(made["kind"] for made in objects) == ["Role", "RoleBinding", "ServiceAccount"]
+    assert [made["kind"] for made in objects] == ["Role"]
     read, change, ours = ["get", "list", "watch"], ["get", "list", "watch", "patch"], ["seaway", "seaway-canary"]
     assert of_kind(objects, "Role")["seaway-pipeline"]["rules"] == [
         {"apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": ours, "verbs": change},
@@ -59,15 +65,6 @@ def test_the_pipeline_may_touch_the_serving_objects_and_nothing_else() -> None:
         {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": read},
         {"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": read},
     ]
-
-
-@each
-def test_bindings_lead_from_an_account_to_a_role_of_the_namespace(objects: list[Object]) -> None:
-    for binding in of_kind(objects, "RoleBinding").values():
-        assert of_kind(objects, binding["roleRef"]["kind"])[binding["roleRef"]["name"]]
-        for subject in binding["subjects"]:
-            account = of_kind(objects, "ServiceAccount")[subject["name"]]
-            assert subject["namespace"] == account["metadata"]["namespace"] == binding["metadata"]["namespace"]
 
 
 @each

@@ -18,7 +18,7 @@ from seaway import store
 ROOT = Path(__file__).resolve().parents[2]
 
 
-STAGES = ["explore", "train", "export", "convert", "validate", "publish", "deploy", "load", "promote"]
+STAGES = ["preflight", "explore", "train", "export", "convert", "validate", "publish", "deploy", "load", "promote"]
 
 
 def parsed(path: Path) -> tuple[dict, dict]:
@@ -51,7 +51,7 @@ def test_the_ir_is_the_golden_one(pipeline: str, tmp_path: Path) -> None:
 def test_the_order_of_the_stages(golden: tuple[dict, dict]) -> None:
     found = tasks(golden[0])
     assert sorted(found) == sorted(STAGES)
-    reached = {"explore"}
+    reached = {"preflight"}
     for before, stage in pairwise(STAGES):
         assert before in found[stage]["dependentTasks"]
         assert set(found[stage]["dependentTasks"]) <= reached
@@ -83,6 +83,39 @@ def test_the_volume_is_where_the_server_has_it_and_with_those_stages_alone_that_
         folder = Path(defaults[name]["defaultValue"])
         assert folder.parent == Path("/models")
         assert not store.NAME.fullmatch(folder.name), "else it would be a model's"
+
+
+def test_all_stages_come_after_a_check_that_needs_no_volume_and_is_never_left_out(tmp_path: Path) -> None:
+    for pipeline, serving in (("characters", True), ("ship", False)):
+        ir, kubernetes = compiled(tmp_path / "ir.yaml", pipeline, "--claim", "team-models")
+        found = tasks(ir)
+        assert {name for name, task in found.items() if "preflight" in task.get("dependentTasks", [])} == {
+            *found.keys() - {"preflight"}
+        }
+        assert "pvcMount" not in kubernetes["exec-preflight"], "it would wait for a claim that is not there"
+        told = found["preflight"]["inputs"]["parameters"]
+        assert told["claim"] == {"runtimeValue": {"constant": "team-models"}}
+        assert told["serving"] == {"runtimeValue": {"constant": serving}}
+
+
+def test_the_stages_act_in_the_namespace_that_the_check_has_found(golden: tuple[dict, dict]) -> None:
+    ir = golden[0]
+    assert ir["root"]["inputDefinitions"]["parameters"]["namespace"]["defaultValue"] == "", "a run's own"
+    found = {name: task["inputs"]["parameters"].get("namespace") for name, task in tasks(ir).items() if name != "export"
+             and "parameters" in task.get("inputs", {})}  # fmt: skip
+    from_preflight = {"taskOutputParameter": {"outputParameterKey": "Output", "producerTask": "preflight"}}
+    assert {name: one for name, one in found.items() if one} == {
+        "preflight": {"componentInputParameter": "pipelinechannel--namespace"},
+        "deploy": from_preflight,
+        "promote": from_preflight,
+    }
+
+
+def test_no_stage_of_an_unattended_run_lasts_for_ever(golden: tuple[dict, dict]) -> None:
+    seconds = {name: int(asked["activeDeadlineSeconds"]) for name, asked in golden[1].items()}
+    assert 0 < min(seconds.values()) <= 900
+    assert max(seconds, key=lambda name: seconds[name]) == "exec-train"
+    assert seconds["exec-load"] > 5 * 3600, "an hour on each protocol, which `seaway run` allows"
 
 
 def test_the_last_word_comes_whatever_became_of_the_stages(golden: tuple[dict, dict]) -> None:

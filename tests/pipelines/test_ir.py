@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from functools import cache
@@ -27,6 +28,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "characters": {"epochs": 3},
     "ship": {"name": "net", "model": "python:torchvision.models:resnet18", "inputs": ["3x224x224"]},
 }
+RECORDED = json.loads((ROOT / "tests/conformance/kubeflow/executor_inputs.json").read_text())
+ON_EXIT = "workflows.argoproj.io/on-exit"
 each = pytest.mark.parametrize("pipeline", ARGUMENTS)
 
 
@@ -69,7 +72,8 @@ def test_every_executor_becomes_a_pod_as_the_ir_has_it(pipeline: str) -> None:
         wanted, asked = executors[label]["container"], kubernetes[label]
         [container] = pod["spec"]["containers"]
         assert container["image"] == wanted["image"]
-        assert container["command"] == wanted["command"], "no placeholder is in it"
+        assert container["command"] == [*ir.ARGOEXEC, *wanted["command"]], "no placeholder is in it"
+        assert pod["spec"]["activeDeadlineSeconds"] == int(asked["activeDeadlineSeconds"])
         for bound in ("request", "limit"):
             wants = {what: wanted["resources"][f"resource{what.title()}{bound.title()}"] for what in ("cpu", "memory")}
             assert container["resources"][f"{bound}s"] == wants
@@ -80,7 +84,11 @@ def test_every_executor_becomes_a_pod_as_the_ir_has_it(pipeline: str) -> None:
         claims = {(one["constant"], one["mountPath"]) for one in asked.get("pvcMount", [])}
         assert mounts == claims | {("store", "/minio/mlpipeline")}
         labels = asked.get("podMetadata", {}).get("labels", {})
-        assert pod["metadata"]["labels"] == labels | {"pipeline/runid": SETTINGS.id}
+        backend = {
+            "pipelines.kubeflow.org/v2_component": "true",
+            "workflows.argoproj.io/workflow": f"seaway-{pipeline}-0f1e2",
+        }
+        assert pod["metadata"]["labels"] == labels | backend | {"pipeline/runid": SETTINGS.id}
 
 
 @each
@@ -101,12 +109,42 @@ def test_what_passes_between_the_stages(pipeline: str) -> None:
         for key, one in tasks[name]["inputs"].get("artifacts", {}).items():
             output = one["taskOutputArtifact"]
             [artifact] = given(pod)["inputs"]["artifacts"][key]["artifacts"]
-            assert artifact["metadata"] == {"by": output["producerTask"]}
-            assert artifact["uri"].endswith(f"/{output['producerTask']}/{output['outputArtifactKey']}")
-            assert artifact["type"]["schemaTitle"].startswith("system.")
+            assert artifact["metadata"]["by"] == output["producerTask"]
+            made = given(pods[order.index(output["producerTask"])])["outputs"]["artifacts"][output["outputArtifactKey"]]
+            assert artifact["uri"] == made["artifacts"][0]["uri"]
     last = given(pods[-1])["inputs"]["parameterValues"]
+    assert order[0] == "preflight"
     assert order[-1] == "outcome"
-    assert (last["run"], last["status"]["state"]) == (SETTINGS.id, "SUCCEEDED")
+    assert (last["run"], last["status"]["state"]) == (SETTINGS.id, "COMPLETE")
+
+
+def form(value: Any, key: str = "") -> Any:
+    """What is told, without what differs from run to run: identifiers, values of parameters, secrets' names."""
+    if key == "parameterValues":
+        return {name: sorted(one) if name == "status" else None for name, one in value.items()}
+    if isinstance(value, dict):
+        return {name: form(one, name) for name, one in value.items() if name != "by"}
+    if isinstance(value, list):
+        return [form(one, key) for one in value]
+    if key == "store_session_info":
+        return sorted(json.loads(value))
+    return re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID", "NUMBER" if str(value).isdecimal() else value)
+
+
+@pytest.mark.parametrize("recorded", RECORDED, ids=lambda one: f"{one['stage']}-{one['run'][:4]}")
+def test_a_stage_is_told_what_a_real_driver_told_it(recorded: dict[str, Any]) -> None:
+    [pod] = [pod for pod in walked("characters")[0] if runs.stage_of(pod) == recorded["stage"]]
+    assert form(given(pod)) == form(recorded["executor_input"])
+    [container] = pod["spec"]["containers"]
+    assert {one["name"] for one in container["env"]} >= {*recorded["env"]}
+    assert pod["metadata"]["labels"].keys() >= {
+        label for label in recorded["labels"] if label not in ("workflows.argoproj.io/completed", ON_EXIT)
+    }
+
+
+def test_a_stage_has_argoexec_s_umask() -> None:
+    said = subprocess.run([*ir.ARGOEXEC, "sh", "-c", 'umask; echo "$1"', "0", "a b"], capture_output=True, text=True)
+    assert said.stdout == "0000\na b\n"
 
 
 def test_parameters_are_arguments_defaults_and_what_a_stage_returned() -> None:
@@ -147,8 +185,8 @@ def test_kfp_s_executor_takes_what_it_is_told(tmp_path: Path) -> None:
     run = ir.Run(file, {"source": "nonsense", "cache": str(tmp_path)}, settings, start)
     with pytest.raises(ir.StageFailed, match=r"(?s)explore: .*nonsense") as failed:
         run.run()
-    assert (failed.value.stage, started) == ("explore", ["explore", "outcome"])
-    [said] = tmp_path.glob("v2/artifacts/*/outcome/report")
+    assert (failed.value.stage, started) == ("explore", ["preflight", "explore", "outcome"])
+    [said] = tmp_path.glob(f"v2/artifacts/seaway-characters/{SETTINGS.id}/outcome/*/report")
     assert said.read_text().startswith(f"# Run {SETTINGS.id}: failed\n")
 
 

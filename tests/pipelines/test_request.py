@@ -57,5 +57,5 @@ def test_what_has_no_default_is_asked_for() -> None:
 def test_the_stages_of_an_ir_wherever_they_are() -> None:
     assert {"explore", "promote", "outcome"} < {*stages(CHARACTERS.spec)}
     assert "exit-handler-1" not in stages(CHARACTERS.spec)
-    assert {*stages(SHIP.spec)} == {"export-model", "convert", "validate", "publish", "outcome"}
+    assert {*stages(SHIP.spec)} == {"preflight", "export-model", "convert", "validate", "publish", "outcome"}
     assert stages({}) == []

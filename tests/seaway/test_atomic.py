@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,61 @@ def test_many_writers_at_once_all_succeed(tmp_path: Path) -> None:
             assert len(set(text)) == 1
     assert [w.wait() for w in writers] == [0, 0, 0]
     assert os.listdir(tmp_path) == ["target"]
+
+
+# ---- modes
+
+
+@pytest.fixture(params=[0o000, 0o077], ids=["umask 0", "umask 077"])
+def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+def modes(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): f"{path.stat().st_mode & 0o7777:o}" for path in folder.rglob("*")}
+
+
+def test_files_and_folders_have_their_modes_whatever_the_umask(umask: None, tmp_path: Path) -> None:
+    with atomic.file(tmp_path / "deep" / "er" / "file") as part:
+        part.write_text("x")
+    with atomic.folder(tmp_path / "folder") as part:
+        (part / "inside").mkdir()
+        (part / "inside" / "file").write_text("x")
+    with atomic.locked(tmp_path / "lock"):
+        pass
+    atomic.make_folder(tmp_path / "made" / "too")
+    assert modes(tmp_path) == {
+        "deep": "755",
+        "deep/er": "755",
+        "deep/er/file": "644",
+        "folder": "755",
+        "folder/inside": "755",
+        "folder/inside/file": "644",
+        "lock": "644",
+        "made": "755",
+        "made/too": "755",
+    }
+
+
+def test_what_was_there_keeps_its_mode_and_a_group_s_bit_is_handed_on(umask: None, tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume").chmod(0o2775)  # as Kubernetes' fsGroup leaves it
+    with atomic.folder(tmp_path / "volume" / "model" / "1") as part:
+        (part / "file").write_text("x")
+    found = modes(tmp_path)
+    assert found["volume"] == "2775"
+    assert (found["volume/model"], found["volume/model/1/file"]) == ("2755", "644")
+
+
+def test_a_volume_that_knows_no_modes_is_written_all_the_same(
+    umask: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refused)
+    with atomic.file(tmp_path / "new" / "file") as part:
+        part.write_text("x")
+    assert (tmp_path / "new" / "file").read_text() == "x"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seaway import store
+from seaway import atomic, store
 from seaway.errors import InvalidInput, NotFound, Refused, Unavailable
 
 
@@ -206,3 +206,22 @@ def test_a_vanished_volume_is_not_an_empty_one(tmp_path: Path) -> None:
         store.models(tmp_path / "gone")
     with pytest.raises(Unavailable, match="is it mounted"):
         store.versions(tmp_path / "gone", "m")
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077], ids=["umask 0", "umask 077"])
+def test_all_that_is_published_can_be_read_by_everybody_and_changed_by_its_owner(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        version = store.publish(tmp_path, "m", fill)
+        store.set_label(tmp_path, "m", "stable", version)
+        with atomic.folder(store.evidence(tmp_path, "m", "digest") / "load") as part:
+            (part / "card.json").write_text("{}")
+    finally:
+        os.umask(before)
+    found = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    folders = {"m", "m/1", "m/evidence", "m/evidence/digest", "m/evidence/digest/load"}
+    files = {".lock", "models.config", "m/.lock", "m/labels.json", "m/1/saved_model.pb"}
+    assert found == {
+        **dict.fromkeys(folders, 0o755),
+        **dict.fromkeys({*files, "m/evidence/digest/load/card.json"}, 0o644),
+    }

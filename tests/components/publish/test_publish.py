@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -55,6 +56,18 @@ def command(made, volume, *more):
 
 def files(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077], ids=["umask 0", "umask 077"])
+def test_the_server_s_user_reads_what_the_stage_s_wrote_and_no_other_changes_it(made, volume, umask):
+    before = os.umask(umask)
+    try:
+        publish(made.onnx, made.saved_model, made.parity, volume)
+    finally:
+        os.umask(before)
+    found = {path: path.stat().st_mode & 0o777 for path in volume.rglob("*")}
+    assert {mode for path, mode in found.items() if path.is_file()} == {0o644}
+    assert {mode for path, mode in found.items() if path.is_dir()} == {0o755}
 
 
 def test_a_version_has_the_layout_of_tensorflow_serving_and_its_evidence_beside_it(made, volume):

@@ -1,4 +1,5 @@
 import math
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from components.train.augment import distort
 from components.train.evaluate import bymerge, measure
 from components.train.loop import learning_rate, split
 from components.train.settings import Settings
+from components.train.state import Keeper
 from components.train.train import configure
 from seaway import cgroup, idx
 
@@ -169,3 +171,14 @@ def test_a_container_s_cpu_limit_bounds_the_threads_as_the_server_s(tmp_path, mo
     configure(Settings(threads=asked))
     assert found == [threads]
     assert asked or found == [cgroup.cores()]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077], ids=["umask 0", "umask 077"])
+def test_what_training_resumes_from_is_its_owner_s_to_change(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        Keeper(tmp_path / "work", "key", 1).save({"epoch": 1})
+    finally:
+        os.umask(before)
+    found = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert found == {"work": 0o755, "work/train-key": 0o755, "work/train-key/state.pt": 0o644}
