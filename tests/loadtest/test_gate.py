@@ -13,7 +13,7 @@ from loadtest.tally import Tally
 from seaway.errors import InvalidInput
 
 
-def measured(milliseconds, failed=0, wrong=0, rate=0.0, bottleneck=""):
+def measured(milliseconds, failed=0, wrong=0, rate=0.0, starved=""):
     """A result of answers that took so long, over ten seconds."""
     tally = Tally()
     for i, value in enumerate(milliseconds):
@@ -23,7 +23,7 @@ def measured(milliseconds, failed=0, wrong=0, rate=0.0, bottleneck=""):
     for _ in range(wrong):
         tally.fault(0, "WrongAnswer: x", wrong=True)
     made = result(Progress(10.0, total=tally), "http://x", Plan(rate=rate, seconds=10, warmup=0))
-    return dataclasses.replace(made, generator=Generator(bottleneck=bottleneck))
+    return dataclasses.replace(made, generator=Generator(bottleneck=starved, starved=bool(starved)))
 
 
 def states(lines):
@@ -57,7 +57,7 @@ def test_what_chance_can_make_is_inconclusive():
 
 
 def test_a_slow_generator_breaks_no_limit():
-    got = measured([100] * 5000, bottleneck="it was short of CPU")
+    got = measured([100] * 5000, starved="it was short of CPU")
     found = states(judge(got, Limits(p50_ms=50, rate=1000)))
     assert found["p50_ms"] == found["rate"] == "inconclusive"
 
