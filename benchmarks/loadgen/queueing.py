@@ -17,7 +17,7 @@ def lindley(arrived: np.ndarray, service: float) -> np.ndarray:
 
 
 def mean_wait(load: float, service: float) -> float:
-    """Seconds that a Poisson arrival waits on average before it is served (Pollaczek and Khinchine's formula for M/D/1)."""
+    """Seconds that a Poisson arrival waits on average (M/D/1, by Pollaczek and Khinchine's formula)."""
     return load * service / (2 * (1 - load))
 
 

@@ -51,7 +51,7 @@ def test_each_latency_is_lindley_s_on_the_same_arrivals(simulated, rate, users):
 
 
 def test_evenly_spaced_arrivals_would_have_hidden_it():
-    """Of the same server at 80 % load: p99 is what one answer takes, where independent callers wait several times that."""
+    """At 80 % load p99 would be what one answer takes, where independent callers wait several times that."""
     rate = 0.8 / SERVICE
     p99 = {}
     for arrivals in ("uniform", "poisson"):
