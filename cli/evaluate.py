@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import options
+from cli import options, plans
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +19,7 @@ def evaluate(
     data: options.Data = "strokes",
     url: options.Url = options.DEFAULT_URL,
     name: options.Name = options.DEFAULT_NAME,
-    protocol: Annotated[str, typer.Option(help="'tfs' or 'graphpipe'.")] = "graphpipe",
+    protocol: plans.Protocol = "",
     batch: Annotated[int, typer.Option(help="Pictures a request.", min=1)] = 128,
 ) -> None:
     """Scores a running server on a test set: accuracy, balanced accuracy and its worst confusions.
@@ -34,7 +34,7 @@ def evaluate(
     from rich.console import Console
     from rich.progress import track
 
-    from loadtest import served
+    from loadtest import served, spoken
     from loadtest.client import Client
     from seaway import data as sources
     from seaway.errors import InvalidInput
@@ -51,16 +51,15 @@ def evaluate(
             if len(inputs) != 1:
                 raise InvalidInput(f"{name} takes {sorted(inputs)}, and only a model of pictures alone can be scored")
             (given,) = inputs
-            answers = served.scores(
-                client,
-                wire.named(protocol),
-                name,
-                None,
-                lambda part: {given: sources.model_input(images[part])},
-                len(truth),
-                "scores",
-                batch,
-            )
+
+            def take(part: slice) -> "dict[str, np.ndarray]":
+                return {given: sources.model_input(images[part])}
+
+            def ask(tried: wire.Protocol) -> object:
+                return client.predict(tried, name, take(slice(1)), "scores")
+
+            chosen = wire.named(protocol or next(spoken.speaking(ask, spoken.FIRST)))
+            answers = served.scores(client, chosen, name, None, take, len(truth), "scores", batch)
             for part, scores, by in track(answers, "evaluating", total=-(-len(truth) // batch), transient=True):
                 if scores.ndim != 2 or scores.shape[1] != len(labels):
                     raise InvalidInput(

@@ -49,15 +49,17 @@ def _plain(title: str) -> "Callable[[Progress], None]":
 def _line(progress: "Progress") -> str:
     from collections import Counter
 
+    from loadtest.results import latency
     from loadtest.tally import percentile
 
     bins: Counter[int] = Counter()
     for second in progress.last.seconds.values():
         bins.update(second)
     total = progress.total
+    p50, p99 = (latency(percentile(bins, share)) for share in (0.5, 0.99))
     return (
-        f"{progress.elapsed:4.0f} s  {progress.users} users  {bins.total()}/s  p50 {percentile(bins, 0.5):.1f} ms  "
-        f"p99 {percentile(bins, 0.99):.1f} ms  {total.wrong} wrong  {total.failed} failed"
+        f"{progress.elapsed:4.0f} s  {progress.users} users  {bins.total()}/s  p50 {p50} ms  p99 {p99} ms  "
+        f"{total.wrong} wrong  {total.failed} failed"
     )
 
 

@@ -1,4 +1,4 @@
-"""`seaway load`: Locust against a running server, every answer compared with PyTorch's; capacity and comparisons."""
+"""`seaway load`: Locust against a running server, every answer checked; capacity and comparisons."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from loadtest.run import LoadResult, Plan
 
 DEFAULT = "run"
-UNNAMED = ("tfs", "graphpipe")  # protocols that are asked where none is named
 SLOWER = 0.2  # than a baseline, where no limit says how much is too much
 
 
@@ -40,6 +39,8 @@ def load(
     protocol: plans.Protocols = None,
     users: plans.Users = 0,
     rate: plans.Rate = 0,
+    arrivals: plans.Arrivals = "poisson",
+    seed: plans.Seed = 0,
     seconds: plans.Time = 10,
     warmup: plans.Warmup = 2,
     batch: plans.Batch = 1,
@@ -87,13 +88,18 @@ def load(
     plan = Plan(
         users=users, rate=rate, seconds=seconds, warmup=warmup, batch=batch, shape=shape, processes=processes,
         new_connections=new_connections, request_timeout=timeout, insecure=insecure, metrics=metrics,
+        arrivals=arrivals, seed=seed,
     )  # fmt: skip
     plan.check()
     wanted = plans.limits_of(limits, limit)
+    gate.check(wanted, plan)
     source, plan = plans.source_of(golden, volume, name, version, plan)
     results: list[LoadResult] = []
     lines: list[Line] = []
-    for key in protocol or UNNAMED:
+    for key in protocol or ():
+        replace(plan, protocol=key).check()
+    keys = plans.protocols_of(protocol, url, source, plan)
+    for key in keys:
         one = replace(plan, protocol=key)
         if baseline or baseline_version:
             before = gate.Target(baseline or url, source, baseline_version or None)
@@ -101,7 +107,7 @@ def load(
         else:
             found = [plans.run(url, source, one)]
             said = gate.judge(found[0], wanted)
-        several = f"{wire.named(key).title}, " if len(protocol or UNNAMED) > 1 else ""
+        several = f"{wire.named(key).title}, " if len(keys) > 1 else ""
         results += found
         lines += [replace(line, limit=several + line.limit) for line in said]
     _show(results, lines, report)
@@ -135,7 +141,7 @@ def _show(results: "list[LoadResult]", lines: "list[Line]", report: Path | None)
         table.add_row(
             result.title,
             f"{result.requests_per_second:.0f}",
-            *(f"{ms:.1f}" for ms in (result.p50_ms, result.p95_ms, result.p99_ms)),
+            *map(written.latency, (result.p50_ms, result.p95_ms, result.p99_ms)),
             written.distance(result.max_abs),
             str(result.wrong),
             str(result.failed),
@@ -149,6 +155,8 @@ def _show(results: "list[LoadResult]", lines: "list[Line]", report: Path | None)
     for line in lines:
         colour = {"pass": "green", "fail": "red", "inconclusive": "yellow"}[line.state]
         console.print(f"[{colour}]{line.state:12}[/] {line.limit}: {line.text}", highlight=False)
+    for text in written.compared(results):
+        console.print(text, highlight=False)
     for result in results:
         if result.generator.bottleneck:
             console.print(f"[bold yellow]the load generator:[/] {result.generator.bottleneck}", highlight=False)
@@ -159,8 +167,10 @@ def _show(results: "list[LoadResult]", lines: "list[Line]", report: Path | None)
 @app.command()
 def capacity(
     url: Annotated[str, typer.Argument(help="Address of a running server.")] = options.DEFAULT_URL,
-    protocol: Annotated[str, typer.Option(help="tfs, graphpipe, oip, oip-binary or png.")] = "tfs",
+    protocol: plans.Protocol = "",
     rate: Annotated[float, typer.Option(help="Where the search begins, requests a second.", min=0)] = 0,
+    arrivals: plans.Arrivals = "poisson",
+    seed: plans.Seed = 0,
     seconds: plans.Time = 10,
     warmup: plans.Warmup = 2,
     batch: plans.Batch = 1,
@@ -183,21 +193,29 @@ def capacity(
 
       seaway load capacity http://127.0.0.1:8501 --limit p99_ms=50
     """
+    from dataclasses import replace
+
     from cli.live import watching
     from loadtest import capacity as search
     from loadtest.run import Plan
+    from seaway.protocols import wire
 
     plan = Plan(
-        protocol=protocol, rate=rate, seconds=seconds, warmup=warmup, batch=batch, processes=processes,
-        request_timeout=timeout, insecure=insecure,
+        rate=rate, seconds=seconds, warmup=warmup, batch=batch, processes=processes, request_timeout=timeout,
+        insecure=insecure, arrivals=arrivals, seed=seed,
     )  # fmt: skip
-    plan.check()
+    if protocol:
+        plan = replace(plan, protocol=protocol)
+    replace(plan, rate=rate or search.FIRST_RATE).check()
     source, plan = plans.source_of(golden, volume, name, version, plan)
+    if not protocol:
+        plan = replace(plan, protocol=plans.protocols_of(None, url, source, plan)[0])
     with watching("capacity") as told:
         found = search.capacity(url, source, plan, plans.limits_of(limits, limit), lambda _, progress: told(progress))
     for trial in found.trials:
         typer.echo(f"{trial.rate:8.0f}/s  {'held' if trial.held else 'not held: ' + trial.why}")
-    typer.echo(f"capacity: {found.text}")
+    protocol = wire.named(plan.protocol).title
+    typer.echo(f"capacity over {protocol}, {arrivals} arrivals: {found.text}")
     if report:
         plans.write_report(report, [trial.result for trial in found.trials], [])
     if not found.rate:

@@ -27,14 +27,32 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 Protocols = Annotated[
     list[str] | None,
-    typer.Option("--protocol", help="tfs, graphpipe, oip, oip-binary or png; repeat for more."),
+    typer.Option(
+        "--protocol",
+        help="tfs, graphpipe, oip, oip-binary or png; repeat for more. Without it: the first of tfs, oip and graphpipe "
+        "that the server is found to speak.",
+    ),
+]
+Protocol = Annotated[
+    str,
+    typer.Option(
+        "--protocol",
+        help="tfs, graphpipe, oip, oip-binary or png. Without it: the first of tfs, oip and graphpipe that the server "
+        "is found to speak.",
+    ),
 ]
 Users = Annotated[
     int, typer.Option(help="Users at a time; 0: 8, or with --rate as many as it takes, up to 256.", min=0)
 ]
 Rate = Annotated[
-    float, typer.Option(help="Requests a second, due at fixed times; 0: each user waits for its answer.", min=0)
+    float,
+    typer.Option(help="Requests a second, due whatever the answers take; 0: each user waits for its answer.", min=0),
 ]
+Arrivals = Annotated[
+    str,
+    typer.Option(help="When the requests of --rate are due: poisson, as independent callers send them, or uniform."),
+]
+Seed = Annotated[int, typer.Option(help="Of the Poisson arrivals: the same seed asks at the same moments.", min=0)]
 Time = Annotated[
     int,
     typer.Option("--time", help="A protocol, after the warm-up: 60, 60s, 5m, 1h.", parser=seconds, metavar="TIME"),
@@ -79,6 +97,13 @@ def source_of(golden: Path | None, volume: Path, name: str, version: int, plan: 
         raise NotFound(f"{volume} holds no model {name!r}: give --volume and --name, or --golden")
     version = version or store.labels(volume, name).get(store.STABLE, available[-1])
     return store.existing(volume, name, version), replace(plan, model=name, version=version)
+
+
+def protocols_of(given: "Sequence[str] | None", url: str, source: Path, plan: "Plan") -> list[str]:
+    """Those that were named, else the one that a server is asked over where it speaks several. Raises as a client."""
+    from loadtest import spoken
+
+    return list(given or ()) or [spoken.first(url, source, plan)]
 
 
 def limits_of(file: Path | None, given: list[str] | None) -> "Limits":

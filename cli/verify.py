@@ -13,8 +13,13 @@ if TYPE_CHECKING:
 
 def verify(
     url: Annotated[str, typer.Argument(help="Address of a running server, or of what stands before several.")],
-    protocol: plans.Protocols = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(help="tfs, graphpipe, oip, oip-binary or png; repeat for more. Without it: all that are spoken."),
+    ] = None,
     rate: plans.Rate = 0,
+    arrivals: plans.Arrivals = "poisson",
+    seed: plans.Seed = 0,
     users: plans.Users = 0,
     seconds: plans.Time = 10,
     processes: plans.Processes = 1,
@@ -47,7 +52,7 @@ def verify(
 
     plan = Plan(
         users=users, rate=rate, seconds=seconds, warmup=0, processes=processes, request_timeout=timeout,
-        insecure=insecure,
+        insecure=insecure, arrivals=arrivals, seed=seed,
     )  # fmt: skip
     plan.check()
     source, plan = plans.source_of(golden, volume, name, version, plan)
@@ -70,7 +75,7 @@ def _show(results: "Sequence[LoadResult]") -> None:
     from rich.table import Table
 
     from loadtest import verify as work
-    from loadtest.results import distance, short, worst
+    from loadtest.results import distance, latency, short, worst
 
     replicas = work.replicas(results)
     table = Table("replica", "serves", "answers", "wrong", "max |Δ|")
@@ -87,7 +92,7 @@ def _show(results: "Sequence[LoadResult]") -> None:
     for result in results:
         console.print(
             f"{result.title}: {result.requests:,} answers, {result.wrong} wrong, "
-            f"{result.failed} failed, max |Δ| {distance(result.max_abs)}, p99 {result.p99_ms:.1f} ms",
+            f"{result.failed} failed, max |Δ| {distance(result.max_abs)}, p99 {latency(result.p99_ms)} ms",
             highlight=False,
         )
     farthest = worst([result.max_abs for result in results])

@@ -13,7 +13,7 @@ FIRST_RATE = 20.0
 CLOSE = 1.05  # a search ends where the rate that failed is within 5 % of the one that held
 MOST_RATE = 1e6
 CONFIRMATIONS = 3  # runs at the rate that was found
-HELD = 0.98  # of the rate that was asked, answered rightly within the run
+HELD = 0.98  # of the requests that were due, answered rightly within the run
 
 Told = Callable[[str, Progress], None]
 
@@ -39,6 +39,9 @@ class Capacity:
 
     @property
     def text(self) -> str:
+        if not self.rate and self.above is None:
+            first = min(trial.rate for trial in self.trials)
+            return f"not known: the load generator could not ask even {first:.0f} requests/s: {self.trials[-1].why}"
         if not self.rate:
             return f"not even {self.above:.0f} requests/s kept the limits: {self.trials[-1].why}"
         sure = f"{self.confirmed} of {CONFIRMATIONS} more runs at this rate held"
@@ -50,8 +53,9 @@ class Capacity:
 def capacity(url: str, source: Path, plan: Plan, limits: Limits, told: Told | None = None) -> Capacity:
     """Doubles the rate from the plan's (or 20/s) until it is not held, then halves the gap until it is below 5 %.
 
-    A rate that fails is tried once more, since a shared machine has bad moments. Raises as `run`, and InvalidInput
-    without a limit for a percentile: a rate alone has no limit.
+    A rate that fails is tried once more, since a shared machine has bad moments. Each trial has its own arrivals: the
+    plan's seed, and one more for each trial before it. Raises as `run`, and InvalidInput without a limit for a
+    percentile: a rate alone has no limit.
     """
     if all(getattr(limits, name) is None for name in ("p50_ms", "p90_ms", "p95_ms", "p99_ms")):
         raise InvalidInput("a search for the capacity needs a limit of latency: give --limit p99_ms=50")
@@ -61,7 +65,7 @@ def capacity(url: str, source: Path, plan: Plan, limits: Limits, told: Told | No
         for _ in range(tries):
             title = f"{rate:.0f} requests/s"
             listener = None if told is None else (lambda progress, title=title: told(title, progress))
-            result = run(url, source, replace(plan, rate=rate), listener)
+            result = run(url, source, replace(plan, rate=rate, seed=plan.seed + len(trials)), listener)
             why = _why_not(result, limits)
             trials.append(Trial(rate, not why, why, result))
             if not why:
@@ -80,7 +84,7 @@ def capacity(url: str, source: Path, plan: Plan, limits: Limits, told: Told | No
             failed = middle
     confirmed = sum(holds(held, 1) for _ in range(CONFIRMATIONS)) if held else 0
     lowest = min((t for t in trials if not t.held), key=lambda t: t.rate, default=None)
-    if lowest is not None and lowest.result.generator.bottleneck and not lowest.result.generator.unready:
+    if lowest is not None and lowest.result.generator.starved:
         failed = None
     return Capacity(held, failed, confirmed, tuple(trials))
 
@@ -90,12 +94,12 @@ def _why_not(result: LoadResult, limits: Limits) -> str:
     for line in gate.judge(result, replace(limits, rate=None, slower=None)):
         if line.state == "fail" or (line.state == "inconclusive" and _over(result, line.limit, limits)):
             return line.text
-    if result.requests_per_second < HELD * result.rate:
-        return f"{result.requests_per_second:.0f} of {result.rate:.0f} requests/s were answered in time"
+    if result.requests_per_second < HELD * result.due_per_second:
+        return f"{result.requests_per_second:.1f} of {result.due_per_second:.1f} requests/s were answered in time"
     return ""
 
 
 def _over(result: LoadResult, name: str, limits: Limits) -> bool:
     """Of an inconclusive limit, the value itself decides."""
-    limit = getattr(limits, name, None)
-    return limit is not None and bool(getattr(result, name, 0.0) > limit)
+    limit, value = getattr(limits, name, None), getattr(result, name, None)
+    return limit is not None and value is not None and bool(value > limit)

@@ -26,11 +26,15 @@ class Answer:
     served_by: str
 
 
+class NoAnswer(Unavailable):
+    """Nobody answers at the address, or not in time."""
+
+
 class Client:
     """Talks to the server at `url` ("http://127.0.0.1:8501"); `timeout` in seconds; `insecure`: any certificate is
     taken. Not for several threads at once.
 
-    Every method raises Unavailable where nobody answers in time, NotFound for an unknown model or version, InvalidInput
+    Every method raises NoAnswer where nobody answers in time, NotFound for an unknown model or version, InvalidInput
     for what the server calls the caller's fault, and Unavailable for what the server calls its own.
     """
 
@@ -126,14 +130,14 @@ class Client:
         try:
             response, answer = self._exchange(method, self._base + path, body, dict(headers or {}))
         except ssl.SSLCertVerificationError as error:
-            raise Unavailable(
+            raise NoAnswer(
                 f"{self.url}: its certificate is not trusted here ({error.verify_message}); name the authority in "
                 "SSL_CERT_FILE, or give --insecure"
             ) from None
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             reason = str(error) or type(error).__name__
-            raise Unavailable(f"{self.url}: no answer ({reason}); is the server running there?") from None
+            raise NoAnswer(f"{self.url}: no answer ({reason}); is the server running there?") from None
         if not 200 <= response.status < 300:
             kind = _ERRORS.get(response.status, Unavailable)
             raise kind(f"{self.url}{path}: {response.status} {response.reason}: {message_of(answer)}")

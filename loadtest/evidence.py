@@ -49,6 +49,8 @@ def write(
         "url": runs[0].url,
         "users": runs[0].users,
         "rate": runs[0].rate,
+        "arrivals": runs[0].arrivals,
+        "seed": runs[0].seed,
         "batch": runs[0].batch,
         "protocols": [run.protocol for run in runs],
         "verdict": gate.verdict(lines) if lines else "",
@@ -96,8 +98,9 @@ def _metrics(model: str, served: Sequence[Served], runs: Sequence[LoadResult]) -
     }
     for run in runs:
         metrics[f"{run.protocol}_requests_per_second"] = run.requests_per_second
-        metrics[f"{run.protocol}_p50_ms"] = run.p50_ms
-        metrics[f"{run.protocol}_p99_ms"] = run.p99_ms
+        for name, value in (("p50_ms", run.p50_ms), ("p99_ms", run.p99_ms)):
+            if value is not None:  # else there was no right answer
+                metrics[f"{run.protocol}_{name}"] = value
     for row in served:
         if row.accuracy is not None:
             metrics[f"{row.protocol}_accuracy"] = row.accuracy

@@ -5,12 +5,16 @@
 opens Locust's web page; add `--headless --users 8 --run-time 60s` for a run without it, `--processes 2` for more load.
 With `--rate R` requests are due at R a second, whoever is free sends them, and latency counts from when they were due;
 without it each user sends its next request when the one before is answered.
+
+On several machines only the master (`--master`) is given options: workers (`--worker --master-host HOST`) get the
+requests, the answers to compare with, and all that is to be known of the run from it.
 """
 
 # mypy: disable-error-code="untyped-decorator"
 
 import itertools
 import json
+import logging
 import math
 import time
 from pathlib import Path
@@ -18,16 +22,17 @@ from typing import Any
 
 import gevent
 from locust import FastHttpUser, LoadTestShape, events, task
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import STATE_RUNNING, STATE_SPAWNING, MasterRunner, WorkerRunner
 
-from loadtest import payloads, schedule
-from loadtest.payloads import WrongAnswer
+from loadtest import payloads, schedule, spoken
+from loadtest.payloads import Payload, WrongAnswer
+from loadtest.run import Plan
 from loadtest.schedule import Schedule
 from loadtest.tally import Tally
 from seaway import errors
 from seaway.protocols import wire
 
-WORKERS = "seaway-workers"  # the master's message that tells workers how many they are
+SETUP = "seaway-setup"  # the master's message to a worker: what to send, and when
 FOREVER = 1e6  # seconds that a user sleeps after the last arrival
 TELL_SECONDS = 1.0
 
@@ -41,6 +46,10 @@ class Run:
     started = 0.0
     elapsed = 0.0
     workers = 1  # processes that send
+    share: int | None = (
+        0  # of the arrivals, 0 to `workers` - 1; None: of those of a run that began without this process
+    )
+    seconds = FOREVER  # that it takes
     sends = True  # whether this is one of them
     cpu = 0.0  # seconds of this process that were told already
     turns = itertools.count()  # of the requests, at which each user begins
@@ -164,10 +173,18 @@ def add_options(parser: Any) -> None:
     group.add_argument("--batch", type=int, default=1, metavar="N", help="examples a request (default: 1)")
     group.add_argument("--model", default="", help="the model's name on the server (default: as on the card)")
     group.add_argument("--model-version", type=int, default=0, metavar="N", help="ask for this version (default: none)")
-    group.add_argument("--protocol", choices=["both", *USERS], default="both", help="both: tfs and graphpipe (default)")
+    group.add_argument(
+        "--protocol", choices=["", "both", *USERS], default="",
+        help="both: tfs and graphpipe (default: the first of tfs, oip, graphpipe that the server at --host speaks)",
+    )  # fmt: skip
     group.add_argument(
         "--rate", type=float, default=0, metavar="R", help="requests a second, whatever the answers take"
     )
+    group.add_argument(
+        "--arrivals", choices=schedule.ARRIVALS, default=schedule.POISSON,
+        help="of the requests of --rate: as independent callers send them, or evenly spaced (default: poisson)",
+    )  # fmt: skip
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of the Poisson arrivals (default: 0)")
     group.add_argument("--shape", choices=schedule.SHAPES, default="constant", help="of the load over the run's time")
     group.add_argument("--new-connections", action="store_true", help="open one for every request")
     group.add_argument("--insecure", action="store_true", help="accept any certificate")
@@ -180,52 +197,100 @@ def add_options(parser: Any) -> None:
 @events.init.add_listener
 def prepare(environment: Any, runner: Any, **_: Any) -> None:
     options = environment.parsed_options
-    with errors.exit_with_message("locust"):
-        if not options.golden:
-            raise errors.InvalidInput("--golden is missing: give a version's folder, e.g. models/characters/1")
-        model = payloads.read_model(Path(options.golden))
-        name = options.model or model.name
-        if not name:
-            raise errors.InvalidInput("--model is missing: a file of examples does not say what the model is called")
-        chosen = [TfsUser, GraphPipeUser] if options.protocol == "both" else [USERS[options.protocol]]
-        for user in chosen:
-            user.path = user.protocol.path(name, options.model_version or None)
-            user.requests = payloads.encode(model, user.protocol, options.batch)
-            user.tally = Tally()
-            user.network_timeout = user.connection_timeout = options.request_timeout
-            user.new_connections, user.insecure = options.new_connections, options.insecure
-        if options.shape != "constant" and not options.run_time:
-            raise errors.InvalidInput(f"--shape {options.shape} needs --run-time: it is of the load over that time")
+    for user in USERS.values():
+        user.tally = Tally()
+    if isinstance(runner, WorkerRunner):
+        environment.user_classes = list(USERS.values())  # its master says which of them, and all the rest
+        runner.register_message(SETUP, hear_setup)
+    else:
+        with errors.exit_with_message("locust"):
+            environment.user_classes = read_options(options)
+            if options.shape != "constant" and not options.run_time:
+                raise errors.InvalidInput(f"--shape {options.shape} needs --run-time: it is of the load over that time")
+            if options.rate:
+                Schedule(options.rate, 1, options.shape, arrivals=options.arrivals, seed=options.seed)
         if options.shape != "constant" and not options.rate:
             environment.shape_class = Shape(options.shape, options.num_users or 1, options.run_time)
             environment.shape_class.runner = runner
-    environment.user_classes, Run.users = chosen, tuple(chosen)
-    Run.sends = not isinstance(runner, MasterRunner)
-    if isinstance(runner, WorkerRunner):
-        runner.register_message(WORKERS, hear_workers)
-    elif options.counts:
-        gevent.spawn(tell, environment, Path(options.counts))
+        Run.users = tuple(environment.user_classes)
+        if options.counts:
+            gevent.spawn(tell, environment, Path(options.counts))
+    if isinstance(runner, MasterRunner):
+        Run.sends = False
+        events.worker_connect.add_listener(lambda client_id, **_: admit(runner, client_id))
     gevent.get_hub().loop.update_now()  # else the run time would count from before the imports
 
 
-def hear_workers(environment: Any, msg: Any, **_: Any) -> None:
+def read_options(options: Any) -> list[type[GoldenUser]]:
+    """The users that the options choose, with their requests. Raises what is wrong with the options."""
+    if not options.golden:
+        raise errors.InvalidInput("--golden is missing: give a version's folder, e.g. models/characters/1")
+    source = Path(options.golden)
+    model = payloads.read_model(source)
+    name = options.model or model.name
+    if not name:
+        raise errors.InvalidInput("--model is missing: a file of examples does not say what the model is called")
+    version = options.model_version or None
+    keys = ["tfs", "graphpipe"] if options.protocol == "both" else [options.protocol]
+    if not options.protocol:
+        if not options.host:
+            raise errors.InvalidInput("--host is missing: give a server's address, or name a --protocol")
+        plan = Plan(model=name, version=version, request_timeout=options.request_timeout, insecure=options.insecure)
+        keys = [spoken.first(options.host, source, plan)]
+    chosen = [USERS[key] for key in keys]
+    for user in chosen:
+        user.path = user.protocol.path(name, version)
+        user.requests = payloads.encode(model, user.protocol, options.batch)
+    return chosen
+
+
+# ---- what workers get from their master
+
+
+def setup(share: int | None) -> dict[str, Any]:
+    """The message to a worker that sends `share` of the arrivals; None: a run has begun whose arrivals are dealt."""
+    users = {
+        user.protocol.key: {"path": user.path, "requests": [payload.to_message() for payload in user.requests]}
+        for user in Run.users
+    }
+    return {"workers": Run.workers, "share": share, "seconds": Run.seconds, "users": users}
+
+
+def hear_setup(environment: Any, msg: Any, **_: Any) -> None:
+    """On a worker, before each run; the options themselves come with Locust's own message."""
     del environment
-    Run.workers = msg.data
+    Run.workers, Run.share, Run.seconds = msg.data["workers"], msg.data["share"], msg.data["seconds"]
+    Run.users = tuple(USERS[key] for key in msg.data["users"])
+    for user in Run.users:
+        found = msg.data["users"][user.protocol.key]
+        user.path, user.requests = found["path"], [Payload.from_message(raw) for raw in found["requests"]]
+
+
+def admit(runner: MasterRunner, client_id: str) -> None:
+    """A worker that comes while others run gets users in a closed loop, but none of an open loop's arrivals."""
+    if runner.state in (STATE_SPAWNING, STATE_RUNNING):
+        runner.send_message(SETUP, setup(None), client_id)
 
 
 @events.test_start.add_listener
 def start(environment: Any, **_: Any) -> None:
     options, runner = environment.parsed_options, environment.runner
+    if not isinstance(runner, WorkerRunner):
+        Run.seconds = options.run_time or FOREVER
     if isinstance(runner, MasterRunner):
-        Run.workers = max(1, runner.worker_count)
-        runner.send_message(WORKERS, Run.workers)
+        workers = [*runner.clients.ready, *runner.clients.spawning, *runner.clients.running]
+        Run.workers = max(1, len(workers))
+        for share, worker in enumerate(workers):
+            runner.send_message(SETUP, setup(share), worker.id)
     Run.started, Run.cpu, Run.elapsed = clock(), time.process_time(), 0.0
+    Run.schedule = None
     if options.rate:
-        seconds = options.run_time or FOREVER
-        index = max(0, getattr(runner, "worker_index", 0)) % Run.workers
-        Run.schedule = Schedule(options.rate, seconds, options.shape, index, Run.workers)
+        own = (Run.share, Run.workers, options.arrivals, options.seed)
+        Run.schedule = Schedule(options.rate, Run.seconds, options.shape, *own)
     for user in Run.users:
         user.tally = Tally()
+        user.network_timeout = user.connection_timeout = options.request_timeout
+        user.new_connections, user.insecure = options.new_connections, options.insecure
 
 
 @events.test_stopping.add_listener
@@ -236,11 +301,11 @@ def stop(**_: Any) -> None:
 @events.request.add_listener
 def count(name: str, response_time: float | None, exception: Exception | None, **_: Any) -> None:
     tally = BY_REQUEST[name].tally
-    second = int(clock() - Run.started)
+    came = clock() - Run.started
     if exception is None:
-        tally.right(second, response_time or 0.0)
+        tally.right(came, response_time or 0.0)
     else:
-        tally.fault(second, kind_of(exception), wrong=isinstance(exception, WrongAnswer))
+        tally.fault(int(came), kind_of(exception), wrong=isinstance(exception, WrongAnswer))
 
 
 def kind_of(exception: Exception) -> str:
@@ -297,6 +362,14 @@ def write_counts(environment: Any, file: Path) -> None:
 
 @events.quitting.add_listener
 def write_last_counts(environment: Any, **_: Any) -> None:
-    options = environment.parsed_options
-    if options.counts and not isinstance(environment.runner, WorkerRunner):
+    options, runner = environment.parsed_options, environment.runner
+    if isinstance(runner, WorkerRunner):
+        return
+    if options.counts:
         write_counts(environment, Path(options.counts))
+    if options.headless and not runner.stats.total.num_requests:
+        why = "no request ended in this time"
+        if isinstance(runner, MasterRunner) and not Run.started:
+            why = "no worker had connected; start some (--worker --master-host HOST) and give --expect-workers"
+        logging.error("nothing was measured: %s", why)
+        environment.process_exit_code = 1

@@ -1,9 +1,10 @@
-"""Examples as requests ready to send, and the check of what comes back against PyTorch's recorded output."""
+"""Examples as requests ready to send, and the check of what comes back against the output that is expected."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +23,16 @@ MOST_BYTES = 64 * 2**20  # of bodies a protocol
 MOST_SEEN = 16  # answers of a request that are remembered, with what was found of them
 UNKNOWN = Tolerance(1e-4, 1e-3)  # where no card says how far an answer may be
 
+PYTORCH, FILE, FIRST = "pytorch", "file", "first"
+REFERENCES = {  # what answers are compared with → in a sentence, as a possessive
+    PYTORCH: ("PyTorch's recorded output for the same input", "PyTorch's"),
+    FILE: ("the output that the file of examples holds for the same input", "the file's output"),
+    FIRST: ("the first answer to the same request, because the examples hold no outputs", "the first answer"),
+}
+
 
 class WrongAnswer(Exception):
-    """A 2xx answer that is not PyTorch's. Few fixed messages, so that errors of a kind are counted together."""
+    """A 2xx answer that is not the expected one. Few fixed messages, so that errors of a kind are counted together."""
 
     def __init__(self, message: str, max_abs: float = float("inf")) -> None:
         super().__init__(message)
@@ -44,6 +52,7 @@ class Model:
     tolerance: Tolerance
     examples: Golden
     digest: str = ""
+    reference: str = PYTORCH  # where the examples' outputs come from
 
     @property
     def count(self) -> int:
@@ -52,9 +61,10 @@ class Model:
 
 @dataclass(slots=True)
 class Payload:
-    """One encoded request, and PyTorch's output for it: `expected`, `allowed` float64 [batch, …].
+    """One encoded request, and the output that is expected: `expected`, `allowed` float64 [batch, …].
 
-    Where PyTorch's is not known they are None until the first answer, which all later ones are compared with.
+    Where none is known they are None until the first answer, which all later ones are compared with. `reference`: where
+    the expected output comes from, a key of `REFERENCES`.
     """
 
     body: bytes
@@ -64,7 +74,24 @@ class Payload:
     tolerance: Tolerance
     expected: np.ndarray | None = None
     allowed: np.ndarray | None = None
+    reference: str = PYTORCH
     seen: dict[bytes, float] = field(default_factory=dict)  # right answers → their largest |Δ|
+
+    def to_message(self) -> dict[str, Any]:
+        """What `from_message` makes the request of again: bytes and what JSON has, as msgpack carries them."""
+        message = {key: getattr(self, key) for key in ("body", "headers", "output", "rows", "reference")}
+        message["tolerance"] = [self.tolerance.abs, self.tolerance.rel]
+        if self.expected is not None:
+            message["expected"] = [list(self.expected.shape), self.expected.tobytes()]
+        return message
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> "Payload":
+        made = cls(**{**message, "tolerance": Tolerance(*message["tolerance"]), "expected": None})
+        if "expected" in message:
+            shape, raw = message["expected"]
+            _expect(made, np.frombuffer(raw, np.float64).reshape(shape))
+        return made
 
 
 def read_model(source: Path) -> Model:
@@ -110,7 +137,8 @@ def _read_file(path: Path) -> Model:
         raise DataError(
             f"{path}: every array must be [N, …] with the same N, one for each input; found {sorted(arrays)}"
         )
-    return Model("", tuple(inputs), next(iter(outputs), ""), UNKNOWN, Golden(inputs, outputs))
+    reference = FILE if outputs else FIRST
+    return Model("", tuple(inputs), next(iter(outputs), ""), UNKNOWN, Golden(inputs, outputs), reference=reference)
 
 
 def encode(model: Model, protocol: Protocol, batch: int) -> list[Payload]:
@@ -129,7 +157,7 @@ def encode(model: Model, protocol: Protocol, batch: int) -> list[Payload]:
         rows = chosen[(start + np.arange(batch)) % len(chosen)]
         inputs = {name: model.examples.inputs[name][rows] for name in model.inputs}
         body, headers = protocol.write(inputs, model.output)
-        payload = Payload(body, headers, model.output, batch, model.tolerance)
+        payload = Payload(body, headers, model.output, batch, model.tolerance, reference=model.reference)
         if outputs is not None:
             _expect(payload, outputs[rows])
         made.append(payload)
@@ -165,7 +193,7 @@ def _pictures(model: Model) -> np.ndarray:
 
 
 def check(body: bytes, headers: wire.Headers, payload: Payload, protocol: Protocol) -> float:
-    """The largest |Δ| of a right answer from PyTorch's. Raises WrongAnswer for any other.
+    """The largest |Δ| of a right answer from the expected one. Raises WrongAnswer for any other.
 
     An answer that is byte for byte one that was right for this request before is right again.
     """
@@ -191,7 +219,7 @@ def _compare(body: bytes, headers: wire.Headers, payload: Payload, protocol: Pro
         _expect(payload, got)
         return 0.0
     if got.shape != payload.expected.shape:
-        raise WrongAnswer("another shape than PyTorch's")
+        raise WrongAnswer(f"another shape than {REFERENCES[payload.reference][1]}")
     with np.errstate(invalid="ignore"):  # ∞ - ∞
         distance = np.abs(got - payload.expected)
     worst = float(distance.max(initial=0))
@@ -199,7 +227,8 @@ def _compare(body: bytes, headers: wire.Headers, payload: Payload, protocol: Pro
         return worst
     compared = golden.compare(got, payload.expected, payload.tolerance)  # knows about NaN and infinities
     if compared.wrong:
-        raise WrongAnswer("differs from PyTorch's by more than the tolerance", compared.max_abs)
+        whose = REFERENCES[payload.reference][1]
+        raise WrongAnswer(f"differs from {whose} by more than the tolerance", compared.max_abs)
     return compared.max_abs
 
 

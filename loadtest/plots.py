@@ -30,7 +30,10 @@ def over_time(runs: Sequence[LoadResult]) -> Markup:
     latency.set_xlabel(X_LABEL)
     drawn.legend(*rate.get_legend_handles_labels(), loc="outside upper right", frameon=False, ncols=max(1, len(runs)))
     return report.figure(
-        drawn, "Throughput and latency over time", "Right answers a second; latency at p50 (line) and p99 (dotted)."
+        drawn,
+        "Throughput and latency over time",
+        "Right answers by the second in which they came; latency at p50 (line) and p99 (dotted) by the second in which "
+        "the request was due.",
     )
 
 
@@ -97,8 +100,9 @@ def spread(runs: Sequence[LoadResult]) -> Markup:
     drawn = Figure(figsize=(9, 2.8), layout="constrained")
     axes = drawn.subplots()
     for run, colour in zip(runs, report.COLOURS, strict=False):
-        names = [f"{100 * float(share):g}" for share in run.percentiles]
-        axes.plot(names, list(run.percentiles.values()), marker="o", color=colour, label=run.title)
+        known = {f"{100 * float(share):g}": ms for share, ms in run.percentiles.items() if ms is not None}
+        if known:  # else there was no right answer
+            axes.plot(list(known), list(known.values()), marker="o", color=colour, label=run.title)
     axes.set_xlabel("percentile")
     axes.set_ylabel("latency, ms")
     _bare(axes)
@@ -133,10 +137,9 @@ def _throughput(axes: "Axes", seconds: Sequence[Second], colour: str, label: str
 
 
 def _latency(axes: "Axes", seconds: Sequence[Second], colour: str) -> None:
-    answered = [s for s in seconds if s.right]  # a second without an answer has no latency
-    at = [s.second for s in answered]
-    axes.plot(at, [s.p50_ms for s in answered], color=colour, linewidth=1.8)
-    axes.plot(at, [s.p99_ms for s in answered], color=colour, linewidth=1.8, linestyle=":")
+    for name, style in (("p50_ms", "-"), ("p99_ms", ":")):
+        known = [(s.second, getattr(s, name)) for s in seconds if getattr(s, name) is not None]
+        axes.plot([at for at, _ in known], [ms for _, ms in known], color=colour, linewidth=1.8, linestyle=style)
     axes.set_ylabel("latency, ms")
 
 

@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from loadtest import gate, plots
 from loadtest.gate import Line
-from loadtest.results import distance, short
+from loadtest.payloads import FIRST
+from loadtest.results import NO_ANSWER, compared, distance, load, short
 from loadtest.run import LoadResult
 from loadtest.served import Served
 from seaway import report
@@ -34,7 +35,7 @@ def page(model: str, served: Sequence[Served], runs: Sequence[LoadResult], lines
     sections += [*_errors(runs), *_servers(runs)]
     sections.append(Section("Who answered", [_answerers(model, served, runs)]))
     short, _, digest = model.partition("@")
-    lead = f"Every answer was compared with PyTorch's recorded output for the same input. Version digest {digest[:12]}."
+    lead = " ".join([*compared(runs), f"Version digest {digest[:12]}."])
     return report.page(f"Load test of {short}", sections, lead)
 
 
@@ -59,7 +60,7 @@ def load_page(title: str, runs: Sequence[LoadResult], lines: Sequence[Line]) -> 
     headers = ["protocol", "replica", wire.SERVED_BY, "answers", "wrong", "max |Δ|"]
     sections.append(Section("Who answered", [report.table(headers, answerers)]))
     sections.append(Section("The load generator", [_generators(runs)]))
-    return report.page(title, sections, "Every answer was compared with PyTorch's recorded output for the same input.")
+    return report.page(title, sections, " ".join(compared(runs)))
 
 
 def _limits(lines: Sequence[Line]) -> Section:
@@ -72,7 +73,7 @@ def _limits(lines: Sequence[Line]) -> Section:
 def _generators(runs: Sequence[LoadResult]) -> Markup:
     headers = ["protocol", "processes", "cores each", "own delay p99 ms", "due without a free user", "never sent"]
     rows = [
-        [run.title, g.processes, g.cpu, g.late_p99_ms, g.unready, g.unsent]
+        [run.title, g.processes, g.cpu, "n/a" if g.late_p99_ms is None else g.late_p99_ms, g.unready, g.unsent]
         for run, g in ((r, r.generator) for r in runs)
     ]
     return report.table(
@@ -98,7 +99,9 @@ def _drift(runs: Sequence[LoadResult]) -> Markup:
         first, last = seconds[:quarter], seconds[-quarter:]
         cells: list[object] = [run.title]
         for name in ("right", "p50_ms", "p99_ms"):
-            cells += [median(getattr(s, name) for s in part) if part else "" for part in (first, last)]
+            for part in (first, last):
+                known = [value for s in part if (value := getattr(s, name)) is not None]
+                cells.append(median(known) if known else NO_ANSWER)
         rows.append(cells)
     headers = ["protocol", "answers/s, first quarter", "last", "p50 ms, first quarter", "last"]
     headers += ["p99 ms, first quarter", "last"]
@@ -126,9 +129,14 @@ def _verdict(wrong: int, failed: int, foreign: int, answered: int) -> Markup:
 
 
 def _warnings(runs: Sequence[LoadResult]) -> list[str]:
-    if all(run.telling for run in runs):
-        return []
-    return ["The golden examples' outputs are alike within the tolerance: a mixed-up or constant answer would pass."]
+    said = []
+    if any(run.reference == FIRST for run in runs):
+        said.append(
+            "The examples hold no outputs: a server whose answers to a request are always wrong alike would pass."
+        )
+    if any(not run.telling and run.reference != FIRST for run in runs):
+        said.append("The expected outputs are alike within the tolerance: a mixed-up or constant answer would pass.")
+    return said
 
 
 def _served(served: Sequence[Served]) -> Markup:
@@ -152,20 +160,20 @@ def _runs(runs: Sequence[LoadResult]) -> Markup:
     rows = [
         [
             *(run.title, _asked(run), run.requests_per_second),
-            *(run.p50_ms, run.p90_ms, run.p99_ms, run.requests, distance(run.max_abs)),
+            *(NO_ANSWER if ms is None else ms for ms in (run.p50_ms, run.p90_ms, run.p99_ms)),
+            *(run.requests, distance(run.max_abs)),
             *(run.wrong, run.failed),
         ]
         for run in runs
     ]
-    return report.table(headers, rows, "Rates and times are of right answers after the warm-up.")
+    caption = "Rates are of right answers that came after the warm-up, times of right answers to what was due after it."
+    return report.table(headers, rows, caption)
 
 
 def _asked(run: LoadResult) -> str:
-    """The load in words: users who ask again when they are answered, or requests a second."""
-    load = f"{run.rate:g}/s" if run.rate else f"{run.users} users"
-    shape = "" if run.shape == "constant" else f", {run.shape}"
+    """The load in words, and how it was sent."""
     batch = f", {run.batch} examples each" if run.batch > 1 else ""
-    return f"{load}{shape}{batch}{', new connections' if run.new_connections else ''}"
+    return f"{load(run)}{batch}{', new connections' if run.new_connections else ''}"
 
 
 def _errors(runs: Sequence[LoadResult]) -> list[Section]:

@@ -7,14 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from loadtest import gate
+from loadtest import gate, payloads
 from loadtest.gate import Line
 from loadtest.run import Generator, LoadResult, Replica, Second
+from loadtest.schedule import POISSON, UNIFORM
 from seaway import atomic
 from seaway.errors import DataError
 
 SCHEMA_VERSION = 2
 JSON, MARKDOWN, HTML = "load.json", "load.md", "load.html"
+NO_ANSWER = "n/a"  # a latency where no answer was right
 
 
 def write_json(path: Path, results: Sequence[LoadResult], lines: Sequence[Line] = ()) -> None:
@@ -50,6 +52,8 @@ def _result(raw: dict[str, Any]) -> LoadResult:
     raw["faults"] = {kind: tuple((at, times) for at, times in points) for kind, points in raw["faults"].items()}
     raw["server"] = {name: tuple((at, value) for at, value in points) for name, points in raw["server"].items()}
     raw["generator"] = Generator(**raw["generator"])
+    if raw["rate"]:
+        raw.setdefault("arrivals", UNIFORM)  # before there were others
     return LoadResult(**raw)
 
 
@@ -61,10 +65,10 @@ def markdown(title: str, results: Sequence[LoadResult], lines: Sequence[Line] = 
     rows = [
         [
             r.title,
-            f"{r.rate:g}/s" if r.rate else f"{r.users} users",
+            load(r),
             str(r.batch),
             f"{r.requests_per_second:.0f}",
-            *(f"{ms:.1f}" for ms in (r.p50_ms, r.p95_ms, r.p99_ms)),
+            *map(latency, (r.p50_ms, r.p95_ms, r.p99_ms)),
             distance(r.max_abs),
             f"{r.wrong:,}",
             f"{r.failed:,}",
@@ -86,6 +90,7 @@ def markdown(title: str, results: Sequence[LoadResult], lines: Sequence[Line] = 
     parts = [f"### {title}", _table(head, rows)]
     if lines:
         parts.append(_table(["", "limit", "measured"], [[SIGNS[li.state], li.limit, li.text] for li in lines]))
+    parts += [f"> {text}" for text in compared(results)]
     parts += [f"> {r.generator.bottleneck}" for r in results if r.generator.bottleneck]
     return "\n\n".join(parts) + "\n"
 
@@ -101,19 +106,36 @@ def compare(before: Sequence[LoadResult], after: Sequence[LoadResult]) -> str:
         title = f"{one.title}, batch {one.batch}"
         for name, digits in (("requests_per_second", 0), ("p50_ms", 2), ("p95_ms", 2), ("p99_ms", 2)):
             a, b = getattr(one, name), getattr(other, name)
-            rows.append([title, name, f"{a:.{digits}f}", f"{b:.{digits}f}", f"{b / a:.2f}" if a else ""])
+            shown = [NO_ANSWER if ms is None else f"{ms:.{digits}f}" for ms in (a, b)]
+            rows.append([title, name, *shown, "" if not a or b is None else f"{b / a:.2f}"])
         for name in ("requests", "failed", "wrong"):
             rows.append([title, name, f"{getattr(one, name):,}", f"{getattr(other, name):,}", ""])
-        if (one.users, one.rate, one.shape) != (other.users, other.rate, other.shape):
-            rows.append([title, "asked differently", _asked(one), _asked(other), ""])
+        asked = [(r.users, r.rate, r.shape, r.arrivals, r.seed) for r in (one, other)]
+        if asked[0] != asked[1]:
+            rows.append([title, "asked differently", *(load(r) for r in (one, other)), ""])
     if not rows:
         raise DataError("the two have no protocol and batch in common: nothing can be compared")
     return _table(["run", "", "A", "B", "B ÷ A"], rows) + "\n"
 
 
-def _asked(result: LoadResult) -> str:
-    load = f"{result.rate:g} requests/s" if result.rate else f"{result.users} users"
-    return f"{load}, {result.shape}"
+def load(result: LoadResult) -> str:
+    """What was asked, in words: users who ask again when they are answered, or requests a second and how they come."""
+    asked = f"{result.users} users"
+    if result.rate:
+        seed = f", seed {result.seed}" if result.arrivals == POISSON else ""
+        asked = f"{result.rate:g}/s {result.arrivals}{seed}"
+    return asked if result.shape == "constant" else f"{asked}, {result.shape}"
+
+
+def latency(milliseconds: float | None) -> str:
+    """As people read it; `NO_ANSWER` where there was no right answer to take it from."""
+    return NO_ANSWER if milliseconds is None else f"{milliseconds:.1f}"
+
+
+def compared(results: Sequence[LoadResult]) -> list[str]:
+    """What the answers were compared with, a sentence for each that there is."""
+    references = dict.fromkeys(result.reference for result in results)
+    return [f"Every answer was compared with {payloads.REFERENCES[reference][0]}." for reference in references]
 
 
 def distance(max_abs: float | None) -> str:

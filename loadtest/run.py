@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,7 +34,8 @@ PRECISE_RATE = 500.0  # requests a second of one process
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How to load a server. `rate` 0: a closed loop, in which each user sends when it was answered; else requests a
-    second, due at fixed times, which `users` (0: enough) send. The warm-up comes before `seconds`, at the same load."""
+    second, due as `arrivals` and `seed` have it (`schedule.Schedule`), which `users` (0: enough) send. The warm-up
+    comes before `seconds`, at the same load."""
 
     protocol: str = "tfs"
     users: int = 0
@@ -49,6 +51,8 @@ class Plan:
     version: int | None = None
     insecure: bool = False
     metrics: str = ""  # address of the server's Prometheus page, "": none
+    arrivals: str = schedule.POISSON
+    seed: int = 0
 
     @property
     def user_count(self) -> int:
@@ -67,18 +71,27 @@ class Plan:
             raise InvalidInput(f"--timeout must be above 0 seconds, not {self.request_timeout:g}")
         if self.user_count < self.processes:
             raise InvalidInput(f"{self.processes} processes need as many users at least, not {self.user_count}")
+        self.schedule()
         schedule.points(self.shape)
         wire.named(self.protocol)
+
+    def schedule(self) -> schedule.Schedule | None:
+        """When requests are due, None in a closed loop. Raises InvalidInput."""
+        if not self.rate:
+            return None
+        seconds = self.warmup + self.seconds
+        return schedule.Schedule(self.rate, seconds, self.shape, arrivals=self.arrivals, seed=self.seed)
 
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """One second of the run, counted from its start, warm-up included: right answers, their percentiles, and faults."""
+    """One second of the run, counted from its start, warm-up included: right answers and faults that came in it, and
+    the percentiles of requests that were due in it (sent, in a closed loop), None where none was answered rightly."""
 
     second: int
     right: int
-    p50_ms: float
-    p99_ms: float
+    p50_ms: float | None
+    p99_ms: float | None
     faults: int = 0
 
 
@@ -96,25 +109,30 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Generator:
-    """What the load generator did to the measurement. `late_p99_ms` is its own delay after the warm-up, `cpu` the cores
-    that each of its processes took, `unready` the requests that were due before any user was free, `unsent` those that
-    never were sent; `bottleneck` says why the server's limit was not reached, "" where that is not its fault."""
+    """What the load generator did to the measurement. `late_p99_ms` is its own delay after the warm-up (None: nothing
+    was due while a user was free), `cpu` the cores that each of its processes took, `unready` the requests that were
+    due before any user was free, `unsent` those that never were sent. `bottleneck` says in words what came between;
+    `starved`: that was the generator's own lack of CPU, so its latencies are not the server's."""
 
     processes: int = 1
     cpu: float = 0.0
-    late_p99_ms: float = 0.0
+    late_p99_ms: float | None = None
     unready: int = 0
     unsent: int = 0
     bottleneck: str = ""
-    starved: bool = False  # it was short of CPU itself, so its latencies are not the server's
+    starved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """`requests`, `failed`, `wrong`, `max_abs` (None: beyond measure) are of the whole run; rates and latencies are of
-    right answers after the warm-up. `requests` are those that ended. `telling`: the golden answers differ enough that a
-    mixed-up answer would be noticed. `partial`: the run was ended before its time. `spread_ms`: [from, answers] of bins
-    1 % wide. `faults`: kind → [second, times]. `server`: its own metrics, as `metrics.series` gives them."""
+    """`requests`, `failed`, `wrong`, `max_abs` (None: beyond measure) are of the whole run. `requests` are those that
+    ended. `requests_per_second`: right answers that came after the warm-up and before the end. Latencies (None: no
+    right answer) are of right answers to the requests that were due in that time (sent, in a closed loop), whenever
+    they came. `due_per_second` and `expected_per_second` (0 in a closed loop): how many were due in that time, and
+    would be on average. `reference`: what answers were compared with, a key of `payloads.REFERENCES`. `telling`: the
+    expected answers differ enough that a mixed-up answer would be noticed. `partial`: the run was ended before its
+    time. `spread_ms`: [from, answers] of bins 1 % wide. `faults`: kind → [second, times]. `server`: its own metrics, as
+    `metrics.series` gives them."""
 
     protocol: str
     url: str
@@ -129,10 +147,10 @@ class LoadResult:
     failed: int
     wrong: int
     requests_per_second: float
-    p50_ms: float
-    p90_ms: float
-    p95_ms: float
-    p99_ms: float
+    p50_ms: float | None
+    p90_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
     max_abs: float | None
     telling: bool
     partial: bool
@@ -140,10 +158,15 @@ class LoadResult:
     generator: Generator
     errors: dict[str, int]
     faults: dict[str, tuple[tuple[int, int], ...]]
-    percentiles: dict[str, float]
+    percentiles: dict[str, float | None]
     spread_ms: tuple[tuple[float, int], ...]
     over_time: tuple[Second, ...]
     server: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    arrivals: str = ""  # "" in a closed loop
+    seed: int = 0
+    due_per_second: float = 0.0
+    expected_per_second: float = 0.0
+    reference: str = payloads.PYTORCH
 
     @property
     def title(self) -> str:
@@ -184,18 +207,24 @@ def run(url: str, source: Path, plan: Plan, told: Told | None = None) -> LoadRes
     plan.check()
     model, protocol = payloads.read_model(source), wire.named(plan.protocol)
     sent = payloads.encode(model, protocol, plan.batch)
-    name = plan.model or model.name
-    if not name:
-        raise InvalidInput("--name is missing: a file of examples does not say what the model is called")
+    name = name_of(plan, model)
     probe(url, protocol, name, plan, sent[0])
     if plan.metrics:
         metrics.read(plan.metrics)  # so that a wrong address is told before the load
     progress = _locust(url, source, name, plan, told or (lambda progress: None))
-    return result(progress, url, plan, payloads.distinct(sent), progress.elapsed < plan.warmup + plan.seconds - 0.5)
+    partial = progress.elapsed < plan.warmup + plan.seconds - 0.5
+    return result(progress, url, plan, payloads.distinct(sent), partial, model.reference)
 
 
-def result(progress: Progress, url: str, plan: Plan, telling: bool = True, partial: bool = False) -> LoadResult:
-    """A run's counts as rates and percentiles; the warm-up and what came after the end count for correctness alone.
+def result(
+    progress: Progress,
+    url: str,
+    plan: Plan,
+    telling: bool = True,
+    partial: bool = False,
+    reference: str = payloads.PYTORCH,
+) -> LoadResult:
+    """A run's counts as rates and percentiles; the warm-up counts for correctness alone.
 
     `progress.elapsed`: seconds until the users were told to stop; Locust may be early or late by some hundredths.
     """
@@ -205,7 +234,8 @@ def result(progress: Progress, url: str, plan: Plan, telling: bool = True, parti
     end = warmup + plan.seconds
     measured = pooled(tally.seconds, warmup, end)
     over = max(min(plan.seconds, elapsed - warmup), 1e-3)
-    rate = measured.total() / over
+    times = plan.schedule()
+    due, expected = (times.count(warmup, warmup + over), times.expected(warmup, warmup + over)) if times else (0, 0.0)
     return LoadResult(
         protocol=plan.protocol,
         url=url,
@@ -219,7 +249,7 @@ def result(progress: Progress, url: str, plan: Plan, telling: bool = True, parti
         requests=tally.requests,
         failed=tally.failed,
         wrong=tally.wrong,
-        requests_per_second=rate,
+        requests_per_second=sum(n for second, n in tally.came.items() if warmup <= second < end) / over,
         p50_ms=percentile(measured, 0.5),
         p90_ms=percentile(measured, 0.9),
         p95_ms=percentile(measured, 0.95),
@@ -235,17 +265,22 @@ def result(progress: Progress, url: str, plan: Plan, telling: bool = True, parti
         spread_ms=tuple((milliseconds_of(number), measured[number]) for number in sorted(measured)),
         over_time=tuple(_second(tally, second) for second in range(_seconds(tally, warmup + plan.seconds))),
         server=metrics.series(progress.pages),
+        arrivals=plan.arrivals if times else "",
+        seed=plan.seed,
+        due_per_second=due / over,
+        expected_per_second=expected / over,
+        reference=reference,
     )
 
 
 def _seconds(tally: Tally, most: int) -> int:
-    return min(most, 1 + max((*tally.seconds, *chain(*tally.faults.values())), default=-1))
+    return min(most, 1 + max((*tally.came, *chain(*tally.faults.values())), default=-1))
 
 
 def _second(tally: Tally, second: int) -> Second:
     bins = tally.seconds.get(second, Counter())
     faults = sum(seconds[second] for seconds in tally.faults.values())
-    return Second(second, bins.total(), percentile(bins, 0.5), percentile(bins, 0.99), faults)
+    return Second(second, tally.came[second], percentile(bins, 0.5), percentile(bins, 0.99), faults)
 
 
 def _replica(name: str, found: Answers) -> Replica:
@@ -257,31 +292,21 @@ def _generator(progress: Progress, plan: Plan, warmup: int) -> Generator:
     tally, elapsed = progress.total, max(progress.elapsed, 1e-3)
     cpu = tally.cpu / elapsed / progress.processes
     late = percentile(pooled(tally.late, warmup, warmup + plan.seconds), 0.99)
-    unsent = 0
-    if plan.rate:
-        times = schedule.Schedule(plan.rate, plan.warmup + plan.seconds, plan.shape)
-        due = times.count if times.due(times.count - 1) <= elapsed else _due_by(times, elapsed)
-        unsent = max(0, due - sum(bins.total() for bins in tally.late.values()) - tally.unready)
+    times = plan.schedule()
+    sent = sum(bins.total() for bins in tally.late.values()) + tally.unready
+    unsent = max(0, times.count(0, elapsed) - sent) if times else 0
     starved = _starved(cpu, late, plan)
     said = starved or _behind(unsent + tally.unready, plan)
     return Generator(progress.processes, cpu, late, tally.unready, unsent, said, bool(starved))
 
 
-def _due_by(times: schedule.Schedule, elapsed: float) -> int:
-    low, high = 0, times.count
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if times.due(middle) <= elapsed else (low, middle)
-    return low
-
-
-def _starved(cpu: float, late_ms: float, plan: Plan) -> str:
+def _starved(cpu: float, late_ms: float | None, plan: Plan) -> str:
     if cpu > BUSY:
         return (
             f"each sending process took {cpu:.0%} of a core: the load generator, not the server, is the bottleneck; "
             "use more --processes, or another machine"
         )
-    if plan.rate and late_ms > LATE_MS:
+    if late_ms is not None and late_ms > LATE_MS:
         return (
             f"the load generator sent requests up to {late_ms:.0f} ms late (p99) although users were free: it, not the "
             "server, is short of CPU; use more --processes, or another machine"
@@ -292,10 +317,18 @@ def _starved(cpu: float, late_ms: float, plan: Plan) -> str:
 def _behind(unready: int, plan: Plan) -> str:
     if unready > 0.01 * plan.rate * (plan.warmup + plan.seconds):
         return (
-            f"{unready} requests were due while all {plan.user_count} users waited for answers: the server is slower "
-            "than this rate, or --users are too few"
+            f"{unready:,} requests were due while all {plan.user_count} users waited for answers: the server is slower "
+            f"than this rate{', or --users are too few' if plan.users else ''}"
         )
     return ""
+
+
+def name_of(plan: Plan, model: payloads.Model) -> str:
+    """What the server calls the model. Raises InvalidInput where nothing says so."""
+    name = plan.model or model.name
+    if not name:
+        raise InvalidInput("--name is missing: a file of examples does not say what the model is called")
+    return name
 
 
 def probe(url: str, protocol: wire.Protocol, model: str, plan: Plan, payload: payloads.Payload) -> None:
@@ -314,6 +347,7 @@ def _locust(url: str, source: Path, model: str, plan: Plan, told: Told) -> Progr
             *("--stop-timeout", math.ceil(plan.request_timeout) + 1, "--request-timeout", plan.request_timeout),
             *("--golden", source.absolute(), "--protocol", plan.protocol, "--batch", plan.batch, "--model", model),
             *("--model-version", plan.version or 0, "--rate", plan.rate, "--shape", plan.shape, "--counts", counts),
+            *("--arrivals", plan.arrivals, "--seed", plan.seed),
             *(["--new-connections"] if plan.new_connections else []),
             *(["--insecure"] if plan.insecure else []),
             *(["--processes", plan.processes] if plan.processes > 1 else []),
@@ -326,12 +360,22 @@ def _locust(url: str, source: Path, model: str, plan: Plan, told: Told) -> Progr
             )
             try:
                 progress = _follow(process, counts, told, plan.metrics, seconds + plan.request_timeout + 60)
+                overdue = process.poll() is None
             finally:
                 end(process)
         if not progress.elapsed:
             said = log.read_text("utf-8", "replace").strip()[-1500:]
-            raise Unavailable(f"Locust ended with status {process.returncode} and no result:\n{said}")
+            ended = f"{_how_ended(process.returncode, overdue)}, and measured nothing"
+            raise Unavailable(f"{ended}:\n{said}" if said else ended)
         return progress
+
+
+def _how_ended(status: int, overdue: bool) -> str:
+    if overdue:
+        return "Locust did not end in time and was stopped"
+    if status < 0:
+        return f"Locust was killed by {signal.Signals(-status).name}"
+    return f"Locust ended with exit status {status}"
 
 
 def _environment(plan: Plan) -> dict[str, str]:
@@ -343,7 +387,7 @@ def _environment(plan: Plan) -> dict[str, str]:
 
 def _follow(process: "subprocess.Popen[bytes]", counts: Path, told: Told, page: str, limit: float) -> Progress:
     """Reads what Locust tells until it has ended, and the server's metrics as often; Ctrl-C, which Locust hears as
-    well, ends it early."""
+    well, ends it early. Raises KeyboardInterrupt where that came before anything was measured."""
     progress = Progress()
     deadline = time.monotonic() + limit
     with counts.open("rb") as opened:
@@ -356,6 +400,9 @@ def _follow(process: "subprocess.Popen[bytes]", counts: Path, told: Told, page: 
                         progress.pages.append((progress.elapsed, metrics.read(page)))
         except KeyboardInterrupt:
             end(process)
+            _read(progress, lines, told)
+            if not progress.elapsed:
+                raise  # nothing was measured that could be reported
         _read(progress, lines, told)
     return progress
 

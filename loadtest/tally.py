@@ -29,7 +29,8 @@ class Tally:
     """Of one protocol. Seconds count from the run's start.
 
     replicas  "<Seaway-Pod> <Seaway-Model>" of the 2xx answers, "" for what is missing → what it answered
-    seconds   second → latency bin → right answers that came in that second
+    seconds   second → latency bin → right answers to requests that were due in that second (sent, in a closed loop)
+    came      second → right answers that came in that second
     faults    kind → second → failed and wrong answers of that kind that came in that second
     late      second → bin of milliseconds between the moment in it when a request was due and that when a user, who had
               been waiting for it, sent the request: what the load generator itself adds
@@ -42,6 +43,7 @@ class Tally:
     wrong: int = 0  # a 2xx answer that is not PyTorch's
     replicas: dict[str, Answers] = field(default_factory=dict)
     seconds: dict[int, Bins] = field(default_factory=dict)
+    came: Counter[int] = field(default_factory=Counter)
     faults: dict[str, Counter[int]] = field(default_factory=dict)
     late: dict[int, Bins] = field(default_factory=dict)
     unready: int = 0
@@ -51,9 +53,11 @@ class Tally:
     def max_abs(self) -> float:
         return max((replica.max_abs for replica in self.replicas.values()), default=0.0)
 
-    def right(self, second: int, milliseconds: float) -> None:
+    def right(self, came: float, milliseconds: float) -> None:
+        """A right answer that came `came` seconds after the start, to a request that was due so long before."""
         self.requests += 1
-        _count(self.seconds, second, milliseconds)
+        self.came[int(came)] += 1
+        _count(self.seconds, max(0, int(came - milliseconds / 1000)), milliseconds)
 
     def sent(self, second: int, milliseconds_late: float) -> None:
         _count(self.late, second, milliseconds_late)
@@ -77,6 +81,7 @@ class Tally:
         self.wrong += other.wrong
         self.unready += other.unready
         self.cpu += other.cpu
+        self.came.update(other.came)
         for kind, seconds in other.faults.items():
             self.faults.setdefault(kind, Counter()).update(seconds)
         for name, replica in other.replicas.items():
@@ -91,6 +96,7 @@ class Tally:
             **{name: getattr(self, name) for name in ("requests", "failed", "wrong", "unready", "cpu")},
             "replicas": {n: [r.answers, r.wrong, finite(r.max_abs)] for n, r in self.replicas.items()},
             "seconds": {str(s): _bins_to_json(bins) for s, bins in self.seconds.items()},
+            "came": _bins_to_json(self.came),
             "late": {str(s): _bins_to_json(bins) for s, bins in self.late.items()},
             "faults": {kind: _bins_to_json(seconds) for kind, seconds in self.faults.items()},
         }
@@ -101,6 +107,7 @@ class Tally:
             **{key: raw[key] for key in ("requests", "failed", "wrong", "unready", "cpu")},
             replicas={n: Answers(a, w, math.inf if d is None else d) for n, (a, w, d) in raw["replicas"].items()},
             seconds={int(s): _bins_from_json(bins) for s, bins in raw["seconds"].items()},
+            came=_bins_from_json(raw["came"]),
             late={int(s): _bins_from_json(bins) for s, bins in raw["late"].items()},
             faults={kind: _bins_from_json(seconds) for kind, seconds in raw["faults"].items()},
         )
@@ -143,12 +150,12 @@ def milliseconds_of(number: int) -> float:
     return math.exp(number * _STEP)
 
 
-def percentile(bins: Bins, share: float) -> float:
-    """Milliseconds that `share` (0..1) of the answers did not exceed; 0 where there were none."""
+def percentile(bins: Bins, share: float) -> float | None:
+    """Milliseconds that `share` (0..1) of the answers did not exceed; None where there were none."""
     wanted = share * bins.total()
     seen = 0
     for number in sorted(bins):
         seen += bins[number]
         if seen >= wanted:
             return milliseconds_of(number)
-    return 0.0
+    return None

@@ -5,13 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from loadtest import evidence, payloads
+from loadtest import evidence, payloads, spoken
 from loadtest.results import distance, worst
-from loadtest.run import LoadResult, Plan, Progress, Replica, probe, run
+from loadtest.run import LoadResult, Plan, Progress, Replica, run
 from seaway import card as cards
 from seaway import store
-from seaway.errors import InvalidInput, NotFound, Unavailable
-from seaway.protocols import wire
 
 Told = Callable[[str, Progress], None]
 
@@ -24,27 +22,11 @@ def verify(
     Connections are opened anew for every request, so that each replica behind one address gets its share of them.
     """
     plan = replace(plan, new_connections=True)
-    chosen = list(protocols) or spoken(url, source, plan)
+    chosen = list(protocols) or spoken.spoken(url, source, plan)
     results = []
     for key in chosen:
         results.append(run(url, source, replace(plan, protocol=key), told and (lambda p, key=key: told(key, p))))
     return results
-
-
-def spoken(url: str, source: Path, plan: Plan) -> list[str]:
-    """The protocols that answer at `url`. Raises what the first one met where none does."""
-    model = payloads.read_model(source)
-    found, first = [], None
-    for key in wire.PROTOCOLS:
-        try:
-            protocol = wire.named(key)
-            probe(url, protocol, plan.model or model.name, plan, payloads.encode(model, protocol, 1)[0])
-            found.append(key)
-        except (InvalidInput, NotFound, Unavailable) as error:
-            first = first or error
-    if not found and first is not None:
-        raise first
-    return found
 
 
 def replicas(results: Sequence[LoadResult]) -> list[Replica]:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from loadtest import evidence as proofs
-from loadtest import gate, verify
+from loadtest import gate, spoken
 from loadtest import run as locust
 from loadtest.gate import Line, Target
-from loadtest.results import distance
+from loadtest.results import distance, latency
 from loadtest.run import LoadResult, Plan
 from loadtest.served import Inputs, Served, Take, served_parity
 from seaway import atomic, data, golden, store
@@ -58,7 +58,8 @@ def load(
 
     `dataset` and `onnx` together ask for the whole test set; without them the version's golden examples are the test.
     `protocols`: all that the server speaks, where none is named. `rate` above 0: an open loop of so many requests a
-    second. `limits` as `gate.limits` reads them. `metrics`: address of the server's Prometheus page, for the report.
+    second, Poisson arrivals, for which as many users as it takes stand ready. `limits` as `gate.limits` reads them.
+    `metrics`: address of the server's Prometheus page, for the report.
     A limit `slower` is against the version that is stable in the volume, in rounds by turns, at `baseline` (the address
     of what serves it; where none is given, at `url`); it needs a rate, and is not asked where nothing is stable yet.
     Wrong answers, failed requests and broken limits are written down, not raised. Raises NotFound and Unavailable where
@@ -71,8 +72,17 @@ def load(
     folder = store.existing(volume, name, version)
     card = cards.check(folder, "version", at=store.CARD)
     examples = _examples(card, folder, dataset, onnx)
-    plan = Plan(users=users, rate=rate, seconds=seconds, batch=batch, model=name, version=version, metrics=metrics)
-    chosen = list(protocols) or verify.spoken(url, folder, plan)
+    plan = Plan(
+        users=0 if rate else users,
+        rate=rate,
+        seconds=seconds,
+        batch=batch,
+        model=name,
+        version=version,
+        metrics=metrics,
+    )
+    gate.check(wanted, plan)
+    chosen = list(protocols) or spoken.spoken(url, folder, plan)
     # A light picture is inverted by from_png, so the test set is not its test.
     served = [_whole(url, card, plan, examples, protocol) for protocol in chosen if protocol != wire.PNG.key]
     runs = [_loaded(url, folder, dataclasses.replace(plan, protocol=protocol)) for protocol in chosen]
@@ -109,8 +119,8 @@ def _loaded(url: str, folder: Path, plan: Plan) -> LoadResult:
     asked = f"{plan.rate:g} requests/s" if plan.rate else f"{plan.users} users"
     print(f"Locust over {plan.protocol}: {asked}, {plan.seconds} s", flush=True)
     run = locust.run(url, folder, plan)
-    latency = f"p50 {run.p50_ms:.1f} ms, p99 {run.p99_ms:.1f} ms"
-    print(f"  {run.requests_per_second:.0f} req/s, {latency}, {run.wrong} wrong, {run.failed} failed", flush=True)
+    took = f"p50 {latency(run.p50_ms)} ms, p99 {latency(run.p99_ms)} ms"
+    print(f"  {run.requests_per_second:.0f} req/s, {took}, {run.wrong} wrong, {run.failed} failed", flush=True)
     return run
 
 

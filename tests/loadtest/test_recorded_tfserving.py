@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from loadtest.run import Plan, run
-from loadtest.verify import faults, keep, replicas, spoken, verify
+from loadtest.spoken import spoken
+from loadtest.verify import faults, keep, replicas, verify
 from seaway.errors import NotFound
 
 RECORDED = Path(__file__).resolve().parents[3] / "shared" / "conformance" / "tfserving"

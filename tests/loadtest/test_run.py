@@ -144,7 +144,7 @@ def locust(server, tmp_path, *more):
 def test_the_locustfile_alone_speaks_both_protocols_and_agrees_with_locust_s_own_counts(server, tmp_path):
     server.fault, server.every = "off", 5
     golden = store.path(server.volume, "toy", 2)
-    done, counted = locust(server, tmp_path, "--golden", golden, "--json")
+    done, counted = locust(server, tmp_path, "--golden", golden, "--protocol", "both", "--json")
     assert done.returncode == 1, done.stderr  # wrong answers are failures in Locust's eyes too
     own = {row["name"]: row for row in json.loads(done.stdout)}
     for key, name in (("tfs", "REST predict"), ("graphpipe", "GraphPipe infer")):

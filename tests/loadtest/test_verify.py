@@ -15,7 +15,8 @@ from loadtest.capacity import capacity
 from loadtest.gate import Limits, Target, against, verdict
 from loadtest.payloads import identity
 from loadtest.run import Plan
-from loadtest.verify import faults, keep, replicas, spoken, verify
+from loadtest.spoken import spoken
+from loadtest.verify import faults, keep, replicas, verify
 from seaway import store
 from seaway.errors import InvalidInput, Refused, Unavailable
 
