@@ -12,6 +12,7 @@ which answers at once or later by `request.answer(reply)`. Parsing is httptools'
 """
 
 import asyncio
+import ctypes
 import itertools
 import re
 import secrets
@@ -35,6 +36,7 @@ SWEEP_SECONDS = 1.0
 LINGER_SECONDS = 5.0  # for a client that was refused midway to read why
 PIPELINED = 16  # requests that may wait behind one that is being answered, before the connection is read no further
 MAX_HEADERS = 100
+LARGE = 1 << 20  # bytes of a body after which the allocator is told, when there is time, to give memory back
 
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
 _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -48,6 +50,13 @@ _LISTS = (
 )  # repeated lines are one list, as RFC 9110 has it (5.3)
 _ABSOLUTE = re.compile(r"https?://[^/?#]*(/)?", re.IGNORECASE)
 _ids, _prefix = itertools.count(1), secrets.token_hex(6)
+
+
+def _trim() -> None:
+    """Has the allocator give free memory back to the system, some of which it keeps. Only glibc has this."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _path(target: str) -> str:
@@ -109,6 +118,7 @@ class Port:
     told: Callable[[Request, Reply], None] = lambda request, reply: None
     connections: "set[Connection]" = field(default_factory=set)
     held_bytes: int = 0
+    trim: bool = False  # whether a large body was given back since the allocator was last told to
     draining: bool = False
     always: bytes = b""
     by_origin: Mapping[str, bytes] = field(default_factory=dict)
@@ -125,12 +135,15 @@ class Port:
         return self._date
 
     async def sweep(self) -> None:
-        """Closes, until it is cancelled, what has waited too long for its client."""
+        """Closes, until it is cancelled, what has waited too long for its client, and gives memory back."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             now = time.perf_counter()
             for connection in list(self.connections):
                 connection.check(now)
+            if self.trim and not self.held_bytes:
+                self.trim = False
+                _trim()
 
     def close_idle(self) -> None:
         for connection in list(self.connections):
@@ -240,9 +253,10 @@ class Connection(asyncio.Protocol):
         self._port.connections.discard(self)
         self._release()
         for request in self._waiting:
-            self._port.held_bytes -= len(request.body)
+            self._give_back(request)
         self._waiting.clear()
-        self._port.held_bytes -= len(self._current.body) if self._current else 0
+        if self._current:
+            self._give_back(self._current)  # which may still stand in a queue
         self._current = None
 
     def pause_writing(self) -> None:
@@ -346,8 +360,7 @@ class Connection(asyncio.Protocol):
         if self.closed or request is not self._current:
             return
         self._current = None
-        self._port.held_bytes -= len(request.body)
-        request.body = b""
+        self._give_back(request)
         self._began = time.perf_counter()
         last = not request.keep_alive or self._port.draining or (self._closing and not self._waiting)
         self._write(request, reply, close=last)
@@ -422,9 +435,19 @@ class Connection(asyncio.Protocol):
     # ---- limits
 
     def _release(self) -> None:
+        """Gives back what was read of a body."""
+        if self._held > LARGE:
+            self._port.trim = True
         self._port.held_bytes -= self._held
         self._held = 0
         self._pieces = []
+
+    def _give_back(self, request: Request) -> None:
+        size = len(request.body)
+        if size > LARGE:
+            self._port.trim = True
+        self._port.held_bytes -= size
+        request.body = b""
 
     def _large_head(self) -> SeawayError:
         limit = self._port.limits.max_head_bytes

@@ -36,6 +36,7 @@ def receive(channel: socket.socket) -> Iterator[Message]:
         if not _fill(channel, frame):
             return
         yield orjson.loads(frame[:head]), frame[head:]
+        del frame  # or it would be held until the next one is there
 
 
 def _fill(channel: socket.socket, into: memoryview) -> bool:

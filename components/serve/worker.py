@@ -67,6 +67,7 @@ class Worker:
                 self._versions[header["key"]].refused.add(header["shapes"])
             else:
                 self._orders.put(header)
+            del header, payload  # or they would be held until the next ones are there
 
     # ---- loading, in a thread of its own
 
