@@ -11,6 +11,7 @@ volume that is unreadable, or suddenly empty, changes nothing.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from components.serve.models import UNDER_WAY, Model, Version, wanted, why_not, 
 from components.serve.pool import Held, Pool
 from components.serve.scan import Pin, chosen, first_look, scan
 from components.serve.version import read_description
-from components.serve.watch import Watch
+from components.serve.watch import LOG_SECONDS, Watch
 from components.serve.workers import WorkerDied
 from seaway import store
 from seaway.errors import InvalidInput, NotFound, SeawayError, Unavailable
@@ -143,7 +144,7 @@ class DataPlane:
             return "the server is going down"
         if not self._pool.alive:
             return "no worker is alive; one is being started"
-        if not self._settled and any(v.state in UNDER_WAY for m in self.models.values() for v in m.versions.values()):
+        if not self._settled and any(v.coming for m in self.models.values() for v in m.versions.values()):
             return "the first versions are being loaded"
         available = [v.key for m in self.models.values() for v in m.versions.values() if v.state == "AVAILABLE"]
         if any(map(self._pool.holds, available)):
@@ -170,11 +171,14 @@ class DataPlane:
     async def follow(self, seconds: float) -> None:
         """Polls for ever."""
         self._settle = SETTLE_POLLS * seconds
+        logged = -math.inf
         while True:
             try:
                 await self.poll()
             except Exception:
-                log.exception("looking at %s failed; what is loaded goes on being served", self._volume)
+                if logged + LOG_SECONDS < time.monotonic():
+                    logged = time.monotonic()
+                    log.exception("looking at %s failed; what is loaded goes on being served", self._volume)
             await asyncio.sleep(seconds)
 
     async def poll(self) -> None:
