@@ -236,24 +236,29 @@ class DataPlane:
 
     def _follow_files(self, version: Version, fingerprint: str) -> None:
         """Loads a version that is not served, where its files or the time that has passed give reason to."""
-        model = self.models.get(version.model)
-        if model is None or model.versions.get(version.number) is not version or version.state not in ("START", "END"):
+        if not self._waits(version):
             return
-        now = time.monotonic()
+        now, needed = time.monotonic(), self.models[version.model].needs(version.number)
         version.watch.look(fingerprint, now)
-        if version.watch.may_load(now, self._settle) and (version.state == "START" or model.needs(version.number)):
+        if version.watch.may_load(now, self._settle) and (version.state == "START" or needed):
             self._spawn(self._load(version))
+
+    def _waits(self, version: Version) -> bool:
+        """Whether it is known, and neither served nor being loaded."""
+        model = self.models.get(version.model)
+        known = model is not None and model.versions.get(version.number) is version
+        return known and version.state in ("START", "END")
 
     async def _begin(self, version: Version) -> None:
         """Loads a new version at once where its card can prove that it is whole; `_follow_files` loads the others."""
         fingerprint, proven = await asyncio.to_thread(first_look, version.path)
         if version.watch.seen is None:
             version.watch.look(fingerprint, time.monotonic())
-        if proven and version.state == "START" and self.models[version.model].versions.get(version.number) is version:
+        if proven and self._waits(version):
             await self._load(version)
 
     async def _load(self, version: Version) -> None:
-        if version.state not in ("START", "END"):
+        if not self._waits(version):  # it was begun twice, or is gone
             return
         version.state = "LOADING"
         tried = version.watch.seen or ""
