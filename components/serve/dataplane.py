@@ -11,6 +11,7 @@ volume that is unreadable, or suddenly empty, changes nothing.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from components.serve.models import UNDER_WAY, Model, Version, wanted, why_not, 
 from components.serve.pool import Held, Pool
 from components.serve.scan import Pin, chosen, first_look, scan
 from components.serve.version import read_description
-from components.serve.watch import Watch
+from components.serve.watch import LOG_SECONDS, Watch
 from components.serve.workers import WorkerDied
 from seaway import store
 from seaway.errors import InvalidInput, NotFound, SeawayError, Unavailable
@@ -143,7 +144,7 @@ class DataPlane:
             return "the server is going down"
         if not self._pool.alive:
             return "no worker is alive; one is being started"
-        if not self._settled and any(v.state in UNDER_WAY for m in self.models.values() for v in m.versions.values()):
+        if not self._settled and any(v.coming for m in self.models.values() for v in m.versions.values()):
             return "the first versions are being loaded"
         available = [v.key for m in self.models.values() for v in m.versions.values() if v.state == "AVAILABLE"]
         if any(map(self._pool.holds, available)):
@@ -170,11 +171,14 @@ class DataPlane:
     async def follow(self, seconds: float) -> None:
         """Polls for ever."""
         self._settle = SETTLE_POLLS * seconds
+        logged = -math.inf
         while True:
             try:
                 await self.poll()
             except Exception:
-                log.exception("looking at %s failed; what is loaded goes on being served", self._volume)
+                if logged + LOG_SECONDS < time.monotonic():
+                    logged = time.monotonic()
+                    log.exception("looking at %s failed; what is loaded goes on being served", self._volume)
             await asyncio.sleep(seconds)
 
     async def poll(self) -> None:
@@ -232,24 +236,29 @@ class DataPlane:
 
     def _follow_files(self, version: Version, fingerprint: str) -> None:
         """Loads a version that is not served, where its files or the time that has passed give reason to."""
-        model = self.models.get(version.model)
-        if model is None or model.versions.get(version.number) is not version or version.state not in ("START", "END"):
+        if not self._waits(version):
             return
-        now = time.monotonic()
+        now, needed = time.monotonic(), self.models[version.model].needs(version.number)
         version.watch.look(fingerprint, now)
-        if version.watch.may_load(now, self._settle) and (version.state == "START" or model.needs(version.number)):
+        if version.watch.may_load(now, self._settle) and (version.state == "START" or needed):
             self._spawn(self._load(version))
+
+    def _waits(self, version: Version) -> bool:
+        """Whether it is known, and neither served nor being loaded."""
+        model = self.models.get(version.model)
+        known = model is not None and model.versions.get(version.number) is version
+        return known and version.state in ("START", "END")
 
     async def _begin(self, version: Version) -> None:
         """Loads a new version at once where its card can prove that it is whole; `_follow_files` loads the others."""
         fingerprint, proven = await asyncio.to_thread(first_look, version.path)
         if version.watch.seen is None:
             version.watch.look(fingerprint, time.monotonic())
-        if proven and version.state == "START" and self.models[version.model].versions.get(version.number) is version:
+        if proven and self._waits(version):
             await self._load(version)
 
     async def _load(self, version: Version) -> None:
-        if version.state not in ("START", "END"):
+        if not self._waits(version):  # it was begun twice, or is gone
             return
         version.state = "LOADING"
         tried = version.watch.seen or ""

@@ -129,7 +129,7 @@ def _graphpipe_version(plane: DataPlane, path: str) -> Version:
             raise Unavailable(plane.why_not_ready() or "there is no model yet")
         case ["graphpipe", model]:
             return plane.find(model)
-        case ["graphpipe", model, "versions", number] if re.fullmatch("[0-9]{1,18}", number):
+        case ["graphpipe", model, "versions", number] if re.fullmatch("[0-9]{1,40}", number):
             return plane.find(model, number=int(number))
         case ["graphpipe", model, "labels", label]:
             return plane.find(model, label=label)

@@ -45,6 +45,11 @@ class Version:
         """Whether its files were seen to change, and have not been loaded since."""
         return self.state == "START" and self.watch.changed
 
+    @property
+    def coming(self) -> bool:
+        """Whether it is on its way for the first time, and nothing is known to be wrong with it."""
+        return self.state in UNDER_WAY and not self.arriving and not self.error
+
 
 @dataclass(slots=True)
 class Model:
@@ -92,12 +97,7 @@ def wanted(model: Model, numbers: list[int]) -> set[int]:
 
 def _out(version: Version | None) -> bool:
     """Whether a version cannot answer, and is not merely on its way for the first time; None: it is not there."""
-    return (
-        version is None
-        or version.state == "END"
-        or version.arriving
-        or (version.state in UNDER_WAY and bool(version.error))
-    )
+    return version is None or version.state == "END" or (version.state in UNDER_WAY and not version.coming)
 
 
 def why_not(model: Model, number: int, settle: float) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from components.serve import wire
 from components.serve.jobs import Job
 from components.serve.processes import Nursery
+from components.serve.watch import LOG_SECONDS
 from components.serve.workers import Worker, WorkerDied
 from seaway.errors import SeawayError, Unavailable
 from seaway.protocols.calls import Reply
@@ -31,7 +32,6 @@ BACK_OFF = (0.1, 10.0)  # seconds before a worker that died unasked is replaced:
 STUCK_SECONDS = 5.0  # after the deadline of all that a worker is computing, it is ended
 SWEEP_SECONDS = 0.05
 RESTORE = (1.0, 60.0)  # seconds before a worker tries again to load what others go on serving: at first, and at most
-LOG_SECONDS = 60.0
 
 
 @dataclass(slots=True)

@@ -79,7 +79,7 @@ def _model_route(path: str, model: str, rest: list[str]) -> Route:
     label: str | None = None
     match rest:
         case ["versions", number, *rest]:
-            if not (number.isascii() and number.isdecimal() and len(number) < 19):
+            if not (number.isascii() and number.isdecimal() and int(number[:40]) < 2**63):
                 raise InvalidInput(f"version {number[:40]!r} is no number; versions are 1, 2, …")
             version = int(number)
         case ["labels", name, *rest]:

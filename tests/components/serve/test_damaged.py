@@ -216,3 +216,28 @@ def test_another_worker_goes_on_serving(two_workers):
     world.restore(name, 2)
     server.wait(lambda: all(w["loaded"] for w in server.status()["workers"]))
     assert sum("which others go on serving" in line for line in server.log) == 1
+
+
+def test_nobody_waits_where_no_worker_can_be_started(start, tmp_path, monkeypatch):
+    shadow = tmp_path / "shadow"
+    shadow.mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(shadow))
+    write_onnx(tmp_path / "volume" / "half" / "1", 2.0)
+    server = start(tmp_path / "volume", "--backend", "onnx", "--timeout-seconds", "20")
+    server.wait_ready()
+    (shadow / "onnxruntime.py").write_text("raise ImportError('it was uninstalled')")
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    worker = server.worker()
+    for pid in (*map(int, children), worker):  # what starts workers, and the one that there is
+        os.kill(pid, signal.SIGKILL)
+
+    def refused():
+        reply = server.predict("half", {"instances": [1.0]})
+        return reply.status == 503 and "no worker can be started" in reply.json()["error"]
+
+    server.wait(refused)
+    assert server.get("/readyz").status == 503
+    assert sum(f"worker {worker} ended" in line for line in server.log) == 1
+    (shadow / "onnxruntime.py").unlink()
+    server.wait(lambda: server.predict("half", {"instances": [1.0]}).status == 200)
+    assert server.get("/readyz").status == 200

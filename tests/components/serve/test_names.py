@@ -12,13 +12,14 @@ from loadtest.client import Client
 from seaway import store
 from seaway.protocols import graphpipe, wire
 
+STAMP = 1764408196123456789  # nanoseconds, as some trainers count
 NAMES = ["my model", "größe", "v1.0 (old)", "模型", "50% + more", "a:b@c"]
 
 
 @pytest.fixture(scope="module")
 def volume(models, tmp_path_factory):
     volume = tmp_path_factory.mktemp("others")
-    for folder in ("padded/00000123", "zero/0", "twice/0001", *(f"{name}/1" for name in NAMES)):
+    for folder in ("padded/00000123", "zero/0", "twice/0001", f"stamped/{STAMP}", *(f"{name}/1" for name in NAMES)):
         shutil.copytree(models / "half" / "1", volume / folder)
     shutil.copytree(models / "half" / "2", volume / "twice" / "1")
     for folder in (".snapshot/1", "empty", "padded/old", "padded/.cache", os.fsdecode(b"\xff/1")):
@@ -35,7 +36,9 @@ def named(volume, server_class):
     assert running.stop() == 0
 
 
-@pytest.mark.parametrize("name, number, offset", [("padded", 123, 2.0), ("zero", 0, 2.0), ("twice", 1, 3.0)])
+@pytest.mark.parametrize(
+    "name, number, offset", [("padded", 123, 2.0), ("zero", 0, 2.0), ("twice", 1, 3.0), ("stamped", STAMP, 2.0)]
+)
 def test_a_number_is_found_however_its_folder_is_spelt(named, name, number, offset):
     named.wait(lambda: named.states(name) == {number: "AVAILABLE"})
     for target in (name, f"{name}/versions/{number}", f"{name}/versions/000{number}"):
@@ -43,6 +46,7 @@ def test_a_number_is_found_however_its_folder_is_spelt(named, name, number, offs
         assert reply.json() == {"predictions": [0.5 + offset]}
         assert reply.headers["Seaway-Model"].startswith(f"{name}/{number}@")
     assert named.get(f"/v2/models/{name}/versions/{number}/ready").status == 200
+    assert named.get(f"/graphpipe/{name}/versions/{number}").status == 200
     assert named.get(f"/v2/models/{name}").json()["versions"] == [str(number)]
 
 
