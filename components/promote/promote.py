@@ -1,5 +1,6 @@
 """The gate: `stable` moves to a version only on evidence that this very version answered rightly under load."""
 
+import contextlib
 import shlex
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from seaway.card import Card
 from seaway.errors import CardError, NotFound, Refused, Unavailable
 
 LABEL = store.STABLE
+BACK, NOT_UP = "back, since ", " did not come up"  # the reason of who stays stable, around what was to be
 
 
 def promote(
@@ -54,7 +56,8 @@ def roll_out(api: Any, namespace: str, serves: str, cause: str, timeout: float) 
     before, where that does not come about."""
     was = rollout.read(api, namespace, rollout.STABLE)
     if was.serves == serves:  # an interrupted call's, which may not have come up
-        was = next((one for one in rollout.revisions(api, namespace, rollout.STABLE) if one.serves != serves), was)
+        with contextlib.suppress(NotFound):
+            was = rollout.before(api, namespace, rollout.STABLE)
     rollout.apply(api, namespace, rollout.STABLE, serves, cause)
     try:
         rollout.wait(api, namespace, rollout.STABLE, timeout)
@@ -62,7 +65,7 @@ def roll_out(api: Any, namespace: str, serves: str, cause: str, timeout: float) 
         if was.version is None or was.serves == serves:  # no version to name: the pods that were there serve on
             undo = f"kubectl -n {namespace} rollout undo deployment/{rollout.STABLE}"
             raise Refused(f"{LABEL} goes on as it was, but its template names {serves}; {undo}: {error}") from None
-        rollout.apply(api, namespace, rollout.STABLE, was.serves, f"back, since {serves} did not come up")
+        rollout.apply(api, namespace, rollout.STABLE, was.serves, f"{BACK}{serves}{NOT_UP}")
         raise Refused(f"{LABEL} was not moved: {error}") from None
 
 

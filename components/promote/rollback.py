@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.promote.promote import LABEL, roll_out
+from components.promote.promote import BACK, LABEL, NOT_UP, roll_out
 from seaway import card as cards
 from seaway import kube, rollout, store
 from seaway.errors import InvalidInput, NotFound, Refused
@@ -80,13 +80,24 @@ def _known(api: Any, namespace: str, volume: Path | None, name: str) -> tuple[_S
             raise NotFound(f"no version of {name} was ever {LABEL} in {volume}")
         return recorded[0], recorded
     now = _served(rollout.read(api, namespace, rollout.STABLE))
-    revisions = [_served(one) for one in rollout.revisions(api, namespace, rollout.STABLE)]
+    revisions = _came_up(rollout.revisions(api, namespace, rollout.STABLE))
     revisions = [one for one in revisions if one.model == (name or now.model or one.model)]
     if volume and not name and (model := now.model or (revisions[0].model if revisions else "")):
         recorded = _recorded(volume, model)
     if recorded and not now.version:
         now = recorded[0]
     return now, revisions + recorded
+
+
+def _came_up(revisions: Sequence[rollout.Serving]) -> list[_Stable]:
+    """Without those that were promoted and did not come up, as the revision that came after them tells. What did not
+    come up when it was rolled back to has been stable once, and may be tried again."""
+    found: list[_Stable] = []
+    for one in map(_served, revisions):
+        failed = any(after.because == f"{BACK}{one.serves}{NOT_UP}" for after in found)
+        if not failed or one.because.startswith(FROM):
+            found.append(one)
+    return found
 
 
 def _served(found: rollout.Serving) -> _Stable:

@@ -15,10 +15,13 @@ from onkind import (
     EXAMPLE,
     HOST,
     MODEL,
+    NAMESPACE,
     ROOT,
     answered_by,
+    found,
     kubectl,
     publish,
+    rolled_out,
     seaway,
     serving,
     serving_pods,
@@ -42,7 +45,7 @@ def measured(volume: Path, version: int, folder: Path, *more: object) -> str:
 
 
 def promote(volume: Path, version: int) -> subprocess.CompletedProcess[str]:
-    return seaway("promote", "--version", version, "--volume", volume, "--namespace", "seaway")
+    return seaway("promote", "--version", version, "--volume", volume, "--namespace", NAMESPACE, "--context", CONTEXT)
 
 
 def deploy(volume: Path, version: int) -> None:
@@ -85,6 +88,59 @@ def test_a_good_canary_is_promoted_and_a_slow_and_a_wrong_one_are_not(
     assert answered_by(stack, "tfs", "graphpipe") == {f"{MODEL}/{good}"}, "nothing moved"
     assert serving("seaway")[rollout.VERSION] == str(good)
     assert store.labels(cluster, MODEL)["stable"] == good
+
+
+def test_stage_and_verb_end_alike_and_every_place_names_the_same_version(
+    stack: str, cluster: Path, tmp_path: Path
+) -> None:
+    by_verb, by_stage = publish(cluster), publish(cluster)  # of the same content: evidence of one is of both
+    deploy(cluster, by_verb)
+    check(cluster, "canary", by_verb)
+    measured(cluster, by_verb, tmp_path / "good")
+    done = promote(cluster, by_verb)
+    assert done.returncode == 0, done.stderr
+    check(cluster, "stable", by_verb)
+
+    stage("deploy", cluster, "--version", by_stage, "--url", CANARY, "--timeout", 300)
+    check(cluster, "canary", by_stage)
+    stage("promote", cluster, "--version", by_stage)
+    check(cluster, "stable", by_stage)
+    assert found("deployment", "seaway-canary")["spec"]["replicas"] == 0
+
+    for _ in range(2):  # the second time there is nothing left to do
+        done = seaway("rollback", "--context", CONTEXT, "--volume", cluster)
+        assert done.returncode == 0, done.stderr
+        check(cluster, "stable", by_verb)
+    stage("promote", cluster, "--rollback", "--version", 1)
+    check(cluster, "stable", 1)
+    assert answered_by(stack, "tfs") == {f"{MODEL}/1"}
+
+    kubectl("rollout", "undo", "deployment/seaway")
+    rolled_out()
+    shown = seaway("status", "--context", CONTEXT, "--volume", cluster)
+    assert f"seaway serves {MODEL}/{by_verb}, but the label stable in {cluster} is on 1" in shown.stdout, shown.stdout
+    done = seaway("rollback", "--context", CONTEXT, "--volume", cluster)
+    assert done.returncode == 0, done.stderr
+    check(cluster, "stable", by_verb)
+
+
+def stage(name: str, volume: Path, *more: object) -> None:
+    own = ["--volume", volume, "--name", MODEL, "--namespace", NAMESPACE, "--context", CONTEXT]
+    command = [sys.executable, "-m", f"components.{name}", *map(str, (*own, *more))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+
+
+def check(volume: Path, label: str, version: int) -> None:
+    """Everything that says which version this is says this one: the Deployment, its digest, the volume."""
+    deployment = {"stable": "seaway", "canary": "seaway-canary"}[label]
+    serves = f"{MODEL}/{version}@{store.read_card(volume, MODEL, version).sha256}"
+    raw = found("deployment", deployment)
+    assert raw["spec"]["template"]["metadata"]["annotations"][rollout.SERVES] == serves
+    assert raw["metadata"]["annotations"][rollout.CAUSE]
+    assert serving(deployment)[rollout.VERSION] == str(version)
+    assert json.loads((volume / MODEL / store.LABELS).read_text())[label] == version
+    assert f'version_labels {{ key: "{label}" value: {version} }}' in (volume / store.CONFIG).read_text()
 
 
 def starve(track: str) -> None:

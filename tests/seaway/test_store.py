@@ -9,6 +9,7 @@ import pytest
 
 from seaway import atomic, store
 from seaway.errors import InvalidInput, NotFound, Refused, Unavailable
+from seaway.store import Move
 
 
 def fill(folder: Path) -> None:
@@ -155,6 +156,39 @@ def test_broken_labels_name_the_file(tmp_path: Path, content: str) -> None:
     (tmp_path / "m" / "labels.json").unlink()
     store.set_label(tmp_path, "m", "stable", 1)
     assert store.labels(tmp_path, "m") == {"stable": 1}
+
+
+def test_stable_s_history_says_what_it_pointed_at_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        store.publish(tmp_path, "m", fill)
+    assert store.history(tmp_path, "m") == []
+    (tmp_path / "m" / "labels.json").write_text('{"stable": 1}')  # of a release that kept no history
+    assert store.history(tmp_path, "m") == [Move(1, "")]
+    store.set_label(tmp_path, "m", "canary", 3)
+    for _ in range(2):
+        store.set_label(tmp_path, "m", "stable", 2, "promoted")
+    moves = [Move(1, ""), Move(2, "promoted")]
+    assert store.history(tmp_path, "m") == moves
+    note = store._note
+
+    def killed(*given: object) -> None:
+        note(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "_note", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.set_label(tmp_path, "m", "stable", 3, "promoted")
+    assert store.labels(tmp_path, "m") == {"stable": 2, "canary": 3}
+    assert store.history(tmp_path, "m") == [*moves, Move(3, "promoted")], "what was begun is known"
+
+
+@pytest.mark.parametrize("content", ["", "{}}", "[1]", '[{"version": 1}]', '[{"version": "x", "because": ""}]'])
+def test_a_broken_history_names_the_file(tmp_path: Path, content: str) -> None:
+    store.publish(tmp_path, "m", fill)
+    (tmp_path / "m" / "history.json").write_text(content)
+    with pytest.raises(Unavailable, match=r"history\.json.*remove the file"):
+        store.set_label(tmp_path, "m", "stable", 1)
+    assert store.labels(tmp_path, "m") == {}
 
 
 def test_models_config_pins_versions(tmp_path: Path) -> None:
