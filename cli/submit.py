@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pipelines.kubeflow import Kubeflow, State
+    from pipelines.request import Request
 
 PODS = "kubeflow"  # where runs are on a Kubeflow without profiles
 QUIET_LOOKS = 6  # without a change, after which the pods are asked whether something holds them up
@@ -38,10 +39,19 @@ def submit(
     every: Annotated[
         int | None, typer.Option(help="Run every so often: 6h.", parser=plans.seconds, metavar="TIME")
     ] = None,
+    preflight: Annotated[
+        bool,
+        typer.Option(
+            "--preflight/--no-preflight",
+            help="Check rights, claim and Deployments first, where kubectl's context leads to the cluster.",
+        ),
+    ] = True,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end.")] = False,
     follow: Annotated[str, typer.Option(help="Submit nothing; follow the run with this id.", metavar="ID")] = "",
     poll: Annotated[float, typer.Option(help="Seconds between looks at a run.", min=0.1)] = 5,
-    context: Annotated[str, typer.Option(help="Of kubectl's configuration, to read why a stage failed.")] = "",
+    context: Annotated[
+        str, typer.Option(help="Of kubectl's configuration, to check before and to read why a stage failed.")
+    ] = "",
     token: Annotated[str, typer.Option(help="Sent as Bearer.", envvar="KF_PIPELINES_TOKEN", show_envvar=True)] = "",
     token_file: Annotated[
         Path | None, typer.Option(help="A file with it.", envvar="KF_PIPELINES_SA_TOKEN_PATH", dir_okay=False)
@@ -91,6 +101,8 @@ def submit(
     name = run_name or f"{pipeline} {time.strftime('%Y-%m-%d %H:%M')}"
     request = Request(name, whole, given, experiment, namespace, service_account)
     api = kubeflow.Kubeflow(host, secret, ca_file)
+    if preflight:
+        _check(request, claim, api.multi_user, context, console)
     if schedule or every:
         made = api.recur(request, schedule, every or 0)
         console.print(f"Recurring run  {made}\nPage           {api.page(made, recurring=True)}")
@@ -99,6 +111,27 @@ def submit(
     console.print(f"Run   {run}\nPage  {api.page(run)}")
     if wait:
         _follow(api, run, namespace or PODS, context, poll, console)
+
+
+def _check(request: "Request", claim: str, profiles: bool, context: str, console: "Console") -> None:
+    """Raises Refused for a run that could not succeed; a line where kubectl's context leads to no such cluster."""
+    from seaway import kube, preflight
+    from seaway.errors import Refused, Unavailable
+
+    where = request.namespace or PODS
+    serving = (request.arguments.get("namespace") or where) if "namespace" in request.pipeline.inputs else ""
+    own = preflight.default_account(where, profiles)
+    account = f"{where}:{request.service_account}" if request.service_account else own
+    try:
+        api = kube.connect(context)
+        if not kube.has_namespace(api, where):
+            raise Unavailable(f"kubectl's context has no namespace {where}")
+        preflight.check(api, claim, where, serving, account)
+    except Unavailable as error:
+        console.print(f"Not checked beforehand: {error}", markup=False)
+    except Refused as error:
+        elsewhere = "where kubectl's context is of another cluster: --context NAME, or --no-preflight"
+        raise Refused(f"nothing was submitted: {error}\n({elsewhere})") from None
 
 
 def _six_fields(cron: str) -> str:

@@ -36,6 +36,20 @@ def own_namespace() -> str:
         return ""
 
 
+def has_namespace(api: Any, name: str) -> bool:
+    """Also where that may not be looked at. Raises Unavailable."""
+    from kubernetes import client
+
+    try:
+        with explained(name, "namespace"):
+            client.CoreV1Api(api).read_namespace(name, _request_timeout=(5, 10))
+    except NotFound:
+        return False
+    except Refused:
+        pass
+    return True
+
+
 def deployment(api: Any, namespace: str, name: str) -> dict[str, Any]:
     """Raises NotFound."""
     from kubernetes import client

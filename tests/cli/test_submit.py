@@ -56,7 +56,8 @@ def test_a_run_with_parameters(tmp_path: Path) -> None:
         param = ["--param", "epochs=2", "--param", "net=mlp", "--param", 'load_limits={"p99_ms": "50"}']
         done = submit(tmp_path, "--host", f"{host}/", "--run-name", "a first", *own, *param)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"Run   {RUN}\nPage  {host}/#/runs/details/{RUN}\n"
+    assert done.stdout.endswith(f"Run   {RUN}\nPage  {host}/#/runs/details/{RUN}\n")
+    assert done.stdout.startswith("Not checked beforehand: no cluster: ")
     sent = kubeflow.runs[RUN]
     assert (sent["display_name"], sent["service_account"]) == ("a first", "seaway-pipeline")
     assert sent["runtime_config"] == {"parameters": {"epochs": 2, "net": "mlp", "load_limits": {"p99_ms": "50"}}}
@@ -107,6 +108,62 @@ def test_a_profile_s_namespace_a_token_and_an_experiment(tmp_path: Path) -> None
             assert refused.returncode == 1
             assert "wants to know who you are (401): give --token-file" in refused.stderr
     assert "secret" not in done.stdout + done.stderr
+
+
+def test_a_run_that_could_not_succeed_is_not_submitted(tmp_path: Path) -> None:
+    """Where kubectl's context leads to the cluster: the rights are those of the run, not of who submits it."""
+    kubeflow = Kubeflow(multi_user=True)
+    table: dict[str, object] = {"/api/v1/namespaces/team": {"metadata": {"name": "team"}}}
+    with kubeflow_api.serving(kubeflow) as host, cluster_api.serving(table) as api:
+        (tmp_path / "config").write_text(cluster_api.kubeconfig(api))
+        own = ["--host", host, "--namespace", "team"]
+        done = submit(tmp_path, *own, "--claim", "team-models", "--param", "namespace=serving")
+        assert (done.returncode, kubeflow.runs) == (1, {}), done.stdout
+        for told in (
+            "seaway: nothing was submitted: a run in team cannot succeed, and this fixes it:\n",
+            "- ServiceAccount team:default-editor may not list pods, get pods/log, get persistentvolumeclaims",
+            "    kubectl -n team create rolebinding seaway-runs --role seaway-pipeline --serviceaccount team:def",
+            "- ServiceAccount team:default-editor may not get deployments seaway, patch deployments seaway, ",
+            "    kubectl apply -n serving -k manifests/rbac\n",
+            "- no PersistentVolumeClaim team-models in team (one of another name: --claim)\n",
+            "- no Deployment seaway, no Service seaway, no Deployment seaway-canary, no Service seaway-canary in se",
+            "--context NAME, or --no-preflight",
+        ):
+            assert told in done.stderr
+        recurring = submit(tmp_path, *own, "--every", "6h")
+        assert (recurring.returncode, kubeflow.recurring) == (1, [])
+        named = submit(tmp_path, *own, "--service-account", "mine")
+        assert "ServiceAccount team:mine may not" in named.stderr
+        shipped = ["--param", "name=n", "--param", "model=python:m:f", "--param", 'inputs=["3"]']
+        ship = submit(tmp_path, *own, "--pipeline", "ship", *shipped)
+        assert (ship.returncode, "Deployment" in ship.stderr, "may not list pods" in ship.stderr) == (1, False, True)
+        assert submit(tmp_path, *own, "--no-preflight").returncode == 0
+
+
+def test_a_run_with_all_that_it_needs_is_submitted(tmp_path: Path) -> None:
+    role = yaml.safe_load((ROOT / "manifests/rbac/role.yaml").read_text())["rules"]
+    claim = {"metadata": {"name": "seaway-models"}, "spec": {}, "status": {"phase": "Bound"}}
+    table: dict[str, object] = {
+        "/api/v1/namespaces/team": {"metadata": {"name": "team"}},
+        "/api/v1/namespaces/team/persistentvolumeclaims/seaway-models": claim,
+    }
+    shipped = ["--param", "name=n", "--param", "model=python:m:f", "--param", 'inputs=["3"]']
+    kubeflow = Kubeflow(multi_user=True)
+    with kubeflow_api.serving(kubeflow) as host, cluster_api.serving(table, role) as api:
+        (tmp_path / "config").write_text(cluster_api.kubeconfig(api))
+        account = ["--service-account", "pipeline-runner"]
+        done = submit(tmp_path, "--host", host, "--namespace", "team", *account, "--pipeline", "ship", *shipped)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Not checked" not in done.stdout
+    assert RUN in kubeflow.runs
+
+
+def test_another_cluster_s_configuration_refuses_nothing(tmp_path: Path) -> None:
+    with kubeflow_api.serving(Kubeflow()) as host, cluster_api.serving({}) as api:
+        (tmp_path / "config").write_text(cluster_api.kubeconfig(api))
+        done = submit(tmp_path, "--host", host)
+    assert done.returncode == 0, done.stderr
+    assert "Not checked beforehand: kubectl's context has no namespace kubeflow" in done.stdout
 
 
 def test_recurring_runs(tmp_path: Path) -> None:
@@ -171,10 +228,10 @@ def test_wait_tells_each_change_once_and_ends_well(tmp_path: Path) -> None:
     with kubeflow_api.serving(Kubeflow(away=2)) as host:
         done = submit(tmp_path, "--host", host, "--wait", "--poll", 0.1)
     assert done.returncode == 0, done.stderr
-    told = [line.split()[1:] for line in done.stdout.splitlines()[2:-1]]
+    told = [line.split()[1:] for line in done.stdout.splitlines()[3:-1]]
     changes = [[stage, state] for stage in kubeflow_api.ORDER for state in ("running", "succeeded")]
     assert sorted(told) == sorted([*changes, ["outcome", "succeeded"]])
-    assert told[:3] == [["explore", "running"], ["explore", "succeeded"], ["train", "running"]]
+    assert told[:3] == [["preflight", "running"], ["preflight", "succeeded"], ["explore", "running"]]
     assert done.stdout.splitlines()[-1] == f"The run succeeded: {host}/#/runs/details/{RUN}"
 
 
