@@ -4,11 +4,9 @@ import datetime
 import http.server
 import ipaddress
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -29,22 +27,7 @@ import cluster_api  # noqa: E402
 import kubeflow_api  # noqa: E402
 from cluster_api import ERROR, RUN, pod  # noqa: E402
 from kubeflow_api import Kubeflow  # noqa: E402
-
-
-def start(folder: Path, *arguments: object, **environment: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "cli.main", "submit", *map(str, arguments)]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("KF_PIPELINES")}
-    own = {"PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "200", "KUBECONFIG": str(folder / "config")}
-    return subprocess.Popen(
-        command, cwd=folder, env=kept | own | environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
-def submit(folder: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    with start(folder, *arguments, **environment) as process:
-        out, err = process.communicate(timeout=100)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
+from submitting import start, submit  # noqa: E402
 
 # ---- what is sent
 
@@ -118,6 +101,12 @@ def test_recurring_runs(tmp_path: Path) -> None:
         assert submit(tmp_path, "--host", host, "--every", "6h").returncode == 0
         wrong = submit(tmp_path, "--host", host, "--cron", "daily")
         assert (wrong.returncode, "give minute, hour, day, month and weekday" in wrong.stderr) == (1, True)
+        for often in ("59s", "1s", "1"):
+            refused = submit(tmp_path, "--host", host, "--every", often)
+            assert (refused.returncode, "give a minute or more" in refused.stderr) == (1, True)
+        for seconds in ("*", "*/5", "0,30", "0-59"):
+            refused = submit(tmp_path, "--host", host, "--cron", f"{seconds} * * * * *")
+            assert (refused.returncode, "of six fields the first is one second" in refused.stderr) == (1, True)
         both = submit(tmp_path, "--host", host, "--every", "6h", "--wait")
         assert (both.returncode, "give one of" in both.stderr) == (1, True)
     cron, every = kubeflow.recurring
