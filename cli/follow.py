@@ -58,8 +58,7 @@ def follow(watch: Watch, run: str, again: Callable[[int], str] | None = None) ->
         if submitted == AGAIN:
             raise SeawayError(f"{told}\n  no fault of the stage's, but submitted again {AGAIN} times already")
         submitted += 1
-        watch.console.print(f"[yellow]{told[0].upper()}[/yellow]", end="")
-        watch.console.print(told[1:], markup=False)
+        watch.console.print(told[0].upper() + told[1:], style="yellow", markup=False)
         run = again(submitted)
         watch.console.print(f"Submitted again ({submitted} of {AGAIN}), for a pod was lost and no stage failed itself")
         watch.console.print(f"Run   {run}\nPage  {watch.api.page(run)}")
@@ -119,6 +118,7 @@ class _Waiting:
     def __init__(self, watch: Watch, run: str, own: bool) -> None:
         self._watch, self._run, self._own = watch, run, own
         self._quiet = 0
+        self._unread = ""  # why the pods cannot be read: a cluster that does not answer is not waited for twice
         self._said: set[str] = set()
         self._since: dict[str, float] = {}  # stage → when its image was first seen not to come
 
@@ -127,7 +127,9 @@ class _Waiting:
         self._quiet = 0 if news and not state.pending else self._quiet + 1
         if not self._quiet or self._quiet % QUIET_LOOKS:
             return
-        found = [one for one in _why(self._watch, self._run)[0] if not one.failed]
+        every, unread = _why(self._watch, self._run, self._unread)
+        self._unread = self._unread or unread
+        found = [one for one in every if not one.failed]
         for line in (f"        {one.stage}: {reason}" for one in found for reason in one.reasons):
             if line not in self._said:
                 self._watch.console.print(line, markup=False)
@@ -159,13 +161,15 @@ class _Waiting:
 # ---- why
 
 
-def _why(watch: Watch, run: str) -> tuple[list["Trouble"], str]:
+def _why(watch: Watch, run: str, unread: str = "") -> tuple[list["Trouble"], str]:
     """What holds stages up or made them fail, by Kubeflow's API and, where kubectl's configuration leads there, by the
-    run's pods; and why these cannot be read, "" where they can."""
+    run's pods; and why these cannot be read, "" where they can. `unread`: it is known already."""
     from seaway import kube, runs
     from seaway.errors import SeawayError
 
     workflow = watch.api.workflow(run)
+    if workflow and unread:
+        return runs.of_nodes(workflow), unread
     try:
         return runs.troubles(kube.connect(watch.context), watch.namespace, run, workflow), ""
     except SeawayError as error:

@@ -1,5 +1,6 @@
 """`seaway submit --wait` by what a real backend answered (tests/conformance/kubeflow), and by Argo's own words."""
 
+import functools
 import json
 import sys
 from collections.abc import Callable
@@ -18,9 +19,11 @@ from cluster_api import ERROR, NAMESPACE, RUN, pod  # noqa: E402
 from kubeflow_api import Kubeflow, recorded  # noqa: E402
 
 from cli.submit import submit as command  # noqa: E402
+from pipelines import request  # noqa: E402
 from pipelines.kubeflow import Kubeflow as Client  # noqa: E402
 from seaway.errors import SeawayError  # noqa: E402
 
+once = functools.cache(request.compiled)  # the same pipeline for all tests
 UP_TO_CONVERT = ["explore", "train", "export", "convert"]
 
 
@@ -49,7 +52,7 @@ class Done(NamedTuple):
 @pytest.fixture
 def submit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """The verb in this process, with its own options; `cluster`: the address to which kubectl's configuration leads."""
-    context = capsys  # keeps the output of each call apart
+    monkeypatch.setattr(request, "compiled", once)
 
     def call(host: str, cluster: str = "", folder: Path | None = None, **options: object) -> Done:
         config = "/nowhere"
@@ -62,7 +65,7 @@ def submit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
             command(host=host, **{"wait": True, "poll": 0.01} | options)  # type: ignore[arg-type]
         except SeawayError as raised:
             error = str(raised)
-        return Done(error, context.readouterr().out)
+        return Done(error, capsys.readouterr().out)
 
     return call
 
