@@ -5,20 +5,22 @@ that refuses five times in 25 s with a traceback each, prints, and turns the cac
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from pipelines.request import Request, stages
+from seaway import argo
 from seaway.errors import InvalidInput, NotFound, Refused, SeawayError, Unavailable
 
 EXPERIMENT = "seaway"  # made where it is not there; one that is named must be
 SECONDS = (10, 60)  # to connect, and for an answer
 FINAL = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 _RANKS = ("", "PENDING", "RUNNING", "SKIPPED", "SUCCEEDED", "CANCELED", "FAILED")  # of one task told twice, the later
-_DRIVER = "-driver"
+_AT_ONCE = 1  # seconds, in which no pod ends: a stage that succeeded in them came from the cache
 
 
 class Kubeflow:
@@ -115,6 +117,28 @@ class Kubeflow:
             api = self._kfp.RunServiceApi(self._client)
             return _state(api.run_service_get_run(run_id=run, _request_timeout=SECONDS))
 
+    def terminate(self, run: str) -> None:
+        """Ends a run; its exit handler is not run either."""
+        with self._explained(f"run {run}"):
+            api = self._kfp.RunServiceApi(self._client)
+            api.run_service_terminate_run(run_id=run, _request_timeout=SECONDS)
+
+    def workflow(self, run: str) -> dict[str, Any]:
+        """Argo's Workflow of a run, whose nodes say why a pod failed; {} where this Kubeflow does not tell.
+
+        Only the API's version before has it, for which kfp_server_api has no method.
+        """
+        from kfp_server_api import ApiException
+        from urllib3.exceptions import HTTPError
+
+        path = f"/apis/v1beta1/runs/{quote(run, safe='')}"
+        try:
+            self._client.call_api(path, "GET", auth_settings=["Bearer"], _request_timeout=SECONDS)
+            found = json.loads(json.loads(self._client.last_response.data)["pipeline_runtime"]["workflow_manifest"])
+        except (ApiException, HTTPError, ValueError, KeyError, TypeError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
     def page(self, run: str, recurring: bool = False) -> str:
         """The address of a run's page."""
         return f"{self.host}/#/{'recurringrun' if recurring else 'runs'}/details/{run}"
@@ -194,29 +218,60 @@ def _short(error: object) -> str:
 
 @dataclass(frozen=True)
 class State:
-    """`stages`: those that Kubeflow knows already → their state; `messages`: what it says of errors."""
+    """`stages`: those that Kubeflow knows already, in the order in which they began → their state, CACHED of one that
+    the cache answered for; `messages`: what it says of errors; `pending`: whether a task waits for its pod."""
 
     state: str
     stages: dict[str, str]
     messages: tuple[str, ...]
+    pending: bool = False
 
 
 def _state(run: Any) -> State:
     """Kubeflow lists Argo's nodes as tasks: stages among them, some twice, some without a name, most without the error
-    that they met. A stage whose driver failed has failed."""
+    that they met. A stage whose driver failed has failed; a run that somebody ended is told as FAILED."""
     details = (run.run_details and run.run_details.task_details) or []
-    nodes: dict[str, str] = {}
-    for task in details:
-        name, state = task.display_name or "", str(task.state or "")
-        if name and _rank(state) >= _rank(nodes.get(name, "")):
-            nodes[name] = state
+    named = [(argo.name(task.display_name), task) for task in details if task.display_name]
     spec = run.pipeline_spec or {}
-    states = {name: nodes.get(name, "") for name in stages(spec.get("pipeline_spec", spec))}
-    states |= {name: "FAILED" for name in states if nodes.get(name + _DRIVER) == "FAILED"}
+    known: dict[str, tuple[str, str]] = {}
+    for stage in stages(spec.get("pipeline_spec", spec)):
+        own = [(name, task) for name, task in named if name.stage == stage]
+        state = _decides((name, task) for name, task in own if not name.driver)
+        if _decides((name, task) for name, task in own if name.driver) == "FAILED":
+            state = "FAILED"
+        if state == "SUCCEEDED" and any(_cached(task, named) for name, task in own if not name.driver):
+            state = "CACHED"
+        if state:
+            known[stage] = min(str(task.start_time or "") for _, task in own), state
+    whole = str(run.state or "PENDING")
+    if whole == "FAILED" and any(one.state == "CANCELING" for one in run.state_history or ()):
+        whole = "CANCELED"
     errors = [run.error, *(task.error for task in details)]
     messages = dict.fromkeys(error.message for error in errors if error is not None and error.message)
-    known = {name: state for name, state in states.items() if state}
-    return State(str(run.state or "PENDING"), known, tuple(messages))
+    pending = any(task.state == "PENDING" for _, task in named)
+    order = sorted(known, key=lambda stage: known[stage][0])
+    return State(whole, {stage: known[stage][1] for stage in order}, tuple(messages), pending)
+
+
+def _decides(tasks: Iterable[tuple[argo.Name, Any]]) -> str:
+    """The state of a stage that is told by several nodes: of the one above its attempts, else of the newest attempt."""
+    found = [
+        ((name.executor, name.numbered, [-attempt for attempt in name.attempts], -_rank(state)), state)
+        for name, task in tasks
+        if (state := str(task.state or ""))
+    ]
+    return min(found)[1] if found else ""
+
+
+def _cached(stage: Any, named: Iterable[tuple[argo.Name, Any]]) -> bool:
+    """Whether a stage succeeded at once and an executor was passed over then: its driver had found the result."""
+    if not (stage.start_time and stage.end_time) or (stage.end_time - stage.start_time).total_seconds() > _AT_ONCE:
+        return False
+    return any(
+        name.executor and task.state == "SKIPPED" and stage.start_time <= task.start_time <= stage.end_time
+        for name, task in named
+        if task.start_time
+    )
 
 
 def _rank(state: str) -> int:

@@ -1,5 +1,6 @@
 """What is asked of Kubeflow: a compiled pipeline and the values of its parameters, checked before anything is sent."""
 
+import copy
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,20 @@ def compiled(pipeline: str, registry: str, claim: str, cached: bool = True) -> C
         file = Path(folder) / "pipeline.yaml"
         compile_pipeline(pipeline, file, registry, claim, cached)
         return Compiled(*yaml.safe_load_all(file.read_text(encoding="utf-8")))
+
+
+def private(pipeline: Compiled, key: str) -> Compiled:
+    """The pipeline with a cache of its own: stages that may be cached answer runs with the same `key` alone.
+
+    Kubeflow puts the component's name to the key. For runs that no older result may answer, and that may be submitted
+    again.
+    """
+    spec = copy.deepcopy(pipeline.spec)
+    for dag in (spec.get("root", {}), *spec.get("components", {}).values()):
+        for task in dag.get("dag", {}).get("tasks", {}).values():
+            if task.get("cachingOptions", {}).get("enableCache"):
+                task["cachingOptions"]["cacheKey"] = key
+    return Compiled(spec, pipeline.platform)
 
 
 def stages(spec: Mapping[str, Any]) -> list[str]:

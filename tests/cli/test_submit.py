@@ -4,11 +4,9 @@ import datetime
 import http.server
 import ipaddress
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -29,22 +27,10 @@ import cluster_api  # noqa: E402
 import kubeflow_api  # noqa: E402
 from cluster_api import ERROR, RUN, pod  # noqa: E402
 from kubeflow_api import Kubeflow  # noqa: E402
+from submitting import start, submit  # noqa: E402
 
-
-def start(folder: Path, *arguments: object, **environment: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "cli.main", "submit", *map(str, arguments)]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("KF_PIPELINES")}
-    own = {"PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "200", "KUBECONFIG": str(folder / "config")}
-    return subprocess.Popen(
-        command, cwd=folder, env=kept | own | environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
-def submit(folder: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    with start(folder, *arguments, **environment) as process:
-        out, err = process.communicate(timeout=100)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
+from cli.submit import submit as command  # noqa: E402
+from seaway.errors import InvalidInput  # noqa: E402
 
 # ---- what is sent
 
@@ -183,6 +169,22 @@ def test_recurring_runs(tmp_path: Path) -> None:
     for one in (cron, every):
         assert (one["mode"], one["max_concurrency"], one["no_catchup"]) == ("ENABLE", "1", True)
     assert kubeflow.runs == {}
+
+
+@pytest.mark.parametrize(
+    ("often", "told"),
+    [
+        ({"every": 59}, "--every 59s: a run takes minutes; give a minute or more"),
+        ({"every": 1}, "give a minute or more"),
+        ({"cron": "* * * * * *"}, "of six fields the first is one second"),
+        ({"cron": "*/5 * * * * *"}, "of six fields the first is one second"),
+        ({"cron": "0,30 0 3 * * 1"}, "of six fields the first is one second"),
+        ({"cron": "0-59 0 3 * * 1"}, "of six fields the first is one second"),
+    ],
+)
+def test_more_than_one_run_a_minute_is_refused_before_anything_is_sent(often: dict, told: str) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(told)):
+        command(host="http://127.0.0.1:1", **often)
 
 
 def test_a_wrong_parameter_is_told_before_anything_is_sent(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from kubernetes import client
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "fixtures"))
 
+import argo_workflow as argo
 import cluster_api
 from cluster_api import ERROR, NAMESPACE, RUN, of, pod
 
-from seaway import runs
+from seaway import lost, runs
 from seaway.errors import Refused, Unavailable
 
 
@@ -39,6 +40,9 @@ def test_a_second_attempt_that_went_well_is_no_trouble():
         ("exit-handler-1.train-driver", "train (its driver)"),
         ("exit-handler-1.onExit.outcome.executor", "outcome"),
         ("export-model.executor", "export-model"),
+        ("(0).root(0).exit-handler-1(0).train(0).executor(0)", "train"),  # KFP's shipped retryStrategy
+        ("(0).root(0).exit-handler-1(0).train-driver(0)", "train (its driver)"),
+        ("(0).root(0).exit-handler-1.onExit(0).outcome(0).executor(1)", "outcome"),
     ],
 )
 def test_stages_by_argo_s_names(node, stage):
@@ -64,6 +68,111 @@ def test_an_evicted_pod_and_one_without_a_log():
     [found] = troubles(of(pod("train.executor", "Failed", 1, reason="Evicted", message="The node was low on memory.")))
     assert found.reasons == ("pod pod-1: Evicted The node was low on memory.",)
     assert found.said == ()
+
+
+SIGTERM = {"terminated": {"exitCode": 143, "reason": "Error"}}
+SIGKILL = {"terminated": {"exitCode": 137, "reason": "Error"}}
+MARKED = "Marking for deletion Pod team/pod-1"
+DOWN = "Pod was terminated in response to imminent node shutdown."
+OOM = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+
+
+def event(reason, about="pod-1", message="Stopping container main"):
+    involved = {"kind": "Pod", "name": about, "namespace": NAMESPACE}
+    return {"reason": reason, "message": message, "involvedObject": involved, "metadata": {"name": f"{reason}.1"}}
+
+
+def failed(main=ERROR, *events, deleted=False, **status):
+    """The one trouble of a run whose training's pod failed."""
+    one = pod("train(0).executor(0)", "Failed", 1, main, **status)
+    if deleted:
+        one["metadata"]["deletionTimestamp"] = "2026-11-25T10:00:30Z"
+    [found] = troubles(of(one) | {f"/api/v1/namespaces/{NAMESPACE}/events": {"items": [*events]}})
+    return found
+
+
+def disrupted(reason, message=""):
+    return {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": reason, "message": message}]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "cause"),
+    [
+        (lambda: failed(SIGTERM, deleted=True), "pod pod-1 was deleted"),
+        (lambda: failed(SIGKILL, event("Killing")), "Killing: Stopping container main"),
+        (lambda: failed(ERROR, **disrupted("EvictionByEvictionAPI", "evicting")), "EvictionByEvictionAPI: evicting"),
+        (lambda: failed(SIGTERM, **disrupted("DeletionByTaintManager")), "DeletionByTaintManager"),
+        (lambda: failed(SIGTERM, **disrupted("PreemptionByScheduler")), "PreemptionByScheduler"),
+        (lambda: failed(SIGTERM, event("TaintManagerEviction", message=MARKED)), f"TaintManagerEviction: {MARKED}"),
+        (lambda: failed(SIGKILL, reason="Evicted", message=argo.EVICTED), "Evicted The node was low on resource"),
+        (lambda: failed(SIGTERM, reason="Terminated", message=DOWN), DOWN),
+    ],
+)  # fmt: skip
+def test_a_pod_that_was_taken_away_is_lost_and_the_cause_told(asked, cause):
+    found = asked()
+    assert found.lost
+    assert cause in "\n".join(found.reasons)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda: failed(),
+        lambda: failed(OOM, event("Killing")),
+        lambda: failed(OOM, deleted=True),
+        lambda: failed(SIGTERM),  # it is there, and nothing says that it had to go
+        lambda: failed(SIGKILL, event("Killing", "another")),
+        lambda: failed(SIGTERM, event("TaintManagerEviction", message="Cancelling deletion of Pod team/pod-1")),
+        lambda: failed(SIGTERM, event("Killing"), reason="DeadlineExceeded", message=argo.DEADLINE),
+        lambda: failed(SIGKILL, reason="Evicted", message=argo.STORAGE),
+        lambda: failed(ERROR, deleted=True),  # deleted after it had failed
+    ],
+)
+def test_a_pod_that_failed_by_its_own_fault_is_not_lost(asked):
+    found = asked()
+    assert found.failed
+    assert not found.lost
+
+
+def test_a_pod_that_is_gone_is_told_by_argo_s_node():
+    succeeded = {"terminated": {"exitCode": 0, "reason": "Completed"}}
+    others = pod("explore(0).executor(0)", "Succeeded", 1, succeeded)
+    workflows = f"/apis/argoproj.io/v1alpha1/namespaces/{NAMESPACE}/workflows"
+
+    def told(message):
+        return troubles(of(others) | {workflows: {"items": [
+            argo.workflow(argo.node("train(0).executor(0)", "Error", message), run="another"),
+            argo.workflow(argo.node("train(0).executor(0)", "Error", message)),
+        ]}})  # fmt: skip
+
+    for message, taken in ((argo.DELETED, True), (argo.SIGTERM, True), (argo.SIGKILL, True), (argo.OOM, False)):
+        [found] = told(message)
+        assert (found.stage, found.pod, found.lost) == ("train", "", taken)
+        assert found.reasons == (f"its pod is gone: {message}",)
+
+
+def test_of_several_attempts_the_newest_decides():
+    first = argo.node("train(0).executor(0)", "Error", argo.DELETED, 1)
+    assert runs.of_nodes(argo.workflow(first, argo.node("train(0).executor(1)", "Running", "", 2))) == []
+    [found] = runs.of_nodes(argo.workflow(first, argo.node("train(0).executor(1)", "Failed", argo.OWN, 2)))
+    assert (found.reasons, found.lost) == ((argo.OWN,), False)
+    for nothing in ({}, {"status": {}}, {"status": {"nodes": None}}):
+        assert runs.of_nodes(nothing) == []
+
+
+def test_a_stage_is_not_lost_by_what_only_its_exit_status_says():
+    assert not lost.by_node("main: Error (exit code 1)", [], others=True)
+    assert not lost.by_node("", [], others=True)
+
+
+def test_what_argo_s_executor_says_last_is_not_the_stage_s():
+    log = "train: no net 'mpl'\nError: exit status 1\n"
+    for last in ("Error: exit status 1", "Error: signal: terminated", "time=2026-11-29T07:56:14Z level=INFO msg=done"):
+        [found] = troubles(of(pod("train(0).executor(0)", "Failed", 1, ERROR), logs={"pod-1": f"{log}{last}\n"}))
+        assert found.said == ("train: no net 'mpl'",)
+    own = "Error: exit status of my tool\n"
+    [found] = troubles(of(pod("train(0).executor(0)", "Failed", 1, ERROR), logs={"pod-1": own}))
+    assert found.said == (own.strip(),)
 
 
 def test_who_may_not_look_is_told():

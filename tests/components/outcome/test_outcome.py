@@ -8,9 +8,11 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[2] / "fixtures"))
 
 import cluster_api
+import pytest
 from cluster_api import NAMESPACE, RUN
 
-from components.outcome.outcome import outcome
+from components.outcome.outcome import outcome, page
+from seaway.runs import Trouble
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -45,6 +47,22 @@ def test_a_good_run(tmp_path: Path) -> None:
     with cluster_api.serving(cluster_api.of()) as url:
         done = asked(tmp_path, url, "--state", "SUCCEEDED")
     assert done.stdout.startswith(f"# Run {RUN}: succeeded\n\nNo pod of the run failed.\n")
+
+
+@pytest.mark.parametrize("state", ["COMPLETE", "CACHED", "SUCCEEDED"])
+def test_a_good_run_by_the_words_of_kubeflow_s_metadata_store(state: str) -> None:
+    """A real driver hands over COMPLETE (tests/conformance/kubeflow/executor_inputs.json, outcome)."""
+    assert page(RUN, state, []) == f"# Run {RUN}: succeeded\n\nNo pod of the run failed.\n"
+
+
+def test_a_state_that_the_store_was_not_told_is_what_the_pods_say() -> None:
+    lost = Trouble("train", "", True, ("its pod is gone: pod deleted",), lost=True)
+    for state in ("RUNNING", "UNKNOWN", ""):
+        text = page(RUN, state, [lost])
+        assert text.startswith(f"# Run {RUN}: failed\n\n## train\n\n- its pod is gone: pod deleted\n")
+        assert "by no fault of its own: submit the run again" in text
+        assert page(RUN, state, []).startswith(f"# Run {RUN}: unknown\n")
+    assert page(RUN, "CANCELED", []).startswith(f"# Run {RUN}: canceled\n")
 
 
 def test_outside_of_a_cluster_there_is_nobody_to_ask(tmp_path: Path) -> None:
