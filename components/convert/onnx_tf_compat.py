@@ -31,8 +31,8 @@ def convert(model: Any) -> "Net":
     missing = unsupported(model)
     if missing:
         raise ModelError(
-            f"onnx-tf cannot carry {len(missing)} of the model's nodes: {'; '.join(missing)}. "
-            f"Take --converter seaway, export with opset_version={OPSET}, or replace these operators in the network"
+            f"onnx-tf, which ends at opset {OPSET}, cannot carry {len(missing)} of the model's nodes: "
+            f"{'; '.join(missing)}. Take --converter seaway, or replace these operators in the network"
         )
     return Net(model)
 

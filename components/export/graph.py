@@ -8,7 +8,7 @@ import torch
 from onnx import numpy_helper
 from torch.func import functional_call
 
-from components.export import control_flow, quiet, wrap
+from components.export import control_flow, quiet, symbolics, wrap
 from components.export.inputs import OUTPUTS
 from components.export.wrap import Wrapped
 from seaway import card as cards
@@ -18,9 +18,10 @@ from seaway.errors import ModelError
 from seaway.nets.user import summary
 from seaway.ort import import_onnxruntime
 
-# Both are within what either converter reads. 13 first: it spells out newer operators (HardSwish) in older ones that
-# any converter knows. 15 where 13 cannot say it (scaled_dot_product_attention).
-OPSETS = (13, 15)
+# The first that can say what the net does. 13 spells out newer operators (HardSwish) in older ones that any converter
+# knows; 15 has what scaled_dot_product_attention needs and is the last that onnx-tf reads; 16 adds up repeated indices
+# (scatter_add, index_add); 18 takes extremes of them and has bitwise operators.
+OPSETS = (13, 15, 16, 18)
 # torch.onnx's newer exporter starts at opset 18 and renames and folds weights; this one does as it is told.
 EXPORTER = "torch.onnx, TorchScript"
 LARGEST = 2**31 - 2**20  # a protobuf ends at 2 GiB
@@ -127,7 +128,7 @@ def _trace(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...]) -> onnx.ModelProt
     for opset in OPSETS:
         buffer = io.BytesIO()
         try:
-            with torch.no_grad(), quiet.stderr():
+            with torch.no_grad(), quiet.stderr(), symbolics.registered():
                 torch.onnx.export(
                     wrapped,
                     inputs,
@@ -142,8 +143,8 @@ def _trace(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...]) -> onnx.ModelProt
                     training=torch.onnx.TrainingMode.PRESERVE,
                     do_constant_folding=False,
                 )
-        except torch.onnx.errors.UnsupportedOperatorError as error:
-            unsupported = str(error).splitlines()[0]
+        except torch.onnx.errors.OnnxExporterError as error:
+            unsupported = str(error).splitlines()[0].split(", try exporting with")[0].rstrip(".")
             continue
         except Exception as error:  # forward() has just run, so this is the exporter's own
             raise ModelError(f"the net cannot be exported to ONNX opset {opset}: {summary(error)}") from error
