@@ -56,9 +56,9 @@ def _line(progress: "Progress") -> str:
     for second in progress.last.seconds.values():
         bins.update(second)
     total = progress.total
-    p50, p99 = (latency(percentile(bins, share)) for share in (0.5, 0.99))
+    p50, p99 = (latency(percentile(bins, share), " ms") for share in (0.5, 0.99))
     return (
-        f"{progress.elapsed:4.0f} s  {progress.users} users  {bins.total()}/s  p50 {p50} ms  p99 {p99} ms  "
+        f"{progress.elapsed:4.0f} s  {progress.users} users  {bins.total()}/s  p50 {p50}  p99 {p99}  "
         f"{total.wrong} wrong  {total.failed} failed"
     )
 

@@ -142,7 +142,7 @@ def _show(results: "list[LoadResult]", lines: "list[Line]", report: Path | None)
             result.title,
             f"{result.requests_per_second:.0f}",
             *map(written.latency, (result.p50_ms, result.p95_ms, result.p99_ms)),
-            written.distance(result.max_abs),
+            written.farthest(result),
             str(result.wrong),
             str(result.failed),
             "\n".join(written.short(model) for model in result.served_by),
@@ -159,7 +159,7 @@ def _show(results: "list[LoadResult]", lines: "list[Line]", report: Path | None)
         console.print(text, highlight=False)
     for result in results:
         if result.generator.bottleneck:
-            console.print(f"[bold yellow]the load generator:[/] {result.generator.bottleneck}", highlight=False)
+            console.print(f"[bold yellow]note:[/] {result.generator.bottleneck}", highlight=False)
     if report:
         plans.write_report(report, results, lines)
 

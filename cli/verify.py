@@ -75,7 +75,7 @@ def _show(results: "Sequence[LoadResult]") -> None:
     from rich.table import Table
 
     from loadtest import verify as work
-    from loadtest.results import distance, latency, short, worst
+    from loadtest.results import NO_ANSWER, compared, distance, farthest, latency, short, worst
 
     replicas = work.replicas(results)
     table = Table("replica", "serves", "answers", "wrong", "max |Δ|")
@@ -91,13 +91,14 @@ def _show(results: "Sequence[LoadResult]") -> None:
     console.print(table)
     for result in results:
         console.print(
-            f"{result.title}: {result.requests:,} answers, {result.wrong} wrong, "
-            f"{result.failed} failed, max |Δ| {distance(result.max_abs)}, p99 {latency(result.p99_ms)} ms",
+            f"{result.title}: {result.requests:,} requests, {result.wrong} wrong, "
+            f"{result.failed} failed, max |Δ| {farthest(result)}, p99 {latency(result.p99_ms, ' ms')}",
             highlight=False,
         )
-    farthest = worst([result.max_abs for result in results])
-    console.print(
-        f"[bold]{sum(result.requests for result in results):,} answers, {len(replicas)} replicas, max |Δ| "
-        f"{distance(farthest)}, {sum(result.wrong for result in results)} wrong[/]",
-        highlight=False,
-    )
+    answers = sum(result.requests - result.failed for result in results)
+    most = distance(worst([result.max_abs for result in results])) if answers else NO_ANSWER
+    who = "1 replica" if len(replicas) == 1 else f"{len(replicas)} replicas"
+    wrong = sum(result.wrong for result in results)
+    console.print(f"[bold]{answers:,} answers of {who}, max |Δ| {most}, {wrong} wrong[/]", highlight=False)
+    for text in compared(results):
+        console.print(text, highlight=False)

@@ -75,10 +75,12 @@ def keep(volume: Path, name: str, folder: Path, card: Card) -> Path:
 
 def _hop(run: LoadResult, whole: Served | None) -> dict[str, Any]:
     """A row of the hop table: what one protocol did with the test set, where it was sent, and under load."""
+    distances = [run.max_abs] if run.requests > run.failed else []  # else no answer was compared under load
+    distances += [whole.max_abs] if whole else []
     return {
         "hop": f"served, {run.title}",
         "accuracy": whole.accuracy if whole else None,
-        "max_abs": worst([run.max_abs] if whole is None else [whole.max_abs, run.max_abs]),
+        "max_abs": worst(distances) if distances else None,
         "requests_per_second": run.requests_per_second,
         "p50_ms": run.p50_ms,
         "p99_ms": run.p99_ms,

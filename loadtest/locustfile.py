@@ -368,8 +368,7 @@ def write_last_counts(environment: Any, **_: Any) -> None:
     if options.counts:
         write_counts(environment, Path(options.counts))
     if options.headless and not runner.stats.total.num_requests:
-        why = "no request ended in this time"
-        if isinstance(runner, MasterRunner) and not Run.started:
-            why = "no worker had connected; start some (--worker --master-host HOST) and give --expect-workers"
-        logging.error("nothing was measured: %s", why)
+        workers = isinstance(runner, MasterRunner)
+        hint = "; see what the workers said, and start them with this locustfile" if workers else ""
+        logging.error("nothing was measured: no request ended in this time%s", hint)
         environment.process_exit_code = 1

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from loadtest import gate, plots
 from loadtest.gate import Line
 from loadtest.payloads import FIRST
-from loadtest.results import NO_ANSWER, compared, distance, load, short
+from loadtest.results import NO_ANSWER, compared, distance, farthest, load, short
 from loadtest.run import LoadResult
 from loadtest.served import Served
 from seaway import report
@@ -83,10 +83,10 @@ def _generators(runs: Sequence[LoadResult]) -> Markup:
 
 def _load(runs: Sequence[LoadResult]) -> list[Markup]:
     parts = [_runs(runs)]
-    if any(run.requests > run.failed for run in runs):
-        parts += [plots.over_time(runs), _drift(runs), plots.spread(runs)]
+    if any(second.right for run in runs for second in run.over_time):
+        parts += [plots.over_time(runs), _drift(runs)]
     if any(run.spread_ms for run in runs):
-        parts.append(plots.distribution(runs))
+        parts += [plots.spread(runs), plots.distribution(runs)]
     return parts
 
 
@@ -161,7 +161,7 @@ def _runs(runs: Sequence[LoadResult]) -> Markup:
         [
             *(run.title, _asked(run), run.requests_per_second),
             *(NO_ANSWER if ms is None else ms for ms in (run.p50_ms, run.p90_ms, run.p99_ms)),
-            *(run.requests, distance(run.max_abs)),
+            *(run.requests, farthest(run)),
             *(run.wrong, run.failed),
         ]
         for run in runs

@@ -69,7 +69,7 @@ def markdown(title: str, results: Sequence[LoadResult], lines: Sequence[Line] = 
             str(r.batch),
             f"{r.requests_per_second:.0f}",
             *map(latency, (r.p50_ms, r.p95_ms, r.p99_ms)),
-            distance(r.max_abs),
+            farthest(r),
             f"{r.wrong:,}",
             f"{r.failed:,}",
         ]
@@ -127,20 +127,25 @@ def load(result: LoadResult) -> str:
     return asked if result.shape == "constant" else f"{asked}, {result.shape}"
 
 
-def latency(milliseconds: float | None) -> str:
+def latency(milliseconds: float | None, unit: str = "") -> str:
     """As people read it; `NO_ANSWER` where there was no right answer to take it from."""
-    return NO_ANSWER if milliseconds is None else f"{milliseconds:.1f}"
+    return NO_ANSWER if milliseconds is None else f"{milliseconds:.1f}{unit}"
 
 
 def compared(results: Sequence[LoadResult]) -> list[str]:
-    """What the answers were compared with, a sentence for each that there is."""
-    references = dict.fromkeys(result.reference for result in results)
+    """What the answers were compared with, a sentence for each that there is; none where nothing was answered."""
+    references = dict.fromkeys(result.reference for result in results if result.requests > result.failed)
     return [f"Every answer was compared with {payloads.REFERENCES[reference][0]}." for reference in references]
 
 
 def distance(max_abs: float | None) -> str:
     """`max_abs` as people read it."""
     return "beyond measure" if max_abs is None else f"{max_abs:.2g}"
+
+
+def farthest(result: LoadResult) -> str:
+    """The largest distance of a run's answers as people read it; `NO_ANSWER` where none could be compared."""
+    return distance(result.max_abs) if result.requests > result.failed else NO_ANSWER
 
 
 def worst(distances: Sequence[float | None]) -> float | None:

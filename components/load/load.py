@@ -119,7 +119,7 @@ def _loaded(url: str, folder: Path, plan: Plan) -> LoadResult:
     asked = f"{plan.rate:g} requests/s" if plan.rate else f"{plan.users} users"
     print(f"Locust over {plan.protocol}: {asked}, {plan.seconds} s", flush=True)
     run = locust.run(url, folder, plan)
-    took = f"p50 {latency(run.p50_ms)} ms, p99 {latency(run.p99_ms)} ms"
+    took = f"p50 {latency(run.p50_ms, ' ms')}, p99 {latency(run.p99_ms, ' ms')}"
     print(f"  {run.requests_per_second:.0f} req/s, {took}, {run.wrong} wrong, {run.failed} failed", flush=True)
     return run
 

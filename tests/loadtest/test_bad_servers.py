@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import ssl
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from responder import serving
 
+from loadtest import gate, report, results
 from loadtest.client import Client
 from loadtest.run import Plan, run
 from seaway import store
@@ -119,6 +121,60 @@ def test_an_interrupted_run_keeps_what_it_measured(volume, tmp_path):
     assert found["verdict"] == "inconclusive"
     assert found["runs"][0]["partial"] is True
     assert found["runs"][0]["requests"] > 0
+
+
+@pytest.fixture(scope="module")
+def silent(volume):
+    """(a run of only wrong answers, one of only failures), each of a second."""
+    found = []
+    for fault in ("off", "error"):
+        with serving(volume) as server:
+            server.fault = fault
+            found.append(run(server.url, store.path(volume, "toy", 1), Plan(users=2, seconds=1, warmup=0)))
+    return found
+
+
+def test_without_a_right_answer_no_latency_is_told(silent, tmp_path):
+    """Neither in JSON nor in Markdown nor on the page; nor a distance, where no answer was compared."""
+    wrong, failed = silent
+    assert wrong.requests == wrong.wrong > 0 < failed.failed == failed.requests
+    lines = gate.judge(wrong, gate.Limits(p99_ms=50))
+    results.write_json(tmp_path / "load.json", silent, lines)
+    for one in json.loads((tmp_path / "load.json").read_text())["runs"]:
+        assert [one[name] for name in ("p50_ms", "p90_ms", "p95_ms", "p99_ms")] == [None] * 4
+        assert set(one["percentiles"].values()) == {None}
+    assert [row.p99_ms for row in results.read_json(tmp_path / "load.json")] == [None, None]
+    first, second = results.markdown("bad", silent, lines).splitlines()[4:6]
+    assert first.split(" | ")[3:] == ["0", "n/a", "n/a", "n/a", "0.001", f"{wrong.requests:,}", "0 |"]
+    assert second.split(" | ")[3:] == ["0", "n/a", "n/a", "n/a", "n/a", "0", f"{failed.requests:,} |"]
+    page = report.load_page("bad", silent, lines)
+    assert page.count(">n/a<") >= 7
+    assert "Latency by percentile" not in page
+    assert "no right answer, so no p99_ms" in page
+    assert "inf" not in re.sub(r"<(svg|style).*?</\1>", "", page, flags=re.DOTALL)
+    assert "n/a" in results.compare(silent, silent)
+
+
+def test_what_answers_were_compared_with_is_told(server, volume, silent, tmp_path):
+    """PyTorch's outputs, the file's, or a request's first answer: each by its name, and none where nothing answered."""
+    images = np.random.default_rng(0).normal(size=(4, 4, 4, 1)).astype(np.float32)
+    np.savez(tmp_path / "bare.npz", image=images)
+    np.savez(tmp_path / "known.npz", image=images, **{"output:scores": np.full((4, 3), 2, np.float32)})
+    plan = Plan(users=1, seconds=1, warmup=0, model="toy")
+    bare, known = (run(server.url, tmp_path / name, plan) for name in ("bare.npz", "known.npz"))
+    page, markdown = report.load_page("bare", [bare], []), results.markdown("bare", [bare])
+    assert "Every answer was compared with the first answer to the same request, because the examples hold no" in page
+    assert "a server whose answers to a request are always wrong alike would pass" in page
+    assert "the first answer to the same request" in markdown
+    assert "PyTorch" not in page + markdown
+    assert bare.wrong == 0 < bare.requests
+    page = report.load_page("known", [known], [])
+    assert "the output that the file of examples holds for the same input" in page
+    assert set(known.errors) == {"WrongAnswer: differs from the file's output by more than the tolerance"}
+    assert "PyTorch" not in page
+    wrong, failed = silent
+    assert results.compared([wrong]) == ["Every answer was compared with PyTorch's recorded output for the same input."]
+    assert results.compared([failed]) == []
 
 
 def test_no_example_is_told(server, tmp_path):

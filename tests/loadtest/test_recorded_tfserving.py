@@ -1,6 +1,9 @@
 """Load and verify against TensorFlow Serving as it was recorded: its layout of JSON, its errors, its lack of a name."""
 
 import json
+import os
+import subprocess
+import sys
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,11 +13,12 @@ import numpy as np
 import pytest
 
 from loadtest.run import Plan, run
-from loadtest.spoken import spoken
+from loadtest.spoken import first, spoken
 from loadtest.verify import faults, keep, replicas, verify
 from seaway.errors import NotFound
 
-RECORDED = Path(__file__).resolve().parents[3] / "shared" / "conformance" / "tfserving"
+ROOT = Path(__file__).resolve().parents[2]
+RECORDED = ROOT.parent / "shared" / "conformance" / "tfserving"
 ONE = "content-type-text"  # half: 1.0 → 3.5, as rows
 
 
@@ -23,6 +27,7 @@ class _Replay(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     table: dict  # (path, body as JSON) → (status, type, body)
+    asked: list  # paths
 
     def log_message(self, *_):
         pass
@@ -34,6 +39,7 @@ class _Replay(BaseHTTPRequestHandler):
         except ValueError:
             key = self.path, ""
         status, kind, answer = self.table.get(key) or self.table[self.path.startswith("/v1/")]
+        self.asked.append(self.path)
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(answer)))
@@ -56,14 +62,15 @@ def recorded():
             continue
     by_id = {case_id: (row["status"], row.get("type") or "", row["body"].encode()) for case_id, row in answers.items()}
     table[True] = next(said for case_id, said in by_id.items() if said[0] == 404 and b"Servable not found" in said[2])
-    table[False] = (404, "text/html", b"<HTML><HEAD><TITLE>404 Not Found</TITLE></HEAD></HTML>")
+    table[False] = by_id["root"]  # the HTML page of TensorFlow Serving 2.20.0 for all that is not below /v1/
+    asked.clear()
     with _serving(table) as url:
         yield url
 
 
 @contextmanager
 def _serving(table):
-    handler = type("Replay", (_Replay,), {"table": table})
+    handler = type("Replay", (_Replay,), {"table": table, "asked": asked})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -80,6 +87,7 @@ def half(tmp_path):
     return tmp_path / "half.npz"
 
 
+asked = []
 PLAN = Plan(users=2, seconds=1, warmup=0, model="half")
 
 
@@ -91,6 +99,27 @@ def test_its_answers_are_right_and_nothing_is_expected_of_their_headers(recorded
     assert (replica.pod, replica.model, replica.wrong) == ("", "", 0)
     assert replica.answers == got[0].requests > 0
     assert keep(half, got) is None, "a file of examples is no version, so there is nothing to bind evidence to"
+
+
+@pytest.mark.parametrize("verb", [["load"], ["load", "capacity", "--limit", "p50_ms=0.001", "--rate", "5"]])
+def test_a_verb_without_a_protocol_asks_over_the_one_that_it_speaks(recorded, half, verb):
+    asked.clear()
+    options = ["--golden", half, "--name", "half", "--time", "1", "--warmup", "0"]
+    command = [sys.executable, "-m", "cli.main", *verb, recorded, *options]
+    done = subprocess.run(
+        list(map(str, command)), env=os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
+        capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert "REST" in done.stdout, said
+    assert "GraphPipe" not in said
+    assert set(asked) == {"/v1/models/half:predict"}
+
+
+def test_it_is_asked_over_rest_where_one_protocol_is_enough(recorded, half):
+    assert first(recorded, half, PLAN) == "tfs"
+    with pytest.raises(NotFound, match="Servable not found for request"):
+        first(recorded, half, Plan(model="absent"))
 
 
 def test_the_version_in_the_address_decides(recorded, half, tmp_path):

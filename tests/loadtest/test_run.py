@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +125,36 @@ def test_locust_that_breaks_says_what_it_said(server, tmp_path, monkeypatch):
     broken.write_text("raise SystemExit('no such luck')\n")
     monkeypatch.setattr(runs, "LOCUSTFILE", broken)
     with pytest.raises(Unavailable, match="no such luck"):
+        short(server)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "Locust was killed by SIGKILL, and measured nothing"),
+        ("raise SystemExit(7)", "Locust ended with exit status 7, and measured nothing"),
+    ],
+)
+def test_locust_that_ends_without_a_word_is_told_in_words(server, tmp_path, monkeypatch, code, said):
+    broken = tmp_path / "locustfile.py"
+    broken.write_text(f"import os, signal\n{code}\n")
+    monkeypatch.setattr(runs, "LOCUSTFILE", broken)
+    with pytest.raises(Unavailable) as raised:
+        short(server)
+    assert str(raised.value) == said
+
+
+def test_an_interrupt_before_anything_was_measured_is_one(server, tmp_path, monkeypatch):
+    """Not a Locust that "ended with status -15"."""
+    slow = tmp_path / "locustfile.py"
+    slow.write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setattr(runs, "LOCUSTFILE", slow)
+
+    def interrupted(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "time", types.SimpleNamespace(sleep=interrupted, monotonic=time.monotonic))
+    with pytest.raises(KeyboardInterrupt):
         short(server)
 
 

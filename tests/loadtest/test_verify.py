@@ -11,14 +11,16 @@ from responder import serving
 from components.promote.promote import promote
 from loadtest import gate
 from loadtest import run as runs
-from loadtest.capacity import capacity
+from loadtest.capacity import Capacity, Trial, capacity
+from loadtest.client import NoAnswer
 from loadtest.gate import Limits, Target, against, verdict
 from loadtest.payloads import identity
-from loadtest.run import Plan
-from loadtest.spoken import spoken
+from loadtest.run import Plan, Progress
+from loadtest.spoken import FIRST, first, speaking, spoken
+from loadtest.tally import Tally
 from loadtest.verify import faults, keep, replicas, verify
 from seaway import store
-from seaway.errors import InvalidInput, Refused, Unavailable
+from seaway.errors import InvalidInput, NotFound, Refused, Unavailable
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +89,39 @@ def test_a_server_that_fails_is_told(volume):
     assert any(line.startswith("REST: ") and "HTTP 500" in line for line in said)
 
 
+def test_one_protocol_is_found_in_the_order_of_preference(volume, monkeypatch):
+    """REST first; where that is refused, OIP; the probes end with the first that is answered."""
+    with serving(volume) as server:
+        source = store.path(volume, "toy", 1)
+        assert first(server.url, source, PLAN) == "tfs"
+        assert next(server.counter) == 1
+        with pytest.raises(NotFound, match="Servable not found"):
+            first(server.url, source, Plan(model="nobody"))
+    for refused, found in (
+        (("tfs",), "oip"),
+        (("tfs", "oip"), "graphpipe"),
+        (("tfs", "oip", "graphpipe"), "oip-binary"),
+    ):
+
+        def ask(protocol, refused=refused):
+            if protocol.key in refused:
+                raise NotFound(f"no {protocol.key} here")
+
+        assert next(speaking(ask, FIRST)) == found
+
+
+def test_who_does_not_answer_at_all_is_asked_once():
+    tried = []
+
+    def ask(protocol):
+        tried.append(protocol.key)
+        raise NoAnswer("timed out")
+
+    with pytest.raises(NoAnswer):
+        list(speaking(ask, FIRST))
+    assert tried == ["tfs"]
+
+
 def test_where_nothing_is_spoken(volume):
     with pytest.raises(Unavailable, match="is the server running"):
         spoken("http://127.0.0.1:9", store.path(volume, "toy", 1), PLAN)
@@ -126,3 +161,30 @@ def test_the_capacity_of_a_server_that_answers_one_after_the_other(volume):
     assert found.above is not None
     assert found.rate < found.above <= 80
     assert "did not hold" in found.text
+
+
+def test_a_generator_that_is_short_of_cpu_at_the_first_rate_is_told():
+    text = Capacity(0.0, None, 0, (Trial(20.0, False, "it sent late", None),)).text
+    assert text == "not known: the load generator could not ask even 20 requests/s: it sent late"
+
+
+def test_trials_have_arrivals_of_their_own_and_are_judged_by_what_was_due(monkeypatch):
+    """Chance makes 5 of 20 due fewer or more; a server that answers all that is due holds the rate."""
+    seeds = []
+
+    def run(url, source, plan, told):
+        times = plan.schedule()
+        seeds.append(plan.seed)
+        tally = Tally()
+        held = plan.rate <= 80
+        for chunk in times.due():
+            for at in chunk:
+                tally.right(at + 0.001, 1.0 if held else 500.0)
+                tally.sent(int(at), 0.1)
+        return runs.result(Progress(plan.seconds, total=tally), url, plan)
+
+    monkeypatch.setattr("loadtest.capacity.run", run)
+    found = capacity("", None, Plan(rate=20, seconds=2, warmup=0, seed=100), Limits(p50_ms=50))
+    assert seeds == list(range(100, 100 + len(seeds)))
+    assert 75 < found.rate <= 80 < found.above < 85
+    assert found.confirmed == 3
