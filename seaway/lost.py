@@ -10,7 +10,10 @@ from typing import Any
 SIGNALLED = (137, 143)  # SIGKILL, SIGTERM
 # The kubelet's own words for limits, and Argo's for a stage's deadline and a run that somebody ended.
 _OWN = re.compile(r"OOMKilled|[Dd]eadline|workflow shutdown|exceed(?:s|ed) (?:the|its) [\w ]*limit")
-_TAKEN = re.compile(r"^pod deleted|low on resource|node shutdown|node is shutting down|[Pp]reempt")
+_TAKEN = re.compile(
+    r"pod deleted|The node was low on resource|Preempted|"
+    r"Pod was (?:terminated|rejected) .*(?:node shutdown|shutting down)"
+)
 _REASONS = ("Evicted", "Preempting", "Preempted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated")  # of a pod
 _EVENTS = ("Evicted", "Preempted", "Preempting", "TaintManagerEviction")
 _STOPPED = "Killing"  # the kubelet stops a container: the pod is deleted, evicted or past its deadline
@@ -27,7 +30,7 @@ def by_pod(pod: dict[str, Any], message: str, events: Iterable[dict[str, Any]]) 
     disrupted = any(
         one["type"] == "DisruptionTarget" and one["status"] == "True" for one in status.get("conditions", [])
     )
-    if disrupted or status.get("reason") in _REASONS or reasons.intersection(_EVENTS) or _TAKEN.search(message):
+    if disrupted or status.get("reason") in _REASONS or reasons.intersection(_EVENTS) or _TAKEN.match(message):
         return True
     signalled = any(one.get("exitCode") in SIGNALLED for one in ended)
     return signalled and ("deletionTimestamp" in pod["metadata"] or _STOPPED in reasons)
@@ -38,7 +41,7 @@ def by_node(message: str, events: Iterable[dict[str, Any]], others: bool) -> boo
     reasons = _reasons(events)
     if _OWN.search(message):
         return False
-    if _TAKEN.search(message) or reasons.intersection(_EVENTS):
+    if _TAKEN.match(message) or reasons.intersection(_EVENTS):
         return True
     found = _EXIT.search(message)
     code = int(found[1]) if found else 0

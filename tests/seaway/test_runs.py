@@ -163,6 +163,8 @@ def test_of_several_attempts_the_newest_decides():
 def test_a_stage_is_not_lost_by_what_only_its_exit_status_says():
     assert not lost.by_node("main: Error (exit code 1)", [], others=True)
     assert not lost.by_node("", [], others=True)
+    assert not lost.by_node("main: Error (exit code 1): Preempted, pod deleted", [], others=True), "words of a stage"
+    assert lost.by_node("Pod was rejected as the node is shutting down.", [], others=False)
 
 
 def test_what_argo_s_executor_says_last_is_not_the_stage_s():
