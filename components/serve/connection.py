@@ -307,7 +307,8 @@ class Connection(asyncio.Protocol):
             raise self._large_body()
         if port.held_bytes + length > limits.max_held_bytes:
             raise self._full()
-        if headers.get("expect", "").lower() == "100-continue" and not self.busy_answering:
+        waits = headers.get("expect", "").lower() == "100-continue" and self._parser.get_http_version() != "1.0"
+        if waits and not self.busy_answering:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
