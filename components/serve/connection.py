@@ -201,7 +201,8 @@ class Connection(asyncio.Protocol):
             self._began = time.perf_counter()
         if self._in_head or not self._reading:
             self._head_bytes += len(data)
-        body, size = self._headers if self._reading and not self._in_head else None, self._body_bytes
+        body = self._headers if self._reading and not self._in_head else None
+        size = self._body_bytes
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
@@ -299,15 +300,19 @@ class Connection(asyncio.Protocol):
             if exact > limits.max_head_bytes:
                 raise self._large_head()
         self._head_bytes = 0
-        coding = headers.get("transfer-encoding", "chunked")
-        if coding.lower() != "chunked":
+        coding = headers.get("transfer-encoding")
+        if coding and coding.lower() != "chunked":
             raise SeawayError(f"Transfer-Encoding {coding[:80]!r} is not spoken here: send it chunked", status=501)
         length = int(headers.get("content-length", 0))
         if length > limits.max_body_bytes:
             raise self._large_body()
         if port.held_bytes + length > limits.max_held_bytes:
             raise self._full()
-        if headers.get("expect", "").lower() == "100-continue" and not self.busy_answering:
+        if "expect" in headers and headers["expect"].lower() == "100-continue" and not self.busy_answering:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._parser.get_http_version() != "1.0":  # which knows no such answer
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:

@@ -6,6 +6,7 @@ document = openapi.document("http://127.0.0.1:8501", "0.1.0")
 import re
 from typing import Any
 
+from components.serve.bodies import SUPPORTED
 from components.serve.schemas import EXAMPLES, GRAPHPIPE_METADATA_REQUEST, SCHEMAS, Schema, ref
 
 JSON, BINARY, TEXT, HTML = "application/json", "application/octet-stream", "text/plain", "text/html"
@@ -14,7 +15,7 @@ BYTES: Schema = {"type": "string", "format": "binary"}
 
 TAGS = {
     "TensorFlow Serving": "REST as TensorFlow Serving answers it, its errors and status codes included. A body may be "
-    "gzip. NaN, Infinity and -Infinity are read and written as bare words.",
+    "gzip or deflate. NaN, Infinity and -Infinity are read and written as bare words.",
     "Open Inference Protocol": "Version 2, as Triton and KServe speak it, with the binary tensor extension: a body of "
     "JSON followed by raw tensors, and the JSON's length in Inference-Header-Content-Length.",
     "GraphPipe": "A FlatBuffer with an InferRequest or a MetadataRequest in, an InferResponse or a MetadataResponse "
@@ -39,17 +40,24 @@ HEADERS: dict[str, Schema] = {
         "required": True,
         "schema": {"type": "integer", "minimum": 0},
     },
+    "Accept-Encoding": {
+        "description": "The Content-Encodings that are known.",
+        "required": True,
+        "schema": {"type": "string", "const": SUPPORTED},
+    },
     "Inference-Header-Content-Length": {
         "description": "Bytes of JSON before the tensors; absent where there are none.",
         "schema": {"type": "integer", "minimum": 0},
     },
 }
 
+SAID_WITH = {415: "Accept-Encoding", 429: "Retry-After", 503: "Retry-After"}  # status → a header of its answers
 ERRORS = {
     400: "The request cannot be used: the message says what is wrong with it.",
     404: "No such model, version or path.",
     408: "The request did not arrive in time.",
     413: "The body is larger than the server takes.",
+    415: "The body's Content-Encoding is not known; Accept-Encoding of the answer names those that are.",
     429: "Too many requests are under way. Try again after Retry-After.",
     431: "The request's headers are larger than the server takes.",
     500: "The server failed on this request; its log has the trace.",
@@ -58,7 +66,7 @@ ERRORS = {
     504: "No answer within the server's time limit.",
 }
 COMMON = (400, 408, 413, 429, 431, 503)  # what a port may answer to anything
-CALL = (*COMMON, 404, 500, 501, 504)
+CALL = (*COMMON, 404, 415, 500, 501, 504)
 
 # How a version is named: not at all, by number, by label; as a path, in an operation's name and in its summary.
 TARGETS = (
@@ -266,7 +274,7 @@ def _error_responses() -> dict[str, Schema]:
     """JSON, as the JSON protocols have it; text for GraphPipe and the probes."""
     made = {}
     for status, description in ERRORS.items():
-        names = ["X-Request-Id", *(["Retry-After"] if status in (429, 503) else [])]
+        names = ["X-Request-Id", *([SAID_WITH[status]] if status in SAID_WITH else [])]
         content = {JSON: {"schema": ref("Error")}, TEXT: {"schema": {"type": "string"}}}
         headers = {name: _header(name) for name in names}
         made[str(status)] = {"description": description, "headers": headers, "content": content}

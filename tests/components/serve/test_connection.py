@@ -283,6 +283,10 @@ def test_who_asks_whether_to_go_on_is_told():
             writer.write(b"abc")
             assert (await answer(reader))[2] == b"<abc>"
             writer.close()
+            old = HEAD.replace(b"1.1", b"1.0") + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc"
+            assert (await talk(number, old))[2] == b"<abc>"
+            sent = HEAD + H2C + b"Expect: 100-Continue\r\nContent-Length: 3\r\n\r\nabc"
+            assert [line.split()[1] for line, _, _ in await talk(number, sent, 2)] == ["100", "200"]
 
     asyncio.run(work())
 

@@ -91,7 +91,7 @@ def test_what_a_path_names_is_declared_once(document):
 def test_a_call_of_a_model_tells_its_version_and_every_way_to_fail(document, path):
     responses = document["paths"][path]["post"]["responses"]
     assert {"X-Request-Id", "Seaway-Model"} <= responses["200"]["headers"].keys()
-    assert responses.keys() == {"200", *map(str, (400, 404, 408, 413, 429, 431, 500, 501, 503, 504))}
+    assert responses.keys() == {"200", *map(str, (400, 404, 408, 413, 415, 429, 431, 500, 501, 503, 504))}
 
 
 def test_who_is_asked_to_come_back_is_told_when(document):

@@ -11,7 +11,7 @@ from seaway.errors import SeawayError
 from seaway.protocols import graphpipe, oip, tfserving
 from seaway.protocols.calls import Asked, Call, Served, Signature
 
-X, TEXT, Y = Tensor("x", "float32", (None, 3)), Tensor("text", "str", (None,)), Tensor("y", "float32", (None, 2))
+X, TEXT, Y = Tensor("x", "float32", (None, None)), Tensor("text", "str", (None,)), Tensor("y", "float32", (None, 2))
 SERVED = Served("m", 1, "m/1@0", {"serving_default": Signature((X,), (Y,)), "text": Signature((TEXT,), (Y,))})
 NUMBERS = np.arange(6, dtype=np.float32).reshape(2, 3)
 
