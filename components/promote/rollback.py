@@ -77,7 +77,11 @@ def _known(api: Any, namespace: str, volume: Path | None, name: str) -> tuple[_S
     recorded = _recorded(volume, name) if volume and name else []
     if not namespace:
         if not recorded:
-            raise NotFound(f"no version of {name} was ever {LABEL} in {volume}")
+            there = store.versions(volume, name) if volume else []
+            raise NotFound(
+                f"no version of {name} was ever {LABEL} in {volume}, which has {there or 'none'}; is a cluster meant? "
+                "add --namespace"
+            )
         return recorded[0], recorded
     now = _served(rollout.read(api, namespace, rollout.STABLE))
     revisions = _came_up(rollout.revisions(api, namespace, rollout.STABLE))
