@@ -186,10 +186,13 @@ def labels(volume: Path, name: str) -> dict[str, int]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise Unavailable(f"{file}: not JSON ({error}); remove the file and set the labels again") from None
+        raise Unavailable(f"{file}: not JSON ({error}); {_LABEL_AGAIN}") from None
     if not isinstance(found, dict) or not all(type(v) is int for v in found.values()):
-        raise Unavailable(f"{file}: expected {{label: version}}; remove the file and set the labels again")
+        raise Unavailable(f"{file}: expected {{label: version}}; {_LABEL_AGAIN}")
     return found
+
+
+_LABEL_AGAIN = "remove the file and set the labels again: seaway rollback --version N --volume DIR --name NAME"
 
 
 @dataclass(frozen=True, slots=True)

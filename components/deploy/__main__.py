@@ -20,7 +20,9 @@ def main() -> None:
     parser.add_argument("--volume", type=Path, required=True, metavar="DIR", help="the model volume")
     parser.add_argument("--name", required=True, help="the model, e.g. characters")
     parser.add_argument("--version", type=int, required=True, metavar="N", help="what publish printed, e.g. 3")
-    parser.add_argument("--timeout", type=float, default=60, metavar="S", help="seconds to wait for it (default: 60)")
+    parser.add_argument(
+        "--timeout", type=float, metavar="S", help="seconds to wait for it (default: 60, on a cluster 300)"
+    )
     parser.add_argument("--namespace", default="", metavar="NS", help="roll it out in this namespace of the cluster")
     parser.add_argument("--context", default="", help="of kubectl's configuration (default: the current one)")
     given = parser.parse_args()

@@ -19,6 +19,7 @@ from seaway.golden import Golden
 from seaway.protocols import tfserving, wire
 
 LABEL = "canary"
+SECONDS = 60.0  # to wait for a server that follows the volume
 POLL_SECONDS = 0.2
 PROTOCOLS = (wire.TFS, wire.GRAPHPIPE, wire.OIP, wire.OIP_BINARY)
 _SHOWN = 200  # characters of a stranger's answer
@@ -29,7 +30,7 @@ def deploy(
     volume: Path | None,
     name: str,
     version: int,
-    timeout: float = 60,
+    timeout: float | None = None,
     namespace: str = "",
     replicas: int = 1,
     context: str = "",
@@ -41,11 +42,12 @@ def deploy(
     nothing is asked where `url` is "", and a `volume` that is not here, None, is not changed, as is said.
 
     Raises NotFound for a version that the volume does not hold, Unavailable where the server does not come to serve it
-    within `timeout` seconds or something else listens there, Refused where it will not load or does not answer as
-    PyTorch did, or where so many replicas cannot mount the volume.
+    within `timeout` seconds (60, on a cluster 300) or something else listens there, Refused where it will not load or
+    does not answer as PyTorch did, or where so many replicas cannot mount the volume.
     """
     if not volume and (url or not namespace):
         raise InvalidInput("the volume is missing: the golden examples to compare answers with are there; add --volume")
+    timeout = (rollout.SECONDS if namespace else SECONDS) if timeout is None else timeout
     found = _read(volume, name, version) if volume else None
     serves = f"{name}/{version}" + (f"@{found[0].sha256}" if found else "")
     if namespace:

@@ -54,19 +54,19 @@ def rollback(
     api = kube.connect(context) if namespace else None
     now, earlier = _known(api, namespace, volume, name)
     label = store.labels(volume, now.model).get(LABEL) if volume and now.model else None
-    target = _again(now, earlier, version) if version else _before(now, earlier, volume, label)
+    target = _again(now, earlier, version) if version else _before(now, earlier, volume)
     serves, because = _checked(volume, target), _because(now, target, label)
     if namespace:
         roll_out(api, namespace, serves, because, timeout)
     if volume:
         store.set_label(volume, target.model, LABEL, target.version, because)
-    again = "as it was" if target.version == now.version else "again"
-    print(f"{LABEL} is {target.model}/{target.version} {again}, {because or 'for all that is known'}", flush=True)
+    same = "as it was; further back: --version N" if target.version == now.version else "again"
+    print(f"{because or 'nothing is known of why'}: {LABEL} is {target.model}/{target.version} {same}", flush=True)
     if not volume:
-        then = ["--version", str(target.version), "--namespace", namespace, "--volume", "DIR"]
+        then = ["--name", target.model, "--version", str(target.version), "--namespace", namespace, "--volume", "DIR"]
         print(
-            f"the labels in the model volume were not changed, since the volume was not given; where it is mounted:\n"
-            f"  seaway rollback --name {target.model} {shlex.join(then)}"
+            "the labels in the model volume were not changed, since the volume was not given; where it is mounted:\n"
+            f"  seaway rollback {shlex.join(then)}"
         )
     return serves
 
@@ -77,7 +77,11 @@ def _known(api: Any, namespace: str, volume: Path | None, name: str) -> tuple[_S
     recorded = _recorded(volume, name) if volume and name else []
     if not namespace:
         if not recorded:
-            raise NotFound(f"no version of {name} was ever {LABEL} in {volume}")
+            there = store.versions(volume, name) if volume else []
+            raise NotFound(
+                f"no version of {name} was ever {LABEL} in {volume}, which has {there or 'none'}; is a cluster meant? "
+                "add --namespace"
+            )
         return recorded[0], recorded
     now = _served(rollout.read(api, namespace, rollout.STABLE))
     revisions = _came_up(rollout.revisions(api, namespace, rollout.STABLE))
@@ -121,10 +125,11 @@ def _again(now: _Stable, earlier: Sequence[_Stable], version: int) -> _Stable:
     )
 
 
-def _before(now: _Stable, earlier: Sequence[_Stable], volume: Path | None, label: int | None) -> _Stable:
+def _before(now: _Stable, earlier: Sequence[_Stable], volume: Path | None) -> _Stable:
     """What stable served before, or what it serves where it was taken back already, by us or by `kubectl rollout undo`:
-    then the label points elsewhere, and the version that is served was stable before. Raises NotFound."""
-    undone = volume and label not in (None, now.version) and now.version in _versions(volume, now.model)
+    then the version that is served was stable in the volume, and another is since. Raises NotFound."""
+    recorded = [move.version for move in store.history(volume, now.model)] if volume and now.model else []
+    undone = now.version in recorded and now.version != recorded[-1]
     if now.version and (now.because.startswith(FROM) or undone):
         return now
     for one in earlier:
@@ -134,10 +139,6 @@ def _before(now: _Stable, earlier: Sequence[_Stable], volume: Path | None, label
             return one
     more = "" if volume else "; the volume's history may know one: add --volume DIR"
     raise NotFound(f"nothing is known to have been {LABEL} but {now.serves or 'what it serves'}{more}")
-
-
-def _versions(volume: Path, name: str) -> set[int]:
-    return {move.version for move in store.history(volume, name)}
 
 
 def _checked(volume: Path | None, target: _Stable) -> str:

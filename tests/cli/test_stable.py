@@ -248,6 +248,28 @@ def test_what_was_interrupted_is_completed_by_the_same_command(worlds, monkeypat
         assert world.state() == undisturbed.state()
 
 
+@PLACES
+@pytest.mark.parametrize("where", ["set_label", "_note", "write_models_config"])
+def test_a_promotion_that_was_interrupted_can_be_rolled_back(worlds, monkeypatch, on_cluster, where):
+    world, kept = worlds(on_cluster), getattr(store, where)
+    for version in (1, 2):
+        world.promote("verb", version)
+
+    def crash(*given):
+        if where == "_note":
+            kept(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, where, crash)
+    with pytest.raises((KeyboardInterrupt, AssertionError)):
+        world.promote("verb", 3)
+    monkeypatch.setattr(store, where, kept)
+    for _ in range(2):
+        world.rollback("verb")
+        # In a folder nothing had begun where not even the history was written: stable is 2, and 1 was before.
+        world.check_stable(1 if where == "set_label" and not on_cluster else 2)
+
+
 def test_a_rollout_that_does_not_come_up_leaves_every_place_as_it_was(worlds):
     world = worlds(True)
     for version in (1, 2):
@@ -263,6 +285,7 @@ def test_a_rollout_that_does_not_come_up_leaves_every_place_as_it_was(worlds):
         world.verb("rollback", volume="")
     world.cluster.broken = set()
     said = world.verb("rollback", volume="")  # to version 1 again, and not to 3, which a newer revision names
+    assert "rolled back from toy/2" in said
     assert "stable is toy/1 again" in said
     world.rollback("verb")
     world.check_stable(1)
@@ -325,6 +348,19 @@ def test_what_is_refused(worlds):
         rollback(None)
     with pytest.raises(errors.InvalidInput, match="add --volume"):
         cluster.verb("deploy", version=3, volume="", url=cluster.url)
+
+
+def test_labels_that_are_damaged_are_set_again_as_the_message_says(worlds):
+    world = worlds(False)
+    for version in (1, 2):
+        world.promote("verb", version)
+    file = world.volume / "toy" / store.LABELS
+    file.write_text("{")
+    with pytest.raises(errors.Unavailable, match="remove the file and set the labels again: seaway rollback"):
+        world.verb("rollback", version=2)
+    file.unlink()
+    world.verb("rollback", version=2)
+    world.check_stable(2)
 
 
 def test_another_volume_than_the_cluster_s_is_noticed(worlds, tmp_path):
