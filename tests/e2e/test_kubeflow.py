@@ -1,7 +1,8 @@
-"""The pipeline on a real Kubeflow: `make e2e-kfp HOST=… [ARGS='--kubeflow-options "--namespace team …"']`.
+"""The pipeline on a real Kubeflow: `make e2e-kfp HOST=…`.
 
 It needs what docs/pipelines.md says: images where the nodes pull from, the serving stack and its claim in the run's
-namespace, and a ServiceAccount that may change the stack.
+namespace, and a ServiceAccount that may change the stack. Stages act in the run's own namespace; a Kubeflow with
+profiles, or images elsewhere, need more: ARGS='--kubeflow-options "--namespace team --registry ghcr.io/example"'.
 """
 
 import shlex
@@ -38,7 +39,7 @@ def test_a_small_run_goes_all_the_way(submitted) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     ended = {tuple(line.split()[1:]) for line in done.stdout.splitlines()}
     for stage in stages(compiled("characters", "seaway", "seaway-models").spec):
-        assert (stage, "succeeded") in ended, done.stdout
+        assert {(stage, "succeeded"), (stage, "cached")} & ended, done.stdout
 
 
 def test_a_run_that_cannot_succeed_names_the_stage(submitted) -> None:
