@@ -1,7 +1,8 @@
-"""The pipeline on a real Kubeflow: `make e2e-kfp HOST=… [ARGS='--kubeflow-options "--namespace team …"']`.
+"""The pipeline on a real Kubeflow: `make e2e-kfp HOST=…`.
 
 It needs what docs/pipelines.md says: images where the nodes pull from, the serving stack and its claim in the run's
-namespace, and a ServiceAccount that may change the stack.
+namespace, and a ServiceAccount that may change the stack. Stages act in the run's own namespace; a Kubeflow with
+profiles, or images elsewhere, need more: ARGS='--kubeflow-options "--namespace team --registry ghcr.io/example"'.
 """
 
 import shlex

@@ -7,6 +7,8 @@ import pytest
 import yaml
 from rendered import MANIFESTS, Object, containers, deployments, environment, labels, load, of_kind, pod
 
+from pipelines import cluster
+
 LOADTESTS = ("base-loadtest", "kind-autoscale-loadtest", "kind-tf-serving-loadtest", "production-loadtest-pipeline")
 TF_SERVINGS = ("base-tf-serving", "kind-tf-serving-loadtest", "base-tf-serving-autoscale-gpu")
 # of tensorflow_model_server's main.cc
@@ -103,6 +105,35 @@ def test_the_example_is_copied_by_the_servers_own_image() -> None:
         assert seed["command"][1:3] == ["-m", "components.serve.seed"]
         (mount,) = [m for m in seed["volumeMounts"] if m["mountPath"] == seed["command"][-1]]
         assert not mount.get("readOnly")
+
+
+# ---- beside Kubeflow
+
+NODES = (2.0, 2.0)
+KUBEFLOW = 1.3  # what Kubeflow Pipelines 2.17's pods request, of cores
+SYSTEM = 0.65 + 2 * 0.1 + 2 * 0.1  # kubeadm's control plane, two of CoreDNS, a CNI's pod on each node
+
+
+def cores(text: str) -> float:
+    return float(text.removesuffix("m")) / (1000 if text.endswith("m") else 1)
+
+
+def stack_cores(objects: list[Object]) -> float:
+    """What stable, the canary and a pod that a rollout adds request together."""
+    (stable,) = pod(deployments(objects, "seaway")["seaway"])["containers"]
+    (canary,) = pod(deployments(objects, "seaway")["seaway-canary"])["containers"]
+    replicas = deployments(objects, "seaway")["seaway"]["spec"]["replicas"]
+    asked = [cores(one["resources"]["requests"]["cpu"]) for one in (stable, canary)]
+    return (replicas + 1) * asked[0] + asked[1]
+
+
+def test_two_nodes_of_two_cores_have_room_for_every_stage_beside_kubeflow_and_the_stack() -> None:
+    """Of what is free, one node has at least half, however the others' pods lie."""
+    free = sum(NODES) - KUBEFLOW - SYSTEM - stack_cores(load("kubeflow"))
+    for stage, needs in cluster.NEEDS.items():
+        assert cores(needs.cpu[0]) <= free / 2, stage
+        assert needs.memory[0] in ("1Gi", "512Mi", "256Mi", "128Mi"), stage
+    assert stack_cores(load("base-example")) > free, "the base's own, whose pods ask for a core each, has no room"
 
 
 # ---- kind
