@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from components.export import graph, tolerance, wrap
+from components.export import graph, integers, tolerance, wrap
 from components.export.inputs import OUTPUTS, bind, parse, random_examples, read_examples, spread
 from components.export.usernet import fill, load
 from components.export.wrap import Characters, Shipped, Wrapped
@@ -78,8 +78,14 @@ def export_model(
     names = _read_labels(labels) if labels else ()
     net = load(model, weights)
     wrapped = Shipped(net, bind(net, specs), activation)
-    examples = read_examples(golden, wrapped.inputs) if golden else random_examples(wrapped.inputs)
-    settings = {"model": model, "golden": "given" if golden else "random"}
+    settings: dict[str, Any] = {"model": model, "golden": "given" if golden else "random"}
+    if golden:
+        examples = read_examples(golden, wrapped.inputs)
+    else:
+        examples, tried = integers.widen(wrapped.eval(), random_examples(wrapped.inputs))
+        if tried:
+            settings["integers"] = tried
+            print(f"export: {integers.line(tried)}", flush=True)
     if weights:
         settings["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     cards.check_target(onnx, "onnx")

@@ -25,6 +25,7 @@ OPSETS = (13, 15, 16, 18)
 # torch.onnx's newer exporter starts at opset 18 and renames and folds weights; this one does as it is told.
 EXPORTER = "torch.onnx, TorchScript"
 LARGEST = 2**31 - 2**20  # a protobuf ends at 2 GiB
+SHOWN = 8  # integers of one input in a message
 
 
 def export(wrapped: Wrapped, examples: dict[str, np.ndarray], classes: int) -> onnx.ModelProto:
@@ -105,9 +106,21 @@ def compare(
             if result.wrong or result.flipped:
                 raise ModelError(
                     f"ONNX Runtime gives other {name} than PyTorch at batch {batch}: {result.wrong} examples "
-                    f"differ, by up to {result.max_abs:.3g} (allowed {tolerances[name].abs:.3g}): the graph does "
-                    "not do what forward() does; look for numbers or sizes that forward() takes out of tensors"
+                    f"differ, by up to {result.max_abs:.3g} (allowed {tolerances[name].abs:.3g})"
+                    f"{_first_integers(rows, array, expected[name], tolerances[name])}: the graph does not do what "
+                    "forward() does; look for numbers or sizes that forward() takes out of tensors"
                 )
+
+
+def _first_integers(rows: dict[str, np.ndarray], got: np.ndarray, expected: np.ndarray, tolerance: Tolerance) -> str:
+    """Of the first example that differs its integer inputs, whose values are often the reason; "" without any."""
+    for row in range(len(expected)):
+        result = golden.compare(got[row : row + 1], expected[row : row + 1], tolerance)
+        if result.wrong or result.flipped:
+            integers = {name: array[row].ravel() for name, array in rows.items() if array.dtype.kind in "iu"}
+            shown = (f"{name} {', '.join(map(str, numbers[:SHOWN]))}" for name, numbers in integers.items())
+            return f", the first of them for {'; '.join(shown)}" if integers else ""
+    return ""
 
 
 def _check_unused(wrapped: Wrapped, examples: dict[str, np.ndarray], absent: list[str]) -> None:

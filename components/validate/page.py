@@ -24,6 +24,7 @@ def render(card: Card, hops: list[Hop], checks: list[Check], conversion: Mapping
     if any(hop.distances for hop in hops):
         sections.append(Section("Distance from PyTorch", _plots(card, hops)))
     sections.append(Section("Checks", (_checks(checks),)))
+    sections.append(Section("Golden examples", (_golden(card),)))
     if conversion:
         sections.append(Section("Conversion", _conversion(conversion)))
     sections.append(Section("Artifacts", (_lineage(card),)))
@@ -55,6 +56,19 @@ def _hops(card: Card, hops: list[Hop]) -> Markup:
 def _checks(checks: list[Check]) -> Markup:
     rows = [[c.name, report.verdict("passed" if c.passed else "failed", c.passed), c.note] for c in checks]
     return report.table(["check", "result", "looked at"], rows)
+
+
+def _golden(card: Card) -> Markup:
+    """Where the examples come from, and which integers were tried."""
+    source = {"given": "--golden", "random": "seeded random numbers"}.get(
+        card.settings.get("golden", ""), "the test set"
+    )
+    rows = [["examples", f"from {source}; ONNX opset {card.settings.get('opset', 'unknown')}"]]
+    tried = card.settings.get("integers")
+    if isinstance(tried, dict):
+        rows += [[f"integers of {name}", f"forward() takes {ranges}"] for name, ranges in tried["accepted"].items()]
+        rows.append(["integers tried", f"{tried['trials']} times in all; {tried['examples']} examples have such"])
+    return report.table(["what", "which"], rows)
 
 
 def _conversion(conversion: Mapping[str, Any]) -> tuple[Markup, ...]:
