@@ -96,6 +96,8 @@ def load(
     source, plan = plans.source_of(golden, volume, name, version, plan)
     results: list[LoadResult] = []
     lines: list[Line] = []
+    if baseline or baseline_version:
+        gate.check_comparison(plan)
     for key in protocol or ():
         replace(plan, protocol=key).check()
     keys = plans.protocols_of(protocol, url, source, plan)

@@ -259,6 +259,12 @@ class Target:
 Told = Callable[[str, Progress], None]
 
 
+def check_comparison(plan: Plan) -> None:
+    """Raises InvalidInput for a plan by which nothing can be compared."""
+    if not plan.rate:
+        raise InvalidInput("a comparison with a baseline needs --rate: in a closed loop a slow server is asked less")
+
+
 def rounds(
     baseline: Target, candidate: Target, plan: Plan, slower: float, told: Told | None = None, least: int = ROUNDS
 ) -> list[Pair]:
@@ -267,8 +273,7 @@ def rounds(
     Both get the same arrivals, each round others. Raises InvalidInput for a plan without a rate: in a closed loop a
     slower server is asked less.
     """
-    if not plan.rate:
-        raise InvalidInput("a comparison with a baseline needs --rate: in a closed loop a slow server is asked less")
+    check_comparison(plan)
     pairs: list[Pair] = []
     while len(pairs) < MOST_ROUNDS and (
         len(_measured(pairs)) < least or verdict(against(pairs, slower)) == "inconclusive"

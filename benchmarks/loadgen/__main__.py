@@ -7,6 +7,8 @@ cost      requests/s of one Locust process of ours, every answer checked, agains
           same body; peer and responder are `bare_locustfile` and `responder`, on a core each, in alternating rounds
 rate      requests/s sent in an open loop against those asked for
 accuracy  reported percentiles against a responder whose latencies are known
+queue     reported percentiles of Poisson arrivals at a responder that serves one after the other, at 50, 80 and 95 % of
+          what it can, against Lindley's recursion on the same arrivals; and that recursion against theory (M/D/1)
 peers     `verify` of our server and of MLServer, of the same model in each: who answers what, and how wrong
 gate      of so many comparisons of two equal versions, and of one that is 50 % slower, how many were judged slower
 """
@@ -23,23 +25,27 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import processes
-from benchmarks.loadgen import locust, responder
+from benchmarks.loadgen import locust, queueing, responder
 from benchmarks.serving import cases, prepare
 from benchmarks.tables import middle, table
 from loadtest import gate, verify
 from loadtest.gate import Target
-from loadtest.results import distance
+from loadtest.results import farthest, latency
 from loadtest.run import Plan, run
 from seaway import store
 
-PARTS = ("cost", "rate", "accuracy", "peers", "gate")
+PARTS = ("cost", "rate", "accuracy", "queue", "peers", "gate")
 LATENCIES_MS = (20.0, 0.35)  # median, and sigma of a log-normal spread
+SERVICE_MS = 10.0  # of the queue
+QUEUE_SECONDS = 60
+ARRIVALS = 10_000_000  # of the recursion against theory, service time 1
+LOADS = (0.5, 0.8, 0.95)
 MODEL = "trivial"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.loadgen", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:4])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:5])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument(
@@ -76,11 +82,19 @@ def _rate(source: Path, given: argparse.Namespace) -> str:
     with responder.serving() as url:
         for asked in (50, 200, 500, 1000, 1500):
             got = run(url, source, Plan(rate=asked, seconds=given.seconds, warmup=1, model=MODEL))
-            off = got.requests_per_second / asked - 1
+            off = got.requests_per_second / got.due_per_second - 1
             g = got.generator
-            cells = [asked, f"{got.requests_per_second:.1f}", f"{off:+.2%}", f"{g.cpu:.0%}", f"{g.late_p99_ms:.2f}"]
-            rows.append([*cells, g.bottleneck])
-    return table(["asked, requests/s", "answered", "off", "CPU of a core", "own delay p99 ms", "it says"], rows)
+            cells = [
+                asked,
+                f"{got.due_per_second:.1f}",
+                f"{got.requests_per_second:.1f}",
+                f"{off:+.2%}",
+                f"{g.cpu:.0%}",
+            ]
+            rows.append([*cells, latency(g.late_p99_ms), g.bottleneck])
+    return table(
+        ["asked, requests/s", "due, by chance", "answered", "off", "CPU of a core", "own delay p99 ms", "it says"], rows
+    )
 
 
 def _accuracy(source: Path, given: argparse.Namespace) -> str:
@@ -93,10 +107,45 @@ def _accuracy(source: Path, given: argparse.Namespace) -> str:
             known = np.array(responder.seen(url)[1:])  # the first was asked before the clock started
             for share, reported in ((50, got.p50_ms), (95, got.p95_ms), (99, got.p99_ms)):
                 true = float(np.percentile(known, share))
-                off = reported / true - 1
+                off = (reported or np.inf) / true - 1
                 met = "met" if abs(off) < 0.05 else "MISSED"
-                rows.append([name, f"p{share}", f"{true:.2f}", f"{reported:.2f}", f"{off:+.1%}", met])
+                rows.append([name, f"p{share}", f"{true:.2f}", latency(reported), f"{off:+.1%}", met])
     return table(["loop", "", "injected ms", "reported ms", "off", "within 5 %"], rows)
+
+
+def _queue(source: Path, given: argparse.Namespace) -> str:
+    """As the arrivals were due, and as they came: what is off from the latter is the measurement's fault."""
+    rows: list[list[object]] = []
+    service = SERVICE_MS / 1000
+    with responder.serving(SERVICE_MS, "queue") as url:
+        for number, load in enumerate(LOADS):
+            responder.seen(url)
+            plan = Plan(rate=load / service, seconds=QUEUE_SECONDS, warmup=0, model=MODEL, seed=number)
+            got = run(url, source, plan)
+            times = plan.schedule()
+            assert times
+            due = queueing.lindley(np.concatenate(list(times.due())), service) * 1000
+            came = queueing.lindley(np.array(responder.seen(url)[1:]), SERVICE_MS)  # the first is the probe
+            for share, reported in ((50, got.p50_ms), (99, got.p99_ms)):
+                rows.append([f"{load:.0%}", f"p{share}", *_off(reported, due, came, share), got.generator.bottleneck])
+    head = ["load", "", "as due, ms", "as came, ms", "reported, ms", "off, as came", "5 % or 1 ms", "it says"]
+    theory = []
+    for load in LOADS:
+        waited, error, idle = queueing.averaged(load, ARRIVALS, seed=1)
+        known = queueing.mean_wait(load, 1.0)
+        met = "met" if abs(waited - known) < 4 * error else "MISSED"
+        theory.append([f"{load:.0%}", *(f"{value:.3f}" for value in (known, waited, error)), met, f"{idle:.3f}"])
+    known_head = ["load", "mean wait, theory", "recursion", "standard error", "within 4", "found it idle"]
+    return f"{table(head, rows)}\n{table(known_head, theory)}"
+
+
+def _off(reported: float | None, due: np.ndarray, came: np.ndarray, share: int) -> list[str]:
+    asked, known = float(np.percentile(due, share)), float(np.percentile(came, share))
+    if reported is None:
+        return [f"{asked:.2f}", f"{known:.2f}", "n/a", "", "MISSED"]
+    off = reported - known
+    met = "met" if abs(off) <= max(1.0, 0.05 * known) else "MISSED"
+    return [f"{asked:.2f}", f"{known:.2f}", f"{reported:.2f}", f"{off:+.2f} ms, {off / known:+.1%}", met]
 
 
 def _peers(source: Path, given: argparse.Namespace) -> str:
@@ -113,7 +162,7 @@ def _peers(source: Path, given: argparse.Namespace) -> str:
         for name, start in starts.items():
             with start() as server:
                 for got in verify.verify(f"http://127.0.0.1:{server.port}", prepare.version(models), plan):
-                    cells = [got.requests, got.wrong, got.failed, distance(got.max_abs), f"{got.p99_ms:.1f}"]
+                    cells = [got.requests, got.wrong, got.failed, farthest(got), latency(got.p99_ms)]
                     rows.append([name, got.title, *cells])
     return table(["server", "protocol", "answers", "wrong", "failed", "max abs Δ", "p99 ms"], rows)
 

@@ -1,13 +1,17 @@
 """A trivial responder on loopback in a process of its own: one fixed right answer, at once or after a known latency.
 
     python -m benchmarks.loadgen.responder MEDIAN_MS SIGMA
+    python -m benchmarks.loadgen.responder SERVICE_MS queue
 
 `GET /seen` gives, once, the milliseconds between each request and its answer, as the responder's own clock had them.
+With `queue` it serves one after the other, each at departure = max(arrival, the departure before) + SERVICE_MS: a
+deadline, so that a late timer delays one answer and none of those behind it. `GET /seen` then gives when each came, ms.
 """
 
 import asyncio
 import json
 import random
+import selectors
 import subprocess
 import sys
 import time
@@ -30,7 +34,8 @@ ANSWER = _answer(BODY)
 
 
 class _Connection(asyncio.Protocol):
-    median_s, sigma = 0.0, 0.0
+    median_s, sigma, queue = 0.0, 0.0, False
+    departed = 0.0  # of the queue, by perf_counter
     seen: list[float] = []  # noqa: RUF012  of the process
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -48,6 +53,11 @@ class _Connection(asyncio.Protocol):
             self.transport.write(_answer(told))  # type: ignore[attr-defined]
         elif not self.median_s:
             self.transport.write(ANSWER)  # type: ignore[attr-defined]
+        elif self.queue:
+            came = time.perf_counter()
+            self.seen.append(came * 1000)
+            _Connection.departed = max(came, _Connection.departed) + self.median_s
+            asyncio.get_running_loop().call_later(_Connection.departed - came, self.transport.write, ANSWER)  # type: ignore[attr-defined]
         else:
             delay = self.median_s * random.lognormvariate(0, self.sigma)
             asyncio.get_running_loop().call_later(delay, self.later, time.perf_counter())
@@ -63,9 +73,14 @@ async def _serve() -> None:
     await server.serve_forever()
 
 
+def _precise() -> asyncio.AbstractEventLoop:
+    """uvloop and epoll round every timer up to a millisecond; select does not."""
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())
+
+
 @contextmanager
-def serving(median_ms: float = 0.0, sigma: float = 0.0) -> Iterator[str]:
-    """Its address."""
+def serving(median_ms: float = 0.0, sigma: float | str = 0.0) -> Iterator[str]:
+    """Its address; `sigma` may be "queue"."""
     own = ["-m", "benchmarks.loadgen.responder", str(median_ms), str(sigma)]
     command = ["taskset", "-c", str(CORE), sys.executable, *own]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -83,5 +98,9 @@ def seen(url: str) -> list[float]:
 
 
 if __name__ == "__main__":
-    _Connection.median_s, _Connection.sigma = float(sys.argv[1]) / 1000, float(sys.argv[2])
+    _Connection.median_s, _Connection.queue = float(sys.argv[1]) / 1000, sys.argv[2] == "queue"
+    if _Connection.queue:
+        with asyncio.Runner(loop_factory=_precise) as runner:
+            runner.run(_serve())
+    _Connection.sigma = float(sys.argv[2])
     uvloop.run(_serve())

@@ -68,8 +68,32 @@ def test_wrong_answers_and_failures_break_the_default_limits(server, volume, tmp
     server.fault, server.every = "off", 5
     got = seaway(tmp_path, "load", server.url, "--volume", volume, "--name", "toy", *SHORT)
     assert got.returncode == 1
-    assert "fail         REST, wrong" in got.stdout
+    assert "fail         wrong" in got.stdout
     assert "differs from PyTorch's" in got.stderr
+    assert "REST" in got.stdout
+    assert "GraphPipe" not in got.stdout, "one protocol, REST where it is spoken"
+
+
+def test_several_protocols_are_told_apart(server, volume, tmp_path):
+    both = ["--protocol", "oip", "--protocol", "graphpipe"]
+    got = seaway(tmp_path, "load", server.url, "--volume", volume, "--name", "toy", *SHORT, *both)
+    assert got.returncode == 0, got.stdout + got.stderr
+    assert "pass         OIP v2, wrong" in got.stdout
+    assert "pass         GraphPipe, wrong" in got.stdout
+
+
+def test_the_arrivals_of_an_open_loop_are_in_the_report(server, volume, tmp_path):
+    own = ["--volume", volume, "--name", "toy", "--time", "2s", "--warmup", "0", "--rate", "20"]
+    for more, asked, arrivals in (
+        (["--seed", "3"], "20/s poisson, seed 3", "poisson"),
+        (["--arrivals", "uniform"], "20/s uniform", "uniform"),
+    ):
+        got = seaway(tmp_path, "load", server.url, *own, *more, "--report", arrivals)
+        assert got.returncode == 0, got.stdout + got.stderr
+        [run] = json.loads((tmp_path / arrivals / "load.json").read_text())["runs"]
+        assert (run["arrivals"], run["expected_per_second"]) == (arrivals, 20.0)
+        assert asked in (tmp_path / arrivals / "load.html").read_text()
+        assert asked in (tmp_path / arrivals / "load.md").read_text()
 
 
 def test_a_file_of_examples_against_any_server(server, tmp_path):
@@ -94,6 +118,8 @@ def test_a_file_of_examples_against_any_server(server, tmp_path):
         (["--version", "7"], "7"),
         (["--users", "1", "--processes", "2"], "need as many users"),
         (["--baseline-version", "1"], "needs --rate"),
+        (["--rate", "50", "--limit", "rate=51"], "limit rate=51 cannot be reached: --rate 50"),
+        (["--rate", "50", "--arrivals", "pareto"], "no arrivals 'pareto': choose one of poisson, uniform"),
     ],
 )
 def test_wrong_use_is_one_line(volume, tmp_path, arguments, said):
