@@ -4,6 +4,7 @@ A large integer may make forward() allocate or run without bound (`torch.arange(
 forked, before this process has run the net, and computes on one thread: no thread pool of this process is in it.
 """
 
+import importlib
 import multiprocessing
 import os
 import resource
@@ -71,6 +72,8 @@ class Trials:
             return f"{ENDS} by signal {-code}" if code and code < 0 else ENDS
 
     def _start(self) -> None:
+        # Tensor methods import it when they are first called, which takes seconds: once here, not in every child.
+        importlib.import_module("torch._dynamo")
         context = multiprocessing.get_context("fork")
         self._connection, theirs = context.Pipe()
         arguments = (theirs, self._connection, self._wrapped, self._ordinary)

@@ -21,6 +21,7 @@ from seaway.protocols.calls import JSON, TEXT, Reply, Served
 
 SERVER = "seaway"
 VERSION = "0.1.0"  # pyproject's
+SHORT = 512  # characters of a path that is remembered
 CHECKED = 64 << 10  # bytes of a body that are looked at although there is no model for them
 
 Endpoint = Callable[[DataPlane, Request], Reply | None]
@@ -45,7 +46,12 @@ def _ask(
 
 # ---- TensorFlow Serving REST
 
-_tfserving_path = functools.lru_cache(1024)(tfserving.read_path)
+_short_path = functools.lru_cache(1024)(tfserving.read_path)
+
+
+def _tfserving_path(method: str, target: str) -> tfserving.Route:
+    """The same as `tfserving.read_path`, which need not read those of a usual length again."""
+    return _short_path(method, target) if len(target) < SHORT else tfserving.read_path(method, target)
 
 
 def tfserving_rest(plane: DataPlane, request: Request) -> Reply | None:

@@ -32,6 +32,7 @@ logging.getLogger("tensorflow").setLevel(logging.ERROR)  # the session API is ca
 
 # TensorFlow's error codes → HTTP, as TensorFlow Serving maps them
 STATUS = {3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 11: 400, 12: 501, 14: 503, 16: 401}
+MOST_CALLABLES = 64  # of combinations of outputs that clients may ask for, each with a graph of its own
 IN_CALLERS_THREAD = -1  # instead of a hand-over to the session's threads and back, some 30 µs a call
 
 
@@ -115,6 +116,9 @@ class SavedModel:
         options.run_options.inter_op_thread_pool = IN_CALLERS_THREAD
         # The public make_callable compares shapes with the signature's, which TensorFlow Serving leaves to the graph.
         made: Callable[..., list[Any]] = self._session._make_callable_from_options(options)
+        spare = [key for key in self._callables if not key[2]]  # deep ones have left nodes in the graph
+        if len(spare) >= MOST_CALLABLES:
+            self._callables.pop(spare[0], None)
         self._callables[signature, wanted, deep] = made
         return made
 
@@ -152,8 +156,8 @@ def _names(infos: Any) -> dict[str, str]:
     return {name: infos[name].name for name in sorted(infos)}
 
 
-def _message(array: np.ndarray) -> bytes:
-    """The array as a serialised TensorProto."""
+def _message(array: np.ndarray) -> np.ndarray:
+    """The array as a serialised TensorProto, which is an object for NumPy's own bytes end at a last 0."""
     kind = tf.dtypes.as_dtype(array.dtype)
     message = tensor_pb2.TensorProto(dtype=kind.as_datatype_enum)
     for size in array.shape:
@@ -162,7 +166,7 @@ def _message(array: np.ndarray) -> bytes:
         message.string_val.extend(tensors.string_values(array))
     else:
         message.tensor_content = array.tobytes()
-    return bytes(message.SerializeToString())
+    return np.array(message.SerializeToString(), object)
 
 
 def _of_message(content: bytes) -> np.ndarray:

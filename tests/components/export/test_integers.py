@@ -1,8 +1,8 @@
 """Golden integers: how far forward() takes them, and that no trial costs more than itself."""
 
-import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +21,7 @@ import shipped_nets
 LEAST, GREATEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 
-def widened(
-    net: torch.nn.Module, *inputs: str
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, object]]:
+def widened(net: torch.nn.Module, *inputs: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]:
     """Ordinary examples, wider ones, and what was tried."""
     wrapped = Shipped(net, bind(net, [parse(text) for text in inputs]), "softmax").eval()
     ordinary = random_examples(wrapped.inputs)
@@ -72,25 +70,18 @@ def test_integers_that_float32_rounds_coarsely_are_left_out() -> None:
     assert 20 < wider["age"].max() < 1e6
 
 
-def test_a_crash_a_hang_and_an_allocation_cost_that_integer_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "SECONDS", 2.0)
-    before = os.getpid()
+def test_a_crash_and_an_allocation_cost_that_integer_alone() -> None:
     _, wider, tried = widened(shipped_nets.Perilous(), "n:scalar:int64")
-    assert os.getpid() == before
     assert "below: ends the process by signal 11" in tried["accepted"]["n"]
-    assert "allocate memory" in tried["accepted"]["n"] or "takes longer than 2 s" in tried["accepted"]["n"]
+    assert "can't allocate memory" in tried["accepted"]["n"]
     assert wider["n"].min() == 0
-    assert 1000 < wider["n"].max() < 7000 + (trials.MEMORY >> 12)
+    assert 1000 < wider["n"].max() <= trials.MEMORY // 64 // 4096 * 2
 
 
 def test_a_hang_is_found_once_and_not_searched_more_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Hangs(shipped_nets.Perilous):
-        def forward(self, n: torch.Tensor) -> torch.Tensor:
-            return super().forward(torch.where(n > 1000, 7500, n.abs()))
-
-    monkeypatch.setattr(trials, "SECONDS", 1.0)
-    _, wider, tried = widened(Hangs(), "n:scalar:int64")
-    assert "above: takes longer than 1 s" in tried["accepted"]["n"]
+    monkeypatch.setattr(trials, "SECONDS", 2.0)
+    _, wider, tried = widened(shipped_nets.Hangs(), "n:scalar:int64")
+    assert "above: takes longer than 2 s" in tried["accepted"]["n"]
     assert 500 < wider["n"].max() <= 1000
 
 

@@ -1,5 +1,6 @@
 """The SavedModel backend, on models that TensorFlow saves."""
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 import torchvision  # noqa: F401  before TensorFlow: the other way round, importing it ends the process
 
-from components.serve.savedmodel import SavedModel, load, tf
+from components.serve.savedmodel import MOST_CALLABLES, SavedModel, load, tf
 from seaway.card import Tensor
 from seaway.errors import InvalidInput, ModelError, NotFound, SeawayError
+from seaway.protocols import tensors
 
 Models = Callable[..., Path]
 
@@ -81,6 +83,33 @@ def test_signatures_and_definitions_tell_what_the_model_takes_and_gives(saved: M
     assert "__saved_model_init_op" in model.definitions
     answers = model.predict("serving_default", {"a": np.array(True), "b": np.ones((2, 3), np.int64)})
     assert list(answers) == ["early", "late"]
+
+
+def test_ever_other_outputs_are_not_remembered_for_ever(saved: Models) -> None:
+    names = ["a", "b", "c", "d", "e"]
+    model = SavedModel(saved(serving_default=(lambda x: {n: x + i for i, n in enumerate(names)}, [ANYTHING])), None, 1)
+    for asked in itertools.permutations(names):
+        answers = model.predict("serving_default", {"x": np.float32([1])}, list(asked))
+        assert {name: array.tolist() for name, array in answers.items()} == {n: [1 + names.index(n)] for n in asked}
+    assert len(model._callables) <= MOST_CALLABLES
+    model.close()
+
+
+def test_more_dimensions_than_numpy_has(saved: Models) -> None:
+    def both(x: Any, s: Any) -> dict[str, Any]:
+        return {"y": x * 2, "rank": tf.rank(x), "s": s}
+
+    words = tf.TensorSpec(None, tf.string, name="s")
+    model = SavedModel(saved(serving_default=(both, [ANYTHING, words])), None, 1)
+    for shape in ((2, *[1] * 252, 3), (1,) * 33, (*[1] * 99, 0)):
+        count = int(np.prod(shape))
+        x = tensors.shaped(np.arange(count, dtype=np.float32), shape)
+        for s in (strings(b"\xff", b""), tensors.shaped(strings(*[b"w"] * count), shape)):
+            answers = model.predict("serving_default", {"x": x, "s": s})
+            assert (answers["y"].shape, answers["rank"].item()) == (shape, len(shape))
+            assert np.asarray(answers["y"]).reshape(-1).tolist() == [2 * i for i in range(count)]
+            assert (answers["s"].shape, answers["s"].reshape(-1).tolist()) == (s.shape, s.reshape(-1).tolist())
+    model.close()
 
 
 def test_outputs_are_given_as_asked_for(saved: Models) -> None:
