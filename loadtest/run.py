@@ -71,8 +71,7 @@ class Plan:
             raise InvalidInput(f"--timeout must be above 0 seconds, not {self.request_timeout:g}")
         if self.user_count < self.processes:
             raise InvalidInput(f"{self.processes} processes need as many users at least, not {self.user_count}")
-        self.schedule()
-        schedule.points(self.shape)
+        schedule.Schedule(self.rate or 1.0, 1, self.shape, arrivals=self.arrivals, seed=self.seed)
         wire.named(self.protocol)
 
     def schedule(self) -> schedule.Schedule | None:

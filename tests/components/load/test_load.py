@@ -119,6 +119,8 @@ def test_a_limit_that_is_not_kept_keeps_the_version_from_being_promoted(server, 
         promote(volume, "toy", 1, tmp_path / "short")
     with pytest.raises(InvalidInput, match="no limit 'p98_ms'"):
         load(server.url, volume, "toy", 1, tmp_path / "none", limits={"p98_ms": 1}, **own)
+    with pytest.raises(InvalidInput, match="limit rate=21 cannot be reached: --rate 20"):
+        load(server.url, volume, "toy", 1, tmp_path / "none", limits={"rate": 21}, rate=20, **own)
     assert not (tmp_path / "none").exists()
 
 
@@ -134,6 +136,7 @@ def test_a_version_that_is_slower_than_stable_is_not_promoted(server, volume, ma
         card = load(server.url, volume, "toy", 2, tmp_path / "slow", limits={"slower": "20%"}, **own)
         assert next(stable.counter) > 50, "stable was asked as well"
     assert card.metrics["wrong"] == card.metrics["failed"] == 0
+    assert (card.settings["arrivals"], card.settings["users"]) == ("poisson", runs.OPEN_USERS), "as many as it takes"
     assert card.settings["verdict"] != "pass"
     with pytest.raises(Refused, match=r"p50_ms against the baseline is (fail|inconclusive): "):
         promote(volume, "toy", 2, tmp_path / "slow")
