@@ -399,10 +399,11 @@ def _follow(process: "subprocess.Popen[bytes]", counts: Path, told: Told, page: 
                         progress.pages.append((progress.elapsed, metrics.read(page)))
         except KeyboardInterrupt:
             end(process)
-            _read(progress, lines, told)
+            _read(progress, lines, lambda progress: None)  # its last counts; who has interrupted hears no more
             if not progress.elapsed:
                 raise  # nothing was measured that could be reported
-        _read(progress, lines, told)
+        else:
+            _read(progress, lines, told)
     return progress
 
 

@@ -158,6 +158,19 @@ def test_an_interrupt_before_anything_was_measured_is_one(server, tmp_path, monk
         short(server)
 
 
+def test_who_interrupts_each_time_that_it_is_told_gets_what_was_measured(server):
+    times = []
+
+    def told(progress):
+        times.append(progress.elapsed)
+        raise KeyboardInterrupt
+
+    plan = Plan("tfs", users=2, seconds=9, warmup=0, version=1)
+    result = run(server.url, store.path(server.volume, "toy", 1), plan, told)
+    assert (len(times), result.partial) == (1, True)
+    assert result.requests > 0
+
+
 def locust(server, tmp_path, *more):
     """The locustfile as a user starts it, without our runner; returns (process's result, its counts)."""
     command = [sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--headless", "--host", server.url, "--users", "2"]
