@@ -15,11 +15,13 @@ import torchvision
 from onnx import helper, numpy_helper
 
 from components.convert.convert import CONVERTERS, convert_artifact
+from components.export import graph, symbolics
 from components.export.export import export_model
+from components.validate import runners
 from components.validate.validate import validate
 from seaway import card as cards
 from seaway.card import Card, Tensor
-from seaway.errors import Refused
+from seaway.errors import ModelError, Refused
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 
@@ -76,6 +78,50 @@ def test_two_inputs_of_two_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     card = cards.check(tmp_path / "parity", "parity")
     assert card.inputs == (Tensor("numeric", "float32", (None, 6)), Tensor("category", "int64", (None, 3)))
     assert "✓ equal to PyTorch at every hop" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("converter", CONVERTERS)
+def test_minutes_before_midnight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, converter: str) -> None:
+    """-30 // 60 is -1, and -1 % 24 is 23: in ONNX Runtime and in TensorFlow."""
+    monkeypatch.syspath_prepend(FIXTURES)
+    inputs = ["minute:scalar:int64"]
+    export_model("python:shipped_nets:WrapHours", tmp_path / "onnx", weights=None, inputs=inputs, activation="none")
+    convert_artifact(tmp_path / "onnx", tmp_path / "saved_model", converter)
+    assert parity(tmp_path).kind == "parity"
+    weights = {i.name: numpy_helper.to_array(i) for i in onnx.load(tmp_path / "onnx/model.onnx").graph.initializer}
+    hour_23 = weights["hours.weight"][23] @ weights["out.weight"].T + weights["out.bias"]
+    signatures = runners.tensorflow(tmp_path / "saved_model")
+    for run in (runners.onnx_runtime(tmp_path / "onnx/model.onnx"), signatures(["serving_default", "logits"])):
+        got = run({"minute": np.array([-30, -1, 1439])})["logits"]
+        np.testing.assert_allclose(got, np.tile(hour_23, (3, 1)), atol=1e-5)
+
+
+def test_minutes_rounded_towards_zero_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph as the exporter alone writes it, past the export's own comparison."""
+    monkeypatch.syspath_prepend(FIXTURES)
+    monkeypatch.setattr(symbolics, "_FUNCTIONS", {})
+    monkeypatch.setattr(graph, "compare", lambda *arguments: None)
+    inputs = ["minute:scalar:int64"]
+    export_model("python:shipped_nets:WrapHours", tmp_path / "onnx", weights=None, inputs=inputs)
+    convert_artifact(tmp_path / "onnx", tmp_path / "saved_model")
+    report = tmp_path / "report.html"
+    with pytest.raises(Refused, match=r"(?s)golden examples, ONNX Runtime: .*golden examples, SavedModel: "):
+        validate(tmp_path / "onnx", tmp_path / "saved_model", None, tmp_path / "parity", report)
+    assert "-9223372036854775808 to 9223372036854775807" in report.read_text(encoding="utf-8")
+
+
+def test_repeated_indices_are_summed_and_onnx_tf_says_that_it_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(FIXTURES)
+    card = export_model(
+        "python:shipped_nets:Collects", tmp_path / "onnx", weights=None, inputs=["x:6", "place:6:int64"]
+    )
+    assert card.settings["opset"] == 16
+    with pytest.raises(ModelError, match=r"ends at opset 15.*ScatterElements-16.*--converter seaway"):
+        convert_artifact(tmp_path / "onnx", tmp_path / "saved_model", "onnx-tf")
+    convert_artifact(tmp_path / "onnx", tmp_path / "saved_model")
+    assert parity(tmp_path).kind == "parity"
 
 
 def test_resnet18(resnet: Path) -> None:
