@@ -128,7 +128,8 @@ def _load() -> None:
     }
     with _modules(stand_ins):
         import onnx_tf.backend  # noqa: F401
-        from onnx_tf.handlers.backend import dropout, reduce_sum, shape, squeeze, trilu, unsqueeze
+        from onnx_tf.handlers.backend import div, dropout, reduce_sum, shape, squeeze, trilu, unsqueeze
+    div.Div._common = classmethod(_div)
     reduce_sum.ReduceSum.version_13 = classmethod(_reduce_sum_13)
     shape.Shape.version_15 = classmethod(_shape_15)
     squeeze.Squeeze.version_13 = classmethod(_squeeze_13)
@@ -164,6 +165,16 @@ def _modules(stand_ins: dict[str, Any]) -> Iterator[None]:
 
 def _hardmax(logits: Any, name: str | None = None) -> Any:
     return tf.one_hot(tf.argmax(logits, -1), tf.shape(logits)[-1], dtype=logits.dtype, name=name)
+
+
+def _div(cls: Any, /, node: Any, **kwargs: Any) -> list[Any]:
+    """onnx-tf divides integers as floats, which are not exact beyond 2**53."""
+    dividend, divisor = (kwargs["tensor_dict"][name] for name in node.inputs[:2])
+    if dividend.dtype.is_floating:
+        return [tf.divide(dividend, divisor)]
+    small = dividend.dtype.size < 4 or dividend.dtype == tf.uint32  # TensorFlow has no kernel for all of those
+    wide = tf.int64 if small else dividend.dtype
+    return [tf.cast(tf.truncatediv(tf.cast(dividend, wide), tf.cast(divisor, wide)), dividend.dtype)]
 
 
 def _reduce_sum_13(cls: Any, /, node: Any, **kwargs: Any) -> list[Any]:
