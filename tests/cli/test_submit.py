@@ -279,7 +279,7 @@ def test_ctrl_c_ends_the_waiting_and_not_the_run_which_can_be_followed_again(tmp
         with start(tmp_path, "--host", host, "--wait", "--poll", 0.1, PYTHONUNBUFFERED="1") as process:
             assert process.stdout is not None
             for line in process.stdout:
-                if "explore" in line:
+                if "running" in line:
                     break
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=60)
