@@ -25,13 +25,17 @@ from components.serve.version import read_description
 from components.serve.watch import LOG_SECONDS, Watch
 from components.serve.workers import WorkerDied
 from seaway import store
-from seaway.errors import InvalidInput, NotFound, SeawayError, Unavailable
+from seaway.errors import InvalidInput, ModelError, NotFound, SeawayError, Unavailable
 from seaway.protocols.tfserving import VersionStatus
 
 log = logging.getLogger("seaway.serve")
 
 SETTLE_POLLS = 2  # polls between which files must not have changed
 POLL_SECONDS = 1.0  # until it is told otherwise
+
+
+class EndsProcess(ModelError):
+    """A version that ended the worker that loaded it, twice."""
 
 
 class DataPlane:
@@ -269,7 +273,7 @@ class DataPlane:
             if not isinstance(error, (SeawayError, OSError)):
                 log.exception("loading %s failed", version.key)
             self.on_loaded(version, time.perf_counter() - began, False)
-            await self._not_loaded(version, str(error) or type(error).__name__, tried)
+            await self._not_loaded(version, str(error) or type(error).__name__, tried, isinstance(error, EndsProcess))
             return
         version.served, version.batchable = read_description(described), tuple(described["batchable"])
         version.header, version.digest = store.header(version.identity), version.identity.rpartition("@")[2]
@@ -292,13 +296,13 @@ class DataPlane:
         try:
             return await self._pool.load(version.key, held, trial=True)
         except WorkerDied:
-            raise SeawayError(f"{version.path}: loading it, or its golden inputs, ends the process") from None
+            raise EndsProcess(f"{version.path}: loading it, or its golden inputs, ends the process") from None
 
-    async def _not_loaded(self, version: Version, error: str, tried: str) -> None:
-        """`tried`: the fingerprint of the files that would not load."""
+    async def _not_loaded(self, version: Version, error: str, tried: str, fatal: bool = False) -> None:
+        """`tried`: the fingerprint of the files that would not load; `fatal`: they ended a process."""
         model, now = self.models[version.model], time.monotonic()
         version.state, version.error = "END", error
-        version.watch.failed(tried, now)
+        version.watch.failed(tried, now, fatal)
         if version.watch.to_be_logged(now):
             log.error("%s cannot be served: %s", version.key, why_not(model, version.number, self._settle))
         await self.poll()

@@ -34,10 +34,11 @@ class Watch:
             return False
         return not self.failures or self.seen != self.tried or now >= self.due
 
-    def failed(self, tried: str, now: float) -> None:
-        """`tried`: the fingerprint of what would not load, as it was when loading began."""
+    def failed(self, tried: str, now: float, fatal: bool = False) -> None:
+        """`tried`: the fingerprint of what would not load, as it was when loading began; `fatal`: it ended a process,
+        which is no passing trouble, and whose trace would fill the log."""
         self.tried = tried
-        self.due = now + min(BACK_OFF[0] * 2**self.failures, BACK_OFF[1])
+        self.due = now + (BACK_OFF[1] if fatal else min(BACK_OFF[0] * 2**self.failures, BACK_OFF[1]))
         self.failures = min(self.failures + 1, 30)
 
     def to_be_logged(self, now: float) -> bool:

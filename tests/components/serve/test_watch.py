@@ -50,6 +50,16 @@ def test_the_same_files_are_tried_again_ever_more_rarely():
     assert sorted(waits) == waits
 
 
+def test_files_that_ended_a_process_are_left_alone_for_longest():
+    watch = Watch()
+    watch.look("bad", 0.0)
+    watch.failed("bad", 0.0, fatal=True)
+    assert not watch.may_load(BACK_OFF[1] - 0.01, SETTLE)
+    assert watch.may_load(BACK_OFF[1], SETTLE)
+    watch.look("better", 10.0)
+    assert watch.may_load(12.0, SETTLE)
+
+
 def test_what_goes_on_failing_is_logged_once_a_minute():
     watch = Watch()
     assert [watch.to_be_logged(float(second)) for second in (0, 1, 30, 59, 60, 61, 119, 120)] == [
