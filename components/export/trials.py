@@ -4,6 +4,7 @@ A large integer may make forward() allocate or run without bound (`torch.arange(
 forked, before this process has run the net, and computes on one thread: no thread pool of this process is in it.
 """
 
+import faulthandler
 import importlib
 import multiprocessing
 import os
@@ -123,6 +124,7 @@ def _serve(connection: Connection, parents: Connection, wrapped: Wrapped, ordina
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):  # user code may print, and a crash reports itself
         os.dup2(nowhere, stream)
+    faulthandler.disable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
