@@ -44,6 +44,10 @@ def _conv2d(x: Any, weight: Any, groups: int, window: windows.Window) -> Any:
         kernel = list(weight.shape[2:])
         depthwise = _moved(_reshaped(weight, [groups, times, *kernel]), [2, 3, 0, 1])
         strides = [1, *window.strides, 1]
+        if isinstance(padding, list):
+            # With oneDNN TensorFlow 2.21 fuses this with what follows, without the pads, and ends the process:
+            # "tensor_format.h: Check failed: index >= 0 && index < num_total_dims".
+            x, padding = tf.pad(x, padding), "VALID"
         return tf.nn.depthwise_conv2d(x, depthwise, strides, padding, dilations=window.dilations)
 
     def one(part: Any, weight: Any) -> Any:

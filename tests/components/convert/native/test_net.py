@@ -63,6 +63,22 @@ def test_channels_stay_last_where_the_model_takes_them_so(saved: Path) -> None:
     assert len(moved) == 1, "that before Flatten alone"
 
 
+def test_a_depthwise_convolution_never_has_pads_of_its_own(tf: Any, make: Any, tmp_path: Path) -> None:
+    """TensorFlow 2.21 with oneDNN fuses it with what follows, forgets the pads, and ends the process."""
+    window = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "group": 4}
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["c"], **window), helper.make_node("Relu", ["c"], ["y"])]
+    generator = np.random.default_rng(0)
+    weights = {name: generator.normal(size=size).astype(np.float32) for name, size in (("w", (4, 1, 3, 3)), ("b", 4))}
+    model = make(nodes, {"x": ["n", 4, 8, 8]}, {"y": ["n", 4, 4, 4]}, weights=weights)
+    onnx.save(model, tmp_path / "model.onnx")
+    convert(tmp_path / "model.onnx", tmp_path / "saved", "seaway")
+    functions = graph_of(tmp_path / "saved").library.function
+    nodes = [node for function in functions for node in function.node_def]
+    [padding] = [node.attr["padding"].s for node in nodes if node.op == "DepthwiseConv2dNative"]
+    assert padding == b"VALID"
+    assert [node.op for node in nodes].count("Pad") == 1
+
+
 def test_equal_weights_are_one_variable_and_data_beside_the_model_are_read(tf: Any, make: Any, tmp_path: Path) -> None:
     import onnxruntime
 
