@@ -43,7 +43,7 @@ def test_numbers_padded_with_zeros_are_found_and_counted_on(tmp_path: Path) -> N
     store.set_label(tmp_path, "m", "stable", 2)
     assert store.publish(tmp_path, "m", fill) == 124
     assert store.prune(tmp_path, "m", keep=1) == [0, 123]
-    assert sorted(os.listdir(tmp_path / "m")) == [".lock", "0002", "124", "labels.json"]
+    assert sorted(os.listdir(tmp_path / "m")) == [".lock", "0002", "124", "history.json", "labels.json"]
 
 
 def test_of_two_folders_with_one_number_the_last_by_name_counts(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_all_that_is_published_can_be_read_by_everybody_and_changed_by_its_owner
         os.umask(before)
     found = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
     folders = {"m", "m/1", "m/evidence", "m/evidence/digest", "m/evidence/digest/load"}
-    files = {".lock", "models.config", "m/.lock", "m/labels.json", "m/1/saved_model.pb"}
+    files = {".lock", "models.config", "m/.lock", "m/labels.json", "m/history.json", "m/1/saved_model.pb"}
     assert found == {
         **dict.fromkeys(folders, 0o755),
         **dict.fromkeys({*files, "m/evidence/digest/load/card.json"}, 0o644),
