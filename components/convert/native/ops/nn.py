@@ -71,7 +71,9 @@ def _conv3d(x: Any, weight: Any, window: windows.Window) -> Any:
     filters = _moved(weight, [2, 3, 4, 1, 0])
     x = tf.pad(x, window.paddings()) if window.padding() not in ("SAME", "VALID") else x
     padding = window.padding() if window.padding() in ("SAME", "VALID") else "VALID"
-    return tf.nn.convolution(x, filters, window.strides, padding, dilations=window.dilations)
+    # With oneDNN TensorFlow 2.21 answers 0 where a stride is larger than what it strides over, which has one window.
+    strides = [min(stride, size or stride) for stride, size in zip(window.strides, x.shape[1:-1], strict=True)]
+    return tf.nn.convolution(x, filters, strides, padding, dilations=window.dilations)
 
 
 def _moved(weight: Any, axes: list[int]) -> Any:
