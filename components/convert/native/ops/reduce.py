@@ -140,7 +140,12 @@ def gemm(call: Any, a: Any, b: Any, c: Any = None) -> Any:
         turned = bool(call.get("transB", 0))
     a, b = tensor(a), tensor(b)
     wide = tf.int64 if a.dtype in (tf.uint32, tf.uint64) else a.dtype
-    got = tf.matmul(tf.cast(a, wide), tf.cast(b, wide), transpose_a=bool(call.get("transA", 0)), transpose_b=turned)
+    a_wide, b_wide = tf.cast(a, wide), tf.cast(b, wide)
+    if call.get("transA", 0):
+        # With oneDNN TensorFlow 2.21 fuses a MatMul with what is added to it, and refuses the first factor transposed.
+        got = tf.raw_ops.BatchMatMulV2(x=a_wide, y=b_wide, adj_x=True, adj_y=turned)
+    else:
+        got = tf.matmul(a_wide, b_wide, transpose_b=turned)
     got = tf.cast(got, a.dtype)
     got = got if alpha == 1 else got * scalar(alpha, a)
     if c is None:
