@@ -289,7 +289,7 @@ def evidence(volume: Path, name: str, digest: str) -> Path:
 def _sort(model: Path) -> tuple[dict[int, Path], dict[Path, str]]:
     """A model's versions, and what else there is in its folder and why that is none. Raises Unavailable.
 
-    "Duplicate version directories detected. Version 1 will be loaded from 1, 0001 will be ignored": the last by name.
+    Of several folders with one number the last by name counts, as in TensorFlow Serving.
     """
     found: dict[int, Path] = {}
     skipped: dict[Path, str] = {}

@@ -43,11 +43,7 @@ _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
 _RETRY_AFTER = b"retry-after: 1\r\n"
 _BY_STATUS = {429: _RETRY_AFTER, 503: _RETRY_AFTER, 415: f"accept-encoding: {SUPPORTED}\r\n".encode()}
-_LISTS = (
-    "transfer-encoding",
-    "content-encoding",
-    "connection",
-)  # repeated lines are one list, as RFC 9110 has it (5.3)
+_LISTS = ("transfer-encoding", "content-encoding", "connection")  # repeated lines are one list (RFC 9110, 5.3)
 _ABSOLUTE = re.compile(r"https?://[^/?#]*(/)?", re.IGNORECASE)
 _ids, _prefix = itertools.count(1), secrets.token_hex(6)
 
