@@ -13,7 +13,7 @@ TRY := .venv-try
 STAGE ?=
 REGISTRY ?= seaway
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11
-LOCKS = $(shell $(PYTHON) -m components.images --locks)
+LOCKS := $(wildcard components/*/requirements.in)
 
 .PHONY: help try setup demo test check fix golden compile submit images kind-up kind-down e2e e2e-kfp lock example bench bench-article clean
 
@@ -26,7 +26,7 @@ help:  ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 try: $(TRY)/.ready  ## A page to draw on, with a small environment of its own: make try [PORT=8502]
-	$(TRY)/bin/python -m cli.main serve --example --port $(PORT)
+	$(TRY)/bin/python -m seaway.cli.main serve --example --port $(PORT)
 
 # Not compiled ahead, which would take longer and more room.
 $(TRY)/.ready: requirements/try.txt
@@ -62,11 +62,11 @@ fix: setup  ## Mend what lint and format can mend
 	$(BIN)/ruff format .
 
 golden: setup  ## Write the golden IR, the manifests' tags and (with kubectl) what they come to, after a wanted change
-	for name in characters ship; do $(BIN)/python -m pipelines.compile $$name tests/golden/$$name.yaml || exit 1; done
-	$(BIN)/python -m pipelines.manifests $$(command -v kubectl >/dev/null && echo --golden tests/golden/manifests)
+	for name in characters ship; do $(BIN)/seaway compile tests/golden/$$name.yaml --pipeline $$name || exit 1; done
+	$(BIN)/python -m seaway.pipeline.manifests $$(command -v kubectl >/dev/null && echo --golden tests/golden/manifests)
 
 compile: setup  ## The pipeline as KFP IR, characters.yaml: make compile [REGISTRY=ghcr.io/example]
-	$(BIN)/python -m pipelines.compile characters characters.yaml --registry "$(REGISTRY)"
+	$(BIN)/seaway compile characters.yaml --registry "$(REGISTRY)"
 
 submit: setup  ## The pipeline to Kubeflow: make submit HOST=http://127.0.0.1:8080 [REGISTRY=ghcr.io/example] [ARGS=--wait]
 	$(BIN)/seaway submit --host "$(HOST)" --registry "$(REGISTRY)" $(ARGS)
@@ -74,7 +74,7 @@ submit: setup  ## The pipeline to Kubeflow: make submit HOST=http://127.0.0.1:80
 # Needs Docker, not this machine's environment. A tag is made of what is in the image: one that is there stays as it is.
 images:  ## An image for each stage: make images [STAGE=serve] [REGISTRY=ghcr.io/example] [ARGS="--build-arg BASE=..."]
 	$(call PYTHON_311,images)
-	@references=$$($(PYTHON) -m components.images --registry "$(REGISTRY)" $(STAGE)) || exit 1; \
+	@references=$$($(PYTHON) -m seaway.pipeline.images --registry "$(REGISTRY)" $(STAGE)) || exit 1; \
 	for reference in $$references; do \
 	    if docker image inspect $$reference >/dev/null 2>&1; then echo "$$reference is there"; continue; fi; \
 	    stage=$${reference##*/}; \
@@ -90,7 +90,7 @@ kind-up: setup  ## A kind cluster with our serving image and an example model at
 	kind get clusters | grep -qx seaway || \
 	    kind create cluster --config manifests/kind.yaml $${KIND_NODE_IMAGE:+--image "$$KIND_NODE_IMAGE"} --wait 180s
 	$(MAKE) images STAGE=serve
-	kind load docker-image $$($(BIN)/python -m components.images serve) --name seaway
+	kind load docker-image $$($(BIN)/python -m seaway.pipeline.images serve) --name seaway
 	kubectl --context kind-seaway apply -f manifests/namespace.yaml
 	kubectl --context kind-seaway apply -k manifests/overlays/kind
 	kubectl --context kind-seaway -n seaway rollout status deployment/seaway --timeout=300s
@@ -111,16 +111,15 @@ bench-article: setup  ## Flask and every protocol of ours, side by side: make be
 	$(BIN)/python -m benchmarks.article $(ARGS)
 
 # Each image's lock has dev.txt's versions; KFP's executor needs none of what kfp requires.
-lock: setup  ## Lock requirements/*.in anew, with hashes and without addresses
+lock: setup  ## Lock requirements/*.in and components/*/requirements.in anew, with hashes and without addresses
 	$(COMPILE) --override requirements/overrides.txt requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) -c requirements/dev.txt requirements/try.in -o requirements/try.txt
-	for name in $(filter-out kfp,$(LOCKS)); do \
-	    $(COMPILE) -c requirements/dev.txt --override requirements/overrides.txt \
-	        requirements/$$name.in -o requirements/$$name.txt || exit 1; done
-	$(COMPILE) -c requirements/dev.txt --no-deps requirements/kfp.in -o requirements/kfp.txt
+	for lock in $(LOCKS); do \
+	    $(COMPILE) -c requirements/dev.txt --override requirements/overrides.txt $$lock -o $${lock%.in}.txt || exit 1; done
+	$(COMPILE) -c requirements/dev.txt --no-deps components/kfp.in -o components/kfp.txt
 	awk '/^uv==/ { own = 1 } /^[a-z]/ && !/^uv==/ { own = 0 } own && !/#/' requirements/dev.txt > requirements/uv.txt
 
-example: setup  ## The bundled example anew, from strokes: examples/characters
+example: setup  ## The bundled example anew, from strokes: seaway/example/characters
 	$(BIN)/python -m examples.make_characters
 
 clean:  ## Remove what runs left behind, but not the environment

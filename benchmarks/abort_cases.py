@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from components.serve.savedmodel import tf
+from seaway.serve.backends.savedmodel import tf
 
 F, I32, I64, S = tf.float32, tf.int32, tf.int64, tf.string
 RAW = tf.raw_ops

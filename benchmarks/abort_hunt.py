@@ -4,7 +4,7 @@
 
 Each operator stands in a small graph whose input is declared as a model would declare it, and is called as the server
 calls models. Prints a line for each input that killed the process or held it for more than 20 seconds, and a table.
-What a check of the declared shapes prevents, `components/serve/operators.py` lists. Takes 25 minutes on two
+What a check of the declared shapes prevents, `seaway/serve/backends/operators.py` lists. Takes 25 minutes on two
 cores. Set TF_ENABLE_ONEDNN_OPTS=0 to try TensorFlow's own kernels; the server uses oneDNN's.
 """
 
@@ -25,7 +25,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from benchmarks.abort_cases import CASES, I32, I64, F, S, Spec
-from components.serve.savedmodel import IN_CALLERS_THREAD, config_pb2, tf
+from seaway.serve.backends.savedmodel import IN_CALLERS_THREAD, config_pb2, tf
 
 SECONDS, MEMORY = 20, 9 << 30
 SHOWN = 6  # inputs of each graph that are printed

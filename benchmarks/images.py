@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 from benchmarks.tables import table
-from components import images
-from seaway import cgroup
+from seaway.pipeline import images
+from seaway.platform import cgroup
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def _change(file: Path) -> None:
 
 def _make_and_remove(repository: Path, stage: str) -> float:
     seconds = _make(repository, stage)
-    _said("docker", "rmi", _said("python3", "-m", "components.images", stage, at=repository))
+    _said("docker", "rmi", _said("python3", "-m", "seaway.pipeline.images", stage, at=repository))
     return seconds
 
 

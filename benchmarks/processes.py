@@ -16,7 +16,7 @@ from typing import Self
 
 import psutil  # type: ignore[import-untyped]
 
-from seaway import cgroup
+from seaway.platform import cgroup
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 180.0
@@ -123,8 +123,8 @@ def pss_bytes(pid: int) -> int:
 
 
 def seaway(volume: Path, log: Path, *options: str, prefix: Sequence[str] = ()) -> Server:
-    """`python -m components.serve` on free ports, ready; `prefix`: what starts it, as taskset or prlimit."""
-    command = [sys.executable, "-m", "components.serve", "--volume", str(volume), "--port", "0", "--admin-port", "0"]
+    """`python -m seaway.serve` on free ports, ready; `prefix`: what starts it, as taskset or prlimit."""
+    command = [sys.executable, "-m", "seaway.serve", "--volume", str(volume), "--port", "0", "--admin-port", "0"]
     server = Server([*prefix, *command, *options], log)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and server.process.poll() is None:

@@ -16,7 +16,7 @@ import onkind
 from onkind import CANARY, CONTEXT, HOST, NAMESPACE, command, kubectl, publish, rolled_out, seaway, serving_pods
 
 from benchmarks.processes import machine
-from seaway import kube, rollout
+from seaway.kube import kube, rollout
 
 SPACE, OVERLAY = "manifests/namespace.yaml", "manifests/overlays/kind"
 VOLUME = onkind.ROOT / ".kind-models"

@@ -1,6 +1,6 @@
 """Makes the bundled example anew, through the real stages: `python -m examples.make_characters` in the repository.
 
-    explore (strokes, offline) ─▶ train ─▶ export ─▶ convert ─▶ validate ─▶ publish ─▶ examples/characters/1
+    explore (strokes, offline) ─▶ train ─▶ export ─▶ convert ─▶ validate ─▶ publish ─▶ seaway/example/characters/1
 
 A small network, so that its weights, which both formats hold, and the golden examples stay below 1 MB together. The
 stages are those of every other model: nothing comes here that the gate did not pass. About ten minutes on two cores.
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from seaway.errors import exit_with_message
 
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
 NAME, NET = "characters", "cnn-example"
 SOURCE = "strokes:42000"
 EPOCHS = 20
@@ -30,7 +30,10 @@ def main() -> None:
     parser.add_argument("--source", default=SOURCE, help="data to train on (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="passes over it (default: %(default)s)")
     parser.add_argument(
-        "--out", type=Path, default=HERE, help="folder whose characters/1 is replaced (default: examples)"
+        "--out",
+        type=Path,
+        default=ROOT / "seaway" / "example",
+        help="folder whose characters/1 is replaced (default: %(default)s)",
     )
     given = parser.parse_args()
     with exit_with_message(parser.prog), tempfile.TemporaryDirectory() as folder:
@@ -48,11 +51,11 @@ def main() -> None:
 
 def make(work: Path, source: str, epochs: int) -> Path:
     """Runs all stages in `work`, those with torch in this process and those with TensorFlow in others. The version."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as components.train does, before torch is loaded
-    from components.explore.explore import explore
-    from components.export.export import export_checkpoint
-    from components.train.train import Settings, train
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as seaway.train does, before torch is loaded
+    from seaway.explore.explore import explore
+    from seaway.export.export import export_checkpoint
     from seaway.nets import build, cnn
+    from seaway.train.train import Settings, train
 
     build.NETS[NET] = partial(cnn.build, sizes=cnn.Sizes(stem=8, stages=(12, 24, 28)))
     explore(source, work / "dataset", work / "explore.html")
@@ -71,7 +74,7 @@ def make(work: Path, source: str, epochs: int) -> Path:
 def _stage(name: str, work: Path, *artifacts: str, report: str = "") -> None:
     options = [word for artifact in artifacts for word in (f"--{artifact}", str(work / artifact))]
     options += ["--report", str(work / report)] if report else []
-    subprocess.run([sys.executable, "-m", f"components.{name}", *options], cwd=HERE.parent, check=True)
+    subprocess.run([sys.executable, "-m", f"seaway.{name}", *options], cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,17 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from components.convert.component import convert
-from components.deploy.component import deploy
-from components.explore.component import explore
-from components.export.component import export
-from components.load.component import load
-from components.promote.component import promote
-from components.publish.component import publish
-from components.train.component import train
-from components.validate.component import validate
+from seaway.pipeline.definitions import component
+
+explore = component("explore")
+train = component("train")
+export = component("export")
+convert = component("convert")
+validate = component("validate")
+publish = component("publish")
+deploy = component("deploy")
+load = component("load")
+promote = component("promote")
 
 
 class Outputs(NamedTuple):

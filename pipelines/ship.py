@@ -5,10 +5,12 @@ export ─▶ convert ─▶ validate ─▶ publish
 
 from kfp import dsl
 
-from components.convert.component import convert
-from components.export.component import export_model
-from components.publish.component import publish
-from components.validate.component import validate
+from seaway.pipeline.definitions import component
+
+export_model = component("export", "export_model")
+convert = component("convert")
+validate = component("validate")
+publish = component("publish")
 
 
 @dsl.pipeline(name="seaway-ship", description="Any PyTorch model, exported, converted, validated and published.")

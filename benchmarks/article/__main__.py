@@ -3,7 +3,7 @@
     make bench-article            about a quarter of an hour
     python -m benchmarks.article --seconds 10 --singles 200
 
-Each server has the bundled model of examples/characters and one client on the same cores. Single images: mean and
+Each server has the bundled model and one client on the same cores. Single images: mean and
 standard deviation of so many requests, each on a connection of its own. Every answer is compared with PyTorch's.
 """
 
@@ -18,13 +18,13 @@ from pathlib import Path
 
 from benchmarks import processes
 from benchmarks.tables import table
-from loadtest import payloads
-from loadtest.client import Client
-from loadtest.run import Plan, run
+from seaway.load import payloads
+from seaway.load.client import Client
+from seaway.load.run import Plan, run
 from seaway.protocols import wire
 
 MODEL = "characters"
-VOLUME = processes.ROOT / "examples"
+VOLUME = processes.ROOT / "seaway" / "example"
 VERSION = VOLUME / MODEL / "1"
 ORIGINAL = [  # mkurovski/emnist_dl2prod, 2018; other hardware, another model
     ["TensorFlow Serving", "5.19", "", "207.7", "2,158.9"],

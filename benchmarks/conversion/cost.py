@@ -99,8 +99,8 @@ def convert(converter: str, path: str, saved: str) -> dict[str, Any]:
     from seaway import quiet
 
     quiet.import_tensorflow()
-    from components.convert import convert as converting
-    from components.convert.native import net  # noqa: F401  what is imported is no part of the conversion
+    from seaway.convert import convert as converting
+    from seaway.convert.native import net  # noqa: F401  what is imported is no part of the conversion
 
     before, began = _peak(), time.process_time()
     converting.convert(Path(path), Path(saved), converter)

@@ -164,7 +164,7 @@ def check(path: Path) -> dict[str, Any]:
     from seaway import quiet
 
     tf = quiet.import_tensorflow()
-    from components.convert.convert import convert
+    from seaway.convert.convert import convert
 
     began = time.process_time()
     saved = path.with_suffix(".saved")

@@ -195,7 +195,7 @@ def main() -> None:
 
     quiet.import_tensorflow()
     from benchmarks.tables import table
-    from components.convert.convert import CONVERTERS
+    from seaway.convert.convert import CONVERTERS
 
     every = cases(given.only)
     scope = {case.name: out_of_scope(case.model) for case in every}

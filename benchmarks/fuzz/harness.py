@@ -16,7 +16,7 @@ with atheris.instrument_imports(include=["seaway"]):
 
     from benchmarks.fuzz.model import served
     from benchmarks.fuzz.seeds import asked
-    from seaway.card import Tensor
+    from seaway.artifacts.card import Tensor
     from seaway.errors import SeawayError
     from seaway.protocols.calls import JSON, Call, Reply
 

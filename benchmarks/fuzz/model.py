@@ -1,6 +1,6 @@
 """The model that fuzzed requests are read against: a signature for every type and form that the protocols know."""
 
-from seaway.card import Tensor
+from seaway.artifacts.card import Tensor
 from seaway.protocols.calls import Served, Signature
 
 TYPES = (

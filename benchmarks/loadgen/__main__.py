@@ -28,11 +28,11 @@ from benchmarks import processes
 from benchmarks.loadgen import locust, queueing, responder
 from benchmarks.serving import cases, prepare
 from benchmarks.tables import middle, table
-from loadtest import gate, verify
-from loadtest.gate import Target
-from loadtest.results import farthest, latency
-from loadtest.run import Plan, run
-from seaway import store
+from seaway.artifacts import store
+from seaway.load import gate, verify
+from seaway.load.gate import Target
+from seaway.load.results import farthest, latency
+from seaway.load.run import Plan, run
 
 PARTS = ("cost", "rate", "accuracy", "queue", "peers", "gate")
 LATENCIES_MS = (20.0, 0.35)  # median, and sigma of a log-normal spread
@@ -198,7 +198,7 @@ def _compared(name: str, base: Target, candidate: Target, runs: int) -> list[obj
 @contextmanager
 def _two_versions() -> Iterator[tuple[str, Path]]:
     """Our server over a volume with the example model twice; its address and a version's folder."""
-    example = processes.ROOT / "examples" / "characters"
+    example = processes.ROOT / "seaway" / "example" / "characters"
     with tempfile.TemporaryDirectory() as held:
         volume = Path(held, "models")
         for label, version in (("stable", 1), ("canary", 2)):  # labelled versions are served

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.processes import ROOT
-from loadtest import payloads
+from seaway.load import payloads
 from seaway.protocols import wire
 
 CORE = 0

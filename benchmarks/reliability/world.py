@@ -13,9 +13,9 @@ import numpy as np
 
 from benchmarks import processes
 from benchmarks.processes import Server
-from seaway import card as cards
-from seaway import golden, store
-from seaway.card import Card, Tensor, Tolerance
+from seaway.artifacts import card as cards
+from seaway.artifacts import golden, store
+from seaway.artifacts.card import Card, Tensor, Tolerance
 
 OFFSETS = (2.0, 3.0)  # the two models answer x/2 + 2 and x/2 + 3
 MODELS = processes.ROOT / "tests" / "components" / "serve" / "make_models.py"

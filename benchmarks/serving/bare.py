@@ -15,8 +15,8 @@ import numpy as np
 from benchmarks.processes import pss_bytes
 from benchmarks.serving.cases import INPUT, OUTPUT
 from benchmarks.tables import middle
-from seaway import card as cards
-from seaway import store
+from seaway.artifacts import card as cards
+from seaway.artifacts import store
 from seaway.quiet import import_tensorflow
 
 SIGNATURE = "serving_default"
@@ -39,7 +39,7 @@ def main() -> None:
         def run() -> object:
             return model(**{INPUT: tf.constant(image)})[OUTPUT].numpy()
     else:
-        backend = importlib.import_module(f"components.serve.{given.backend}")
+        backend = importlib.import_module(f"seaway.serve.{given.backend}")
         card = cards.read(given.version, store.CARD)
         loaded = backend.load(given.version, card, given.threads, frozenset())
 

@@ -13,7 +13,7 @@ from benchmarks import processes
 from benchmarks.serving import cases, prepare, wrk
 from benchmarks.serving.cases import Cases
 from benchmarks.tables import middle, table
-from seaway import cgroup
+from seaway.platform import cgroup
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 SIZE_CONNECTIONS = 4

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seaway import golden, store
+from seaway.artifacts import golden, store
 from seaway.protocols import graphpipe
 
 MODEL, INPUT, OUTPUT = "conv", "image", "scores"

@@ -13,8 +13,8 @@ import numpy as np
 from benchmarks import processes, venvs
 from benchmarks.processes import Server
 from benchmarks.serving.cases import INPUT, MODEL
-from seaway import atomic, store
-from seaway import card as cards
+from seaway.artifacts import atomic, store
+from seaway.artifacts import card as cards
 
 IMAGES = 64
 WORKERS = (0, 1, 2)  # MLServer's parallel_workers; the best of them is what we are compared with
@@ -41,7 +41,7 @@ def converted_volume() -> Path:
         with tempfile.TemporaryDirectory() as held:
             images = np.random.default_rng(4).random((IMAGES, 28, 28, 1)).round(4).astype(np.float32)
             np.savez(Path(held, "images.npz"), image=images)
-            command = [sys.executable, "-m", "cli.main", "ship", "python:benchmarks.serving.net:conv"]
+            command = [sys.executable, "-m", "seaway.cli.main", "ship", "python:benchmarks.serving.net:conv"]
             command += ["--input", f"{INPUT}:28x28x1", "--golden", f"{held}/images.npz", "--name", MODEL]
             _run([*command, "--root", str(root)])
     return root / "models"

@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.serving import cases, prepare, wrk
 from benchmarks.serving.cases import Cases
 from benchmarks.tables import middle, table
-from seaway import cgroup
+from seaway.platform import cgroup
 
 PLACES = (("0", "0"), ("0", "1"), ("0,1", "0,1"))  # the server's cores and wrk's
 CONNECTIONS = 32

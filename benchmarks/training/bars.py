@@ -3,7 +3,7 @@
     python -m benchmarks.training.bars --source idx:DIR
     python -m benchmarks.training.bars --dataset dataset --nets cnn-large --threads 2
 
-Each net is trained by `python -m components.train` with its defaults, on one thread, in a process of its own; its user
+Each net is trained by `python -m seaway.train` with its defaults, on one thread, in a process of its own; its user
 and system time cover everything from the interpreter's start to the written checkpoint. Prints a Markdown table. On a
 machine that does other things as well a step costs up to twice the CPU time.
 """
@@ -19,9 +19,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from seaway import card as cards
-from seaway import cgroup
-from seaway.card import Card
+from seaway.artifacts import card as cards
+from seaway.artifacts.card import Card
+from seaway.platform import cgroup
 
 BARS = {"mlp": (0.74, 2), "cnn": (0.805, 15), "cnn-large": (0.82, 60)}  # test accuracy, CPU minutes
 
@@ -43,12 +43,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as held:
         dataset = given.dataset or Path(held) / "dataset"
         if given.source:
-            run("components.explore", "--source", given.source, "--dataset", dataset)
+            run("seaway.explore", "--source", given.source, "--dataset", dataset)
         rows = []
         for net in given.nets:
             checkpoint = Path(held) / net
             options = ["--dataset", dataset, "--checkpoint", checkpoint, "--net", net, "--threads", given.threads]
-            rows.append(row(net, run("components.train", *options), cards.read(checkpoint)))
+            rows.append(row(net, run("seaway.train", *options), cards.read(checkpoint)))
         source = str(cards.read(dataset).settings.get("source", dataset))
     print(heading(source, given.threads))
     print("| net | test accuracy | balanced | epochs | CPU min | wall min | bar |")

@@ -2,7 +2,7 @@
 
     python -m benchmarks.training.epoch --dataset dataset --training amp=true batch_size=1024
 
-The dataset's pictures are repeated up to 697,932; components.train's loop goes over them as train() sets it up, with
+The dataset's pictures are repeated up to 697,932; seaway.train's loop goes over them as train() sets it up, with
 all random changes, averaged weights and validation after each epoch. Prints the seconds of each epoch: the first one
 has the compiler and the choice of kernels in it.
 """
@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from components.train.loop import Epoch, Loop
-from components.train.settings import parsed
-from components.train.state import Keeper
-from components.train.train import configure, normalisation
-from seaway import data
-from seaway.data import Dataset
+from seaway.data import data
+from seaway.data.data import Dataset
 from seaway.nets.build import build
+from seaway.train.loop import Epoch, Loop
+from seaway.train.settings import parsed
+from seaway.train.state import Keeper
+from seaway.train.train import configure, normalisation
 
 EMNIST = 697_932
 

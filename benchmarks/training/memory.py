@@ -2,7 +2,7 @@
 
     python -m benchmarks.training.memory [--source strokes:814255] [--net mlp]
 
-Runs `components.explore`, then `components.train` for one epoch, each in a process of its own, and prints its highest
+Runs `seaway.explore`, then `seaway.train` for one epoch, each in a process of its own, and prints its highest
 resident memory with the time it took; for training also what is left of it without a process that only imports torch.
 No peer: the bounds are the claim. The same number of pictures is 638 MB as bytes and 2.6 GB as float32.
 """
@@ -29,9 +29,9 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as holder:
         dataset, report = Path(holder, "dataset"), Path(holder, "report.html")
-        explored = run("-m", "components.explore", "--source", given.source, "--dataset", dataset, "--report", report)
+        explored = run("-m", "seaway.explore", "--source", given.source, "--dataset", dataset, "--report", report)
         options = ("--dataset", dataset, "--checkpoint", Path(holder, "checkpoint"), "--net", given.net, "--epochs", 1)
-        trained = run("-m", "components.train", *options, "--report", report)
+        trained = run("-m", "seaway.train", *options, "--report", report)
         written = sum(path.stat().st_size for path in dataset.iterdir()) / 1e6
     torch = run("-c", "import torch")
     beyond = trained[0] - torch[0]

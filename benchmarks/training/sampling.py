@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.tables import table
-from components.train import sampling, train
-from components.train.evaluate import Normalisation, measure, predict
-from components.train.settings import EPOCHS
-from seaway import card as cards
-from seaway import data
+from seaway.artifacts import card as cards
+from seaway.data import data
 from seaway.nets.build import build
+from seaway.train import sampling, train
+from seaway.train.evaluate import Normalisation, measure, predict
+from seaway.train.settings import EPOCHS
 
 FIGURES = ("accuracy", "balanced accuracy", "worst class", "ten rarest classes")
 
@@ -70,7 +70,7 @@ def train_once(given: argparse.Namespace, choice: str, seed: int) -> None:
     passes = given.epochs or EPOCHS.get(given.net, EPOCHS["cnn"])
     labels = data.load_labels(given.dataset, "train")
     epochs = max(1, round(passes * len(labels) / sampling.size(labels, choice)))
-    command = [sys.executable, "-m", "components.train", "--dataset", given.dataset, "--checkpoint", checkpoint]
+    command = [sys.executable, "-m", "seaway.train", "--dataset", given.dataset, "--checkpoint", checkpoint]
     command += ["--net", given.net, "--sampling", choice, "--seed", seed, "--epochs", epochs, "--device", given.device]
     command += ["--threads", given.threads, "--work", given.folder / "work" / checkpoint.name]
     subprocess.run([*map(str, command)], check=True)
@@ -94,7 +94,7 @@ def figures(dataset: Path, checkpoint: Path) -> list[float]:
 def draw(got: dict[str, np.ndarray], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    from seaway.report import COLOURS
+    from seaway.reporting.report import COLOURS
 
     drawn = Figure(figsize=(9, 3), layout="constrained")
     for axes, name, column in zip(drawn.subplots(1, len(FIGURES)), FIGURES, range(len(FIGURES)), strict=True):

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.tables import middle, spread, table
-from seaway import data
-from seaway.data import Dataset
+from seaway.data import data
+from seaway.data.data import Dataset
 from seaway.nets.build import build
 
 WARM = 50  # a GPU's losses are read 25 at a time: this and --steps are to be multiples of that
@@ -75,12 +75,12 @@ def measure(given: argparse.Namespace, who: str, augmented: int) -> float:
 
 
 def seaway(given: argparse.Namespace, pictures: Dataset) -> float:
-    """Pictures a second of components.train's loop, as train() sets it up."""
-    from components.train.evaluate import Normalisation
-    from components.train.loop import Loop
-    from components.train.settings import parsed
-    from components.train.state import Keeper
-    from components.train.train import configure
+    """Pictures a second of seaway.train's loop, as train() sets it up."""
+    from seaway.train.evaluate import Normalisation
+    from seaway.train.loop import Loop
+    from seaway.train.settings import parsed
+    from seaway.train.state import Keeper
+    from seaway.train.train import configure
 
     plain_words = {"net": given.net, "batch_size": given.batch, "device": given.device, "threads": given.threads}
     own = {"affine": given.augmented, "elastic": 0, "pen": 0, "ema": 0, "validation": 0, "epochs": 1000}

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.images import image
+from seaway.pipeline.images import image
 
 
 @dsl.component(base_image=image("convert"), packages_to_install=[], install_kfp_package=False)
@@ -10,7 +10,7 @@ def convert(onnx: dsl.Input[dsl.Model], converter: str, saved_model: dsl.Output[
     """Converts the ONNX model to a TensorFlow SavedModel, by Seaway's own converter ("seaway") or "onnx-tf"."""
     from pathlib import Path
 
-    from components.convert.convert import convert_artifact
+    from seaway.convert.convert import convert_artifact
     from seaway.errors import exit_with_message
 
     with exit_with_message("convert"):

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.images import image
+from seaway.pipeline.images import image
 
 
 @dsl.component(base_image=image("deploy"), packages_to_install=[], install_kfp_package=False)
@@ -10,7 +10,7 @@ def deploy(url: str, volume: str, name: str, version: int, namespace: str) -> No
     """Makes the version the canary, waits until the server has it AVAILABLE, and smokes it with golden examples."""
     from pathlib import Path
 
-    from components.deploy.deploy import deploy as work
+    from seaway.deploy.deploy import deploy as work
     from seaway.errors import exit_with_message
 
     with exit_with_message("deploy"):

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.images import image
+from seaway.pipeline.images import image
 
 
 @dsl.component(base_image=image("explore"), packages_to_install=[], install_kfp_package=False)
@@ -12,8 +12,8 @@ def explore(
     """Reads `source` into the dataset artifact. `fingerprint` (of the data) is there for Kubeflow's cache key alone."""
     from pathlib import Path
 
-    from components.explore.explore import explore as work
     from seaway.errors import exit_with_message
+    from seaway.explore.explore import explore as work
 
     with exit_with_message("explore"):
         work(source, Path(dataset.path), Path(report.path), cache=Path(cache))

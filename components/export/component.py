@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.images import image
+from seaway.pipeline.images import image
 
 
 @dsl.component(base_image=image("export"), packages_to_install=[], install_kfp_package=False)
@@ -12,8 +12,8 @@ def export(
     """Exports the trained net to ONNX with golden examples and PyTorch's outputs for the whole test set."""
     from pathlib import Path
 
-    from components.export.export import export_checkpoint
     from seaway.errors import exit_with_message
+    from seaway.export.export import export_checkpoint
 
     with exit_with_message("export"):
         export_checkpoint(Path(checkpoint.path), Path(dataset.path), Path(onnx.path), name=name)
@@ -33,8 +33,8 @@ def export_model(
     """Exports `python:module:function` to ONNX. `weights`, `labels` and `golden` are paths, "" for none."""
     from pathlib import Path
 
-    from components.export.export import export_model as work
     from seaway.errors import exit_with_message
+    from seaway.export.export import export_model as work
 
     with exit_with_message("export"):
         work(

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.images import image
+from seaway.pipeline.images import image
 
 
 @dsl.component(base_image=image("load"), packages_to_install=[], install_kfp_package=False)
@@ -26,8 +26,8 @@ def load(
     """Runs the test set and then Locust against the served version, on each protocol, checking every answer."""
     from pathlib import Path
 
-    from components.load.load import load as work
     from seaway.errors import exit_with_message
+    from seaway.load.load import load as work
 
     with exit_with_message("load"):
         card = work(

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.images import image
+from seaway.pipeline.images import image
 
 
 @dsl.component(base_image=image("outcome"), packages_to_install=[], install_kfp_package=False)
@@ -10,6 +10,6 @@ def outcome(run: str, status: dsl.PipelineTaskFinalStatus, report: dsl.Output[ds
     """Says how the run ended: which stage failed, why, and its last words, of which Kubeflow's API has nothing."""
     from pathlib import Path
 
-    from components.outcome.outcome import outcome as work
+    from seaway.outcome.outcome import outcome as work
 
     work(run, status.state, Path(report.path))

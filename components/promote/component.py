@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.images import image
+from seaway.pipeline.images import image
 
 
 @dsl.component(base_image=image("promote"), packages_to_install=[], install_kfp_package=False)
@@ -10,8 +10,8 @@ def promote(volume: str, name: str, version: int, namespace: str, evidence: dsl.
     """Points `stable` at the version if its evidence says that every answer was right, or fails and moves nothing."""
     from pathlib import Path
 
-    from components.promote.promote import promote as work
     from seaway.errors import exit_with_message
+    from seaway.promote.promote import promote as work
 
     with exit_with_message("promote"):
         work(Path(volume), name, version, Path(evidence.path), namespace)

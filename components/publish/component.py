@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.images import image
+from seaway.pipeline.images import image
 
 
 @dsl.component(base_image=image("publish"), packages_to_install=[], install_kfp_package=False)
@@ -16,8 +16,8 @@ def publish(
     """Puts the validated model into the volume as the next version of `name`. Returns the version's number."""
     from pathlib import Path
 
-    from components.publish.publish import publish as work
     from seaway.errors import exit_with_message
+    from seaway.publish.publish import publish as work
 
     with exit_with_message("publish"):
         version = work(Path(onnx.path), Path(saved_model.path), Path(parity.path), Path(volume), name)

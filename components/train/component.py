@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.images import image
+from seaway.pipeline.images import image
 
 
 @dsl.component(base_image=image("train"), packages_to_install=[], install_kfp_package=False)
@@ -25,9 +25,9 @@ def train(
     from pathlib import Path
 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as in __main__, before PyTorch is loaded
-    from components.train.settings import parsed
-    from components.train.train import train as work_on
     from seaway.errors import exit_with_message
+    from seaway.train.settings import parsed
+    from seaway.train.train import train as work_on
 
     with exit_with_message("train"):
         settings = parsed({"net": net, "epochs": str(epochs), "sampling": sampling, "seed": str(seed)}, training)

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.images import image
+from seaway.pipeline.images import image
 
 
 @dsl.component(base_image=image("validate"), packages_to_install=[], install_kfp_package=False)
@@ -17,8 +17,8 @@ def validate(
     """Proves ONNX Runtime and TensorFlow equal to PyTorch, or fails: nothing unvalidated reaches the volume."""
     from pathlib import Path
 
-    from components.validate.validate import validate as work
     from seaway.errors import exit_with_message
+    from seaway.validate.validate import validate as work
 
     with exit_with_message("validate"):
         pictures = Path(dataset.path) if dataset else None

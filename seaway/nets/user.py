@@ -65,9 +65,9 @@ def is_library(filename: str) -> bool:
     """Whether a source file is PyTorch's, Python's or our own, so not the place where a user should look."""
     path = Path(filename)
     installed = {"site-packages", "dist-packages"} & set(path.parts)
-    ours = any(path.is_relative_to(folder) for folder in (_STAGES, Path(__file__), Path(torch.__file__).parent))
+    ours = any(path.is_relative_to(folder) for folder in (_OURS, Path(torch.__file__).parent))
     standard = path.is_relative_to(Path(inspect.__file__).parent) and not installed
     return ours or standard or filename.startswith("<")
 
 
-_STAGES = Path(__file__).parents[2] / "components"
+_OURS = Path(__file__).parents[1]

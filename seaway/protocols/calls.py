@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from seaway.card import Tensor
+from seaway.artifacts.card import Tensor
 
 DEFAULT_SIGNATURE = "serving_default"
 JSON = "application/json"

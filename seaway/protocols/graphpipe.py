@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seaway.card import Tensor
+from seaway.artifacts.card import Tensor
 from seaway.errors import InvalidInput, SeawayError, Unsupported
 from seaway.protocols import signatures, tensors
 from seaway.protocols.calls import BINARY, TEXT, Asked, Call, Reply, Served

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from seaway.card import Tensor
+from seaway.artifacts.card import Tensor
 from seaway.errors import InvalidInput, NotFound, SeawayError, Unsupported
 from seaway.protocols import signatures, tensors
 from seaway.protocols.calls import BINARY, JSON, Asked, Call, Reply, Served, Signature

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from seaway.card import Tensor
+from seaway.artifacts.card import Tensor
 from seaway.errors import InvalidInput
 from seaway.protocols import tensors
 from seaway.protocols.calls import DEFAULT_SIGNATURE, Served, Signature

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 import numpy as np
 import orjson
 
-from seaway.card import Tensor
+from seaway.artifacts.card import Tensor
 from seaway.errors import InvalidInput, SeawayError, Unsupported
 from seaway.protocols import example, jsontensor, tensors
 from seaway.protocols.calls import DEFAULT_SIGNATURE, Asked, Call, Reply, Served, Signature

@@ -5,7 +5,6 @@ always names one, so a local run never sees an annotation that cannot be instant
 """
 
 import copy
-import importlib
 import inspect
 import json
 from pathlib import Path
@@ -16,10 +15,12 @@ from kfp import dsl
 from kfp.dsl.executor import Executor, create_artifact_instance
 from kfp.dsl.python_component import PythonComponent
 
+from seaway.pipeline import definitions
+
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = json.loads((ROOT / "tests/conformance/kubeflow/executor_inputs.json").read_text())
 FOLDERS = sorted(path.parent.name for path in ROOT.glob("components/*/component.py"))
-MODULES = [importlib.import_module(f"components.{folder}.component") for folder in FOLDERS]
+MODULES = [definitions.component_module(folder) for folder in FOLDERS]
 COMPONENTS = {
     value.name: value for module in MODULES for value in vars(module).values() if isinstance(value, PythonComponent)
 }

@@ -31,7 +31,7 @@ from kfp.local.executor_input_utils import executor_input_to_dict
 from kfp.local.placeholder_utils import replace_placeholders
 from kfp.pipeline_spec import pipeline_spec_pb2 as spec
 
-from seaway import runs
+from seaway.kube import runs
 
 BUCKET = "minio://mlpipeline"
 FOLDER = ".artifacts"  # of the claim: no model's name begins with a dot
@@ -224,7 +224,7 @@ class Run:
                 "labels": {
                     **asked.pod_metadata.labels,
                     runs.RUN: self.settings.id,
-                    "pipelines.kubeflow.org/v2_component": "true",
+                    "seaway.pipeline.kubeflow.org/v2_component": "true",
                     "workflows.argoproj.io/workflow": self.workflow,
                 },
                 "annotations": {**asked.pod_metadata.annotations, runs.NODE: ".".join((*above, name, "executor"))},

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from loadtest.run import LoadResult, Plan, Progress, run
-from loadtest.verify import faults, replicas, verify
-from seaway import store
+from seaway.artifacts import store
+from seaway.load.run import LoadResult, Plan, Progress, run
+from seaway.load.verify import faults, replicas, verify
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "seaway"
@@ -43,7 +43,7 @@ def provide(*stages: str, nodes: Sequence[str] = WORKERS, gigabytes: int = 0) ->
     """Has the nodes hold the stages' images, which are built where they are missing. What is there is left alone, since
     a tag never changes what it means. Skips the test where `gigabytes` are needed for them and not there."""
     command("make", "images", f"STAGE={' '.join(stages)}", timeout=3600)
-    images = command(ROOT / ".venv/bin/python", "-m", "components.images", *stages).split()
+    images = command(ROOT / ".venv/bin/python", "-m", "seaway.pipeline.images", *stages).split()
     held = [command("docker", "exec", node, "ctr", "-n", "k8s.io", "images", "ls", "-q") for node in nodes]
     missing = [image for image in images if not all(f"/{image}\n" in names for names in held)]
     if missing:
@@ -92,7 +92,7 @@ def serving(deployment: str) -> dict[str, str]:
 
 
 def seaway(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli.main", *map(str, words)]
+    command = [sys.executable, "-m", "seaway.cli.main", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
 
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import pytest
 from onkind import CONTEXT, EXAMPLE, MODEL, Steady, command, found, kubectl, restarts, rolled_out, serving_pods, until
 
-from loadtest import payloads
-from loadtest.run import LoadResult, Plan, run
+from seaway.load import payloads
+from seaway.load.run import LoadResult, Plan, run
 from seaway.protocols import wire
 
 pytestmark = pytest.mark.timeout(900)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from onkind import CONTEXT, MODEL, Steady, command, kubectl, publish, restarts, rolled_out, seaway, serving_pods
 
-from seaway import card as cards
-from seaway import golden, store
-from seaway.card import Card, Tolerance
+from seaway.artifacts import card as cards
+from seaway.artifacts import golden, store
+from seaway.artifacts.card import Card, Tolerance
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -28,8 +28,8 @@ def kill(pod: dict, what: str) -> None:
     listed = 'for p in /proc/[0-9]*; do grep -q "$0" $p/cgroup && echo ${p#/proc/} $(tr "\\0" " " <$p/cmdline); done'
     said = command("docker", "exec", node, "sh", "-c", f"{{ {listed}; }} 2>/dev/null", container, check=False)
     running = sorted((int(pid), words) for pid, _, words in (line.partition(" ") for line in said.splitlines()))
-    forked = [pid for pid, words in running if "components.serve.nursery" in words]
-    main = [pid for pid, words in running if words.startswith("python -m components.serve")]
+    forked = [pid for pid, words in running if "seaway.serve.worker.nursery" in words]
+    main = [pid for pid, words in running if words.startswith("python -m seaway.serve")]
     pid = {"main": main[0], "nursery": forked[0], "worker": forked[-1]}[what]
     command("docker", "exec", node, "kill", "-9", pid)
 
@@ -152,7 +152,7 @@ def test_too_little_memory_is_named(stack: str, cluster: Path) -> None:
 
 
 def test_a_version_that_ends_the_process_is_named(stack: str, cluster: Path, tmp_path: Path) -> None:
-    command(sys.executable, "tests/components/serve/make_models.py", tmp_path)
+    command(sys.executable, "tests/seaway/serve/make_models.py", tmp_path)
 
     def fill(folder: Path) -> None:
         shutil.copytree(tmp_path / "hard" / "1", folder, dirs_exist_ok=True)

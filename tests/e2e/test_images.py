@@ -17,11 +17,10 @@ from typing import Any
 import docker
 import pytest
 
-from components import images
-from pipelines import containers
-from seaway import card as cards
-from seaway import store
+from seaway.artifacts import card as cards
+from seaway.artifacts import store
 from seaway.errors import Unavailable
+from seaway.pipeline import containers, images
 
 ROOT = images.ROOT
 STAGES = [*images.LOCKS]
@@ -90,8 +89,8 @@ for path in sorted(pathlib.Path("components").rglob("*.py")):
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_s_modules_find_what_they_import(client: Any, stage: str) -> None:
     other = {  # the backend that the image does not hold
-        "serve": ["components.serve.onnx", "components.serve.pictures"],
-        "serve-onnx": [f"components.serve.{name}" for name in ("savedmodel", "inspection", "graph", "operators")],
+        "serve": ["seaway.serve.backends.onnx", "seaway.serve.backends.pictures"],
+        "serve-onnx": [f"seaway.serve.{name}" for name in ("savedmodel", "inspection", "graph", "operators")],
     }
     said(client, stage, "python", "-c", IMPORT_ALL, *other.get(stage, []))
 
@@ -156,7 +155,7 @@ def test_a_server_and_its_load_test(client: Any, stage: str, tmp_path: Path) -> 
     )
     try:
         wait_until_ready(url, server)
-        command = ["python", "-m", "components.load", "--url", url, "--volume", "/models", "--name", "characters"]
+        command = ["python", "-m", "seaway.load", "--url", url, "--volume", "/models", "--name", "characters"]
         command += ["--version", "1", "--seconds", "1", "--users", "2", "--evidence", "/models/evidence"]
         told = said(client, "load", *command, user="12345:0", network_mode="host", mounts=mounts)
         found = cards.read(volume / "evidence").metrics
@@ -182,7 +181,7 @@ def all_built(client: Any) -> None:
 def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "COLUMNS": "160", "NO_COLOR": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "run", *SMALL, "--port", str(free_port()), *arguments],
+        [sys.executable, "-m", "seaway.cli.main", "run", *SMALL, "--port", str(free_port()), *arguments],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,

@@ -12,7 +12,7 @@ import sys
 import pytest
 from onkind import ROOT
 
-from pipelines.request import compiled, stages
+from seaway.pipeline.request import compiled, stages
 
 pytestmark = pytest.mark.timeout(3600)
 SMALL = {"source": "strokes:1500", "net": "mlp", "epochs": "2", "load_seconds": "2", "load_users": "2"}
@@ -28,7 +28,7 @@ def submitted(request: pytest.FixtureRequest):
 
     def submit(**parameters: str) -> subprocess.CompletedProcess[str]:
         given = [word for name, value in (SMALL | parameters).items() for word in ("--param", f"{name}={value}")]
-        command = [sys.executable, "-m", "cli.main", "submit", "--host", host, "--wait", *options, *given]
+        command = [sys.executable, "-m", "seaway.cli.main", "submit", "--host", host, "--wait", *options, *given]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3500)
 
     return submit

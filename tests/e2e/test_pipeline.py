@@ -25,12 +25,13 @@ from onkind import (
     until,
 )
 
-from components.images import LOCKS
-from loadtest import results
-from loadtest.verify import replicas
-from pipelines.cluster import CLAIM
-from pipelines.compile import compile_pipeline
-from seaway import rollout, runs, store
+from seaway.artifacts import store
+from seaway.kube import rollout, runs
+from seaway.load import results
+from seaway.load.verify import replicas
+from seaway.pipeline.cluster import CLAIM
+from seaway.pipeline.compile import compile_pipeline
+from seaway.pipeline.images import LOCKS
 from seaway.protocols import wire
 
 pytestmark = pytest.mark.timeout(5400)  # with images to be built and loaded, 10 GB of them

@@ -28,8 +28,9 @@ from onkind import (
     until,
 )
 
-from seaway import card as cards
-from seaway import golden, rollout, store
+from seaway.artifacts import card as cards
+from seaway.artifacts import golden, store
+from seaway.kube import rollout
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -38,7 +39,7 @@ def measured(volume: Path, version: int, folder: Path, *more: object) -> str:
     """The load stage against the canary, as the pipeline runs it."""
     own = ["--url", CANARY, "--volume", volume, "--name", MODEL, "--version", version, "--evidence", folder]
     own += ["--seconds", 3, "--protocol", "tfs", "--protocol", "graphpipe", "--baseline", HOST, *more]
-    command = [sys.executable, "-m", "components.load", *map(str, own)]
+    command = [sys.executable, "-m", "seaway.load", *map(str, own)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -19,8 +19,8 @@ from onkind import (
     serving,
 )
 
-from seaway import kube, rollout, stuck
 from seaway.errors import Unavailable
+from seaway.kube import kube, rollout, stuck
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from seaway import card as cards
-from seaway import store
+from seaway.artifacts import card as cards
+from seaway.artifacts import store
 
 ROOT = Path(__file__).parents[2]
 

@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from seaway import card as cards
-from seaway import golden as goldens
-from seaway import store
+from seaway.artifacts import card as cards
+from seaway.artifacts import golden as goldens
+from seaway.artifacts import store
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "examples" / "characters" / "1"
+EXAMPLE = ROOT / "seaway" / "example" / "characters" / "1"
 LARGEST_ENVIRONMENT, LARGEST_EXAMPLE = 250 << 20, 1_000_000  # bytes
 SECONDS = 120.0
 ABSENT = ("torch", "tensorflow", "kfp", "onnx", "onnx_tf")
@@ -164,20 +164,9 @@ def test_a_taken_port_is_told_with_the_way_out(server: Server, tree: Path) -> No
 @pytest.mark.slow
 def test_help_of_every_verb_needs_nothing_more(tree: Path) -> None:
     for verb in ([], ["serve"], ["run"], ["predict"], ["doctor"]):
-        command = [".venv-try/bin/python", "-m", "cli.main", *verb, "--help"]
+        command = [".venv-try/bin/python", "-m", "seaway.cli.main", *verb, "--help"]
         shown = subprocess.run(command, cwd=tree, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
         assert shown.returncode == 0, shown.stderr
-
-
-def test_without_the_example_it_says_where_it_is() -> None:
-    program = (
-        "import cli.serve, pathlib; cli.serve.EXAMPLES = pathlib.Path('nowhere'); import cli.main; cli.main.main()"
-    )
-    command = [sys.executable, "-c", program, "serve", "--example"]
-    found = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
-    assert found.returncode == 1
-    assert "the example is not there: nowhere/characters" in found.stderr
-    assert "from a checkout (make try)" in found.stderr
 
 
 def test_the_example_is_whole_small_and_of_strokes() -> None:

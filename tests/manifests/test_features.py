@@ -7,7 +7,7 @@ import pytest
 import yaml
 from rendered import MANIFESTS, Object, containers, deployments, environment, labels, load, of_kind, pod
 
-from pipelines import cluster
+from seaway.pipeline import cluster
 
 LOADTESTS = ("base-loadtest", "kind-autoscale-loadtest", "kind-tf-serving-loadtest", "production-loadtest-pipeline")
 TF_SERVINGS = ("base-tf-serving", "kind-tf-serving-loadtest", "base-tf-serving-autoscale-gpu")
@@ -46,7 +46,7 @@ def test_locust_asks_a_service_from_pods_that_are_let_in(name: str) -> None:
 
 def test_locust_understands_its_command_line() -> None:
     """Its own options by name, the locustfile's as that file adds them."""
-    locustfile = (MANIFESTS.parent / "loadtest" / "locustfile.py").read_text()
+    locustfile = (MANIFESTS.parent / "seaway" / "load" / "locustfile.py").read_text()
     for deployment in deployments(load("base-loadtest"), "seaway-loadtest").values():
         (container,) = containers(deployment)
         given = {word for word in container["command"] + container["args"] if word.startswith("--")}
@@ -102,7 +102,7 @@ def test_the_example_is_copied_by_the_servers_own_image() -> None:
     for name in ("kind", "base-example", "kind-tf-serving-loadtest"):
         (seed,) = pod(deployments(load(name))["seaway"])["initContainers"]
         assert seed["image"].startswith("seaway/serve:")
-        assert seed["command"][1:3] == ["-m", "components.serve.seed"]
+        assert seed["command"][1:3] == ["-m", "seaway.serve.seed"]
         (mount,) = [m for m in seed["volumeMounts"] if m["mountPath"] == seed["command"][-1]]
         assert not mount.get("readOnly")
 

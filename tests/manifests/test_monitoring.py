@@ -7,7 +7,7 @@ import pytest
 from promql import grouped_labels, matched_labels, metrics
 from rendered import Object, chosen, containers, load, of_kind
 
-from components.serve.metrics import FAMILIES, Metrics
+from seaway.serve.supervisor.metrics import FAMILIES, Metrics
 
 MONITORED = ("base-monitoring", "kind-monitoring-pipeline", "production", "production-loadtest-pipeline")
 FROM_THE_TARGET = {"namespace", "pod", "container", "job", "seaway_dev_track"}

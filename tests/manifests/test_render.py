@@ -1,6 +1,6 @@
 """What is committed is what the manifests come to now. After a wanted change (`make golden`):
 
-python -m pipelines.manifests --golden tests/golden/manifests
+python -m seaway.pipeline.manifests --golden tests/golden/manifests
 """
 
 import os
@@ -12,8 +12,7 @@ import pytest
 import yaml
 from rendered import GOLDEN, MANIFESTS, NAMES
 
-from components import images
-from pipelines import manifests
+from seaway.pipeline import images, manifests
 
 FOLDERS = [*manifests.folders()]
 
@@ -57,7 +56,7 @@ def test_what_kustomize_refuses_is_told(kubectl: str, tmp_path: Path, monkeypatc
 
 
 def test_the_tags_are_those_of_the_code() -> None:
-    assert manifests.TAGS.read_text() == manifests.tags(), "run `python -m pipelines.manifests` (make golden)"
+    assert manifests.TAGS.read_text() == manifests.tags(), "run `python -m seaway.pipeline.manifests` (make golden)"
 
 
 def test_the_command_writes_tags_and_golden_files(
@@ -78,7 +77,7 @@ def test_a_missing_kubectl_is_told(
     monkeypatch.setattr(sys, "argv", ["", "--golden", str(tmp_path / "golden"), "--kubectl", "no-such-kubectl"])
     with pytest.raises(SystemExit, match="1"):
         manifests.main()
-    assert capsys.readouterr().err.startswith("python -m pipelines.manifests: no-such-kubectl: it is not there")
+    assert capsys.readouterr().err.startswith("python -m seaway.pipeline.manifests: no-such-kubectl: it is not there")
     assert not (tmp_path / "golden").exists()
 
 

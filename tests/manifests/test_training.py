@@ -10,9 +10,9 @@ import pytest
 from rendered import Object, load, of_kind
 from restricted import violations
 
-from components.train.__main__ import HELP
-from pipelines.cluster import CLAIM, USER, VOLUME
-from pipelines.manifests import STAND_IN
+from seaway.pipeline.cluster import CLAIM, USER, VOLUME
+from seaway.pipeline.manifests import STAND_IN
+from seaway.train.__main__ import HELP
 
 # Fields of trainer.kubeflow.org/v1alpha1 that may be set: a type, fields, or a list of what has fields. An Object is a
 # core Kubernetes type, which the Pod's own schema checks below.
@@ -139,7 +139,7 @@ def test_they_mount_the_model_volume_to_write_it(pod: Object) -> None:
 def test_they_run_our_image_and_our_stage_under_torchrun(pod: Object) -> None:
     (container,) = pod["containers"]
     assert container["image"] == f"seaway/train{STAND_IN}"
-    assert container["command"] == ["python", "-m", "torch.distributed.run", "-m", "components.train"]
+    assert container["command"] == ["python", "-m", "torch.distributed.run", "-m", "seaway.train"]
     given = dict(argument.removeprefix("--").split("=") for argument in container["args"])
     paths = {"dataset", "checkpoint", "work", "report"}
     assert given.keys() - paths <= {name.replace("_", "-") for name in HELP}

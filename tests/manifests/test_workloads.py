@@ -6,9 +6,10 @@ from dataclasses import fields
 from rendered import Object, chosen, containers, deployments, each, environment, labels, load, of_kind, pod
 from rendered import each_serving as each_with_pods
 
-from components.serve import processes, server, settings
-from components.serve.settings import Settings
-from pipelines.manifests import STAND_IN
+from seaway.pipeline.manifests import STAND_IN
+from seaway.serve import settings
+from seaway.serve.settings import Settings
+from seaway.serve.supervisor import processes, server
 
 OURS = ("seaway/serve", "seaway/load")
 LISTEN_TO_NOTHING = {"seaway-loadtest-worker"}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seaway.card import Tensor
+from seaway.artifacts.card import Tensor
 from seaway.errors import InvalidInput, NotFound, SeawayError, Unsupported
 from seaway.protocols import graphpipe
 from seaway.protocols.calls import BINARY, Asked, Call, Served, Signature

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tritonclient.http._utils import _get_inference_request
 
-from seaway.card import Tensor
+from seaway.artifacts.card import Tensor
 from seaway.errors import InvalidInput, NotFound, SeawayError, Unsupported
 from seaway.protocols import oip
 from seaway.protocols.calls import BINARY, JSON, Asked, Call, Reply, Served, Signature

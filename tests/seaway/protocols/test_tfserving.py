@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from seaway.card import Tensor
+from seaway.artifacts.card import Tensor
 from seaway.errors import InvalidInput, NotFound, SeawayError, Unsupported
 from seaway.protocols import tfserving
 from seaway.protocols.calls import Asked, Call, Served, Signature

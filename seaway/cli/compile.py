@@ -1,0 +1,27 @@
+"""`seaway compile`: a pipeline as Kubeflow's YAML."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seaway.cli import options
+
+
+def compile_(
+    output: Annotated[Path, typer.Argument(help="The .yaml file to write.", dir_okay=False)],
+    pipeline: options.Pipeline = "characters",
+    registry: options.Registry = "seaway",
+    claim: options.Claim = "seaway-models",
+) -> None:
+    """Compiles a pipeline to Kubeflow's intermediate representation, for a cluster.
+
+    [bold]Examples[/bold]
+
+      seaway compile characters.yaml --registry ghcr.io/example
+
+      seaway compile mine.yaml --pipeline mine.py
+    """
+    from seaway.pipeline.compile import compile_pipeline
+
+    compile_pipeline(pipeline, output, registry, claim)

@@ -1,0 +1,53 @@
+"""The `seaway` command: one file a verb, each importing what it needs when it runs."""
+
+from collections.abc import Callable
+
+import typer
+
+from seaway.cli import (
+    cluster,
+    compile,
+    doctor,
+    evaluate,
+    lineage,
+    load,
+    predict,
+    run,
+    serve,
+    ship,
+    submit,
+    sweep,
+    verify,
+    versions,
+)  # fmt: skip
+from seaway.errors import exit_with_message
+
+app = typer.Typer(
+    name="seaway",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Carries a PyTorch model across ONNX into a SavedModel, proves every hop, serves and load-tests it.",
+    epilog="Begin with [bold]seaway doctor[/bold] and [bold]seaway run[/bold]; `seaway VERB --help` shows examples.",
+)
+VERBS: tuple[Callable[..., None], ...] = (
+    run.run, serve.serve, verify.verify, predict.predict, evaluate.evaluate, versions.versions, lineage.lineage,
+    ship.ship, sweep.sweep, cluster.status, cluster.deploy, cluster.promote, cluster.rollback, compile.compile_,
+    submit.submit, doctor.doctor,
+)  # fmt: skip
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # serve gives the server what it does not know
+for verb in VERBS:
+    app.command(verb.__name__.rstrip("_"), context_settings=PASSED_ON if verb is serve.serve else None)(verb)
+app.add_typer(load.app)
+
+
+def main() -> None:
+    with exit_with_message("seaway"):
+        try:
+            app(standalone_mode=True)
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""`python -m seaway.convert`: see seaway/convert/convert.py."""
+
+import argparse
+from pathlib import Path
+
+from seaway.convert.convert import CONVERTERS, DEFAULT_CONVERTER, convert, convert_artifact
+from seaway.errors import exit_with_message
+
+EXAMPLE = """\
+examples:
+  python -m seaway.convert --onnx onnx/ --saved-model saved_model/
+  python -m seaway.convert model.onnx saved_model/     (a bare ONNX file, without a card)
+"""
+
+
+def main() -> None:
+    """Reads the command line and converts."""
+    parser = argparse.ArgumentParser(
+        prog="python -m seaway.convert",
+        description="Converts an ONNX model to a TensorFlow SavedModel.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", nargs="?", type=Path, help="a bare .onnx file, in place of --onnx")
+    parser.add_argument("folder", nargs="?", type=Path, help="where its SavedModel goes, in place of --saved-model")
+    parser.add_argument("--onnx", type=Path, metavar="DIR", help="the export stage's folder: model.onnx and card.json")
+    parser.add_argument("--saved-model", type=Path, metavar="OUT", help="the folder to make, e.g. saved_model/")
+    parser.add_argument(
+        "--converter", default=DEFAULT_CONVERTER, choices=CONVERTERS, help="who converts (default: %(default)s)"
+    )
+    given = parser.parse_args()
+    source, target = given.onnx or given.model, given.saved_model or given.folder
+    if not source or not target:
+        parser.error("give an ONNX model and the folder for its SavedModel, as in the examples (--help)")
+    with exit_with_message(parser.prog):
+        (convert_artifact if source.is_dir() else convert)(source, target, given.converter)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,343 @@
+"""Operators that work element by element, their inputs broadcast."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import tensorflow as tf
+
+from seaway.convert.native import dtypes
+from seaway.convert.native.dtypes import HALVES, SMALL, scalar, tensor, through
+from seaway.convert.native.table import ELEMENTWISE, op
+
+UNARY: dict[str, Callable[[Any], Any]] = {
+    "Acos": tf.acos, "Acosh": tf.acosh, "Asin": tf.asin, "Asinh": tf.asinh, "Atan": tf.atan, "Atanh": tf.atanh,
+    "Cos": tf.cos, "Cosh": tf.cosh, "Sin": tf.sin, "Sinh": tf.sinh, "Tan": tf.tan, "Tanh": tf.tanh,
+    "Erf": tf.math.erf, "Exp": tf.exp, "Log": tf.math.log, "Sqrt": tf.sqrt, "Reciprocal": tf.math.reciprocal,
+    "Sigmoid": tf.sigmoid, "Softsign": tf.nn.softsign, "Not": tf.logical_not, "BitwiseNot": tf.bitwise.invert,
+    "Identity": tf.identity,
+}  # fmt: skip
+ROUNDED = {"Ceil": tf.math.ceil, "Floor": tf.floor, "Round": tf.round}
+BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "Add": tf.add, "Sub": tf.subtract, "Mul": tf.multiply, "Equal": tf.equal, "Greater": tf.greater,
+    "GreaterOrEqual": tf.greater_equal, "Less": tf.less, "LessOrEqual": tf.less_equal, "And": tf.logical_and,
+    "Or": tf.logical_or, "Xor": tf.math.logical_xor, "BitwiseAnd": tf.bitwise.bitwise_and,
+    "BitwiseOr": tf.bitwise.bitwise_or, "BitwiseXor": tf.bitwise.bitwise_xor,
+}  # fmt: skip
+
+
+def _unary(function: Callable[[Any], Any]) -> Callable[..., Any]:
+    return lambda call, x: function(tensor(x))
+
+
+def _binary(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    return lambda call, a, b: function(tensor(a), tensor(b))
+
+
+for _name, _function in (UNARY | ROUNDED).items():
+    op(_name, kind=ELEMENTWISE)(_unary(_function))
+
+
+def _compared(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    """TensorFlow has no kernels that compare uint16 and uint32."""
+
+    def compare(call: Any, a: Any, b: Any) -> Any:
+        a, b = tensor(a), tensor(b)
+        wide = tf.int64 if a.dtype in (tf.uint16, tf.uint32) else a.dtype
+        return function(tf.cast(a, wide), tf.cast(b, wide))
+
+    return compare
+
+
+# Before opset 7 the second input is aligned by an attribute, not from the end.
+def _aligned(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    def old(call: Any, a: Any, b: Any) -> Any:
+        a, b = tensor(a), tensor(b)
+        axis, rank = call.get("axis"), a.shape.rank
+        if call.get("broadcast", 0) and axis is not None and b.shape.rank != rank:
+            after = rank - (axis + rank if axis < 0 else axis) - b.shape.rank
+            b = tf.reshape(b, tf.concat([tf.shape(b), [1] * after], 0))
+        return function(a, b)
+
+    return old
+
+
+for _name, _function in BINARY.items():
+    _entry = _binary(_function)
+    if _name.startswith(("Greater", "Less")):
+        _entry = _compared(_function)
+    if _name in ("Add", "Sub", "Mul"):
+        _entry = through(tf.int64, tf.uint16, tf.uint32)(_entry)
+    op(
+        _name, since=1 if _name in ("GreaterOrEqual", "LessOrEqual") or _name.startswith("Bit") else 7, kind=ELEMENTWISE
+    )(_entry)
+    if _name in ("Add", "Sub", "Mul", "Equal", "Greater", "Less", "And", "Or", "Xor"):
+        op(_name, since=1)(_aligned(_function))
+
+
+@op("Max", "Min", "Sum", kind=ELEMENTWISE)
+@through(tf.int64, *SMALL, tf.uint32)
+def many(call: Any, *given: Any) -> Any:
+    function = {"Max": tf.maximum, "Min": tf.minimum, "Sum": tf.add}[call.node.op]
+    listed = [tensor(g) for g in given]
+    if listed[0].dtype != tf.uint64:
+        return functools.reduce(function, listed)
+    # There is no kernel for uint64: in the order of int64, the highest bit turned. (ONNX adds no uint64.)
+    turned = [tf.bitcast(g, tf.int64) ^ np.int64(-(2**63)) for g in listed]
+    return tf.bitcast(functools.reduce(function, turned) ^ np.int64(-(2**63)), tf.uint64)
+
+
+@op("Mean", kind=ELEMENTWISE)
+def mean(call: Any, *given: Any) -> Any:
+    return functools.reduce(tf.add, [tensor(g) for g in given]) / scalar(len(given), given[0])
+
+
+@op("Div", since=7, kind=ELEMENTWISE)
+def div(call: Any, a: Any, b: Any) -> Any:
+    a, b = tensor(a), tensor(b)
+    if a.dtype.is_floating:
+        return tf.divide(a, b)
+    wide = tf.int64 if a.dtype in (*SMALL, tf.uint32) else a.dtype
+    return tf.cast(tf.truncatediv(tf.cast(a, wide), tf.cast(b, wide)), a.dtype)
+
+
+op("Div", since=1)(_aligned(lambda a, b: a / b if a.dtype.is_floating else tf.truncatediv(a, b)))
+
+
+@op("Mod", kind=ELEMENTWISE)
+def mod(call: Any, a: Any, b: Any) -> Any:
+    a, b = tensor(a), tensor(b)
+    wide = tf.int64 if a.dtype in (*SMALL, tf.uint32) else tf.float32 if a.dtype in HALVES else a.dtype
+    function = tf.truncatemod if call.get("fmod", 0) else tf.math.floormod
+    return tf.cast(function(tf.cast(a, wide), tf.cast(b, wide)), a.dtype)
+
+
+@op("Pow", since=7, kind=ELEMENTWISE)
+def power(call: Any, a: Any, b: Any) -> Any:
+    a, b = tensor(a), tensor(b)
+    if a.dtype.is_floating or b.dtype.is_floating:
+        wide = tf.float64 if tf.float64 in (a.dtype, b.dtype) or not a.dtype.is_floating else tf.float32
+        return tf.cast(tf.pow(tf.cast(a, wide), tf.cast(b, wide)), a.dtype)
+    return tf.cast(tf.pow(tf.cast(a, tf.int64), tf.cast(b, tf.int64)), a.dtype)
+
+
+op("Pow", since=1)(_aligned(lambda a, b: power(None, a, b)))
+
+
+@op("Abs", "Neg", "Sign", kind=ELEMENTWISE)
+def signs(call: Any, x: Any) -> Any:
+    function = {"Abs": tf.abs, "Neg": tf.negative, "Sign": tf.sign}[call.node.op]
+    x = tensor(x)
+    if x.dtype in (tf.uint8, tf.uint16, tf.uint32, tf.uint64) and call.node.op == "Abs":
+        return x
+    wide = tf.int64 if x.dtype in (*SMALL, tf.uint32, tf.uint64) else x.dtype
+    return tf.cast(function(tf.cast(x, wide)), x.dtype)
+
+
+@op("Relu", kind=ELEMENTWISE)
+def relu(call: Any, x: Any) -> Any:
+    return tf.nn.relu(tensor(x))
+
+
+@op("LeakyRelu", kind=ELEMENTWISE)
+def leaky_relu(call: Any, x: Any) -> Any:
+    return tf.nn.leaky_relu(tensor(x), call.get("alpha", 0.01))
+
+
+@op("PRelu", since=7, kind=ELEMENTWISE)
+def prelu(call: Any, x: Any, slope: Any) -> Any:
+    x = tensor(x)
+    return tf.where(x < scalar(0, x), x * tensor(slope), x)
+
+
+@op("PRelu", since=1, kind=ELEMENTWISE)
+def prelu_old(call: Any, x: Any, slope: Any) -> Any:
+    """One slope a channel, the second axis."""
+    rank = x.shape.rank if hasattr(x.shape, "rank") else x.ndim
+    shape = [-1 if axis == call.axis(1, rank) else 1 for axis in range(rank)]
+    return prelu(call, x, tf.reshape(slope, shape) if np.prod(slope.shape) > 1 else tf.reshape(slope, []))
+
+
+@op("Elu", kind=ELEMENTWISE)
+def elu(call: Any, x: Any) -> Any:
+    x, alpha = tensor(x), call.get("alpha", 1.0)
+    return (
+        tf.nn.elu(x)
+        if alpha == 1
+        else tf.where(x < scalar(0, x), scalar(alpha, x) * tf.math.expm1(tf.minimum(x, scalar(0, x))), x)
+    )
+
+
+@op("Selu", kind=ELEMENTWISE)
+def selu(call: Any, x: Any) -> Any:
+    x = tensor(x)
+    alpha, gamma = call.get("alpha", 1.67326319217681884765625), call.get("gamma", 1.05070102214813232421875)
+    low = scalar(gamma * alpha, x) * tf.math.expm1(tf.minimum(x, scalar(0, x)))
+    return tf.where(x <= scalar(0, x), low, scalar(gamma, x) * x)
+
+
+@op("Celu", kind=ELEMENTWISE)
+def celu(call: Any, x: Any) -> Any:
+    x, alpha = tensor(x), call.get("alpha", 1.0)
+    low = scalar(alpha, x) * tf.math.expm1(tf.minimum(x, scalar(0, x)) / scalar(alpha, x))
+    return tf.maximum(x, scalar(0, x)) + low
+
+
+@op("Softplus", kind=ELEMENTWISE)
+def softplus(call: Any, x: Any) -> Any:
+    return tf.math.softplus(tensor(x))
+
+
+@op("HardSigmoid", kind=ELEMENTWISE)
+def hard_sigmoid(call: Any, x: Any) -> Any:
+    x = tensor(x)
+    line = x * scalar(call.get("alpha", 0.2), x) + scalar(call.get("beta", 0.5), x)
+    return tf.clip_by_value(line, scalar(0, x), scalar(1, x))
+
+
+@op("HardSwish", kind=ELEMENTWISE)
+def hard_swish(call: Any, x: Any) -> Any:
+    """x · relu6(x + 3) / 6, which TensorFlow's optimiser knows how to fuse."""
+    x = tensor(x)
+    if x.dtype != tf.float32:
+        return x * tf.clip_by_value(x / scalar(6, x) + scalar(0.5, x), scalar(0, x), scalar(1, x))
+    return x * (tf.nn.relu6(x + 3.0) * np.float32(1 / 6))
+
+
+@op("Gelu", kind=ELEMENTWISE)
+def gelu(call: Any, x: Any) -> Any:
+    return tf.nn.gelu(tensor(x), approximate=call.get("approximate", "none") == "tanh")
+
+
+@op("Mish", kind=ELEMENTWISE)
+def mish(call: Any, x: Any) -> Any:
+    x = tensor(x)
+    return x * tf.tanh(tf.math.softplus(x))
+
+
+@op("ThresholdedRelu", kind=ELEMENTWISE)
+def thresholded_relu(call: Any, x: Any) -> Any:
+    x = tensor(x)
+    return tf.where(x > scalar(call.get("alpha", 1.0), x), x, tf.zeros_like(x))
+
+
+@op("Shrink", kind=ELEMENTWISE)
+def shrink(call: Any, x: Any) -> Any:
+    x, limit, bias = tensor(x), call.get("lambd", 0.5), call.get("bias", 0.0)
+    wide = tf.cast(x, tf.float64) if not x.dtype.is_floating else x
+    shrunk = tf.where(wide > scalar(limit, wide), wide - scalar(bias, wide), tf.zeros_like(wide))
+    return tf.cast(tf.where(wide < scalar(-limit, wide), wide + scalar(bias, wide), shrunk), x.dtype)
+
+
+@op("Clip", since=11, kind=ELEMENTWISE)
+def clip(call: Any, x: Any, low: Any = None, high: Any = None) -> Any:
+    x = tensor(x)
+    if x.dtype == tf.float32 and _is(low, 0.0) and _is(high, 6.0):
+        return tf.nn.relu6(x)
+    wide = tf.int64 if x.dtype in (*SMALL, tf.uint32) else x.dtype
+    got = tf.cast(x, wide)
+    got = got if low is None else tf.maximum(got, tf.cast(tf.reshape(low, []), wide))
+    got = got if high is None else tf.minimum(got, tf.cast(tf.reshape(high, []), wide))
+    return tf.cast(got, x.dtype)
+
+
+@op("Clip", since=1, kind=ELEMENTWISE)
+def clip_old(call: Any, x: Any) -> Any:
+    low, high = call.get("min"), call.get("max")
+    return clip(call, x, None if low is None else scalar(low, x), None if high is None else scalar(high, x))
+
+
+def _is(bound: Any, value: float) -> bool:
+    return isinstance(bound, np.ndarray) and bound.size == 1 and float(bound.reshape(-1)[0]) == value
+
+
+@op("Where", kind=ELEMENTWISE)
+def where(call: Any, condition: Any, a: Any, b: Any) -> Any:
+    return tf.where(condition, tensor(a), tensor(b))
+
+
+@op("IsNaN", kind=ELEMENTWISE)
+def is_nan(call: Any, x: Any) -> Any:
+    return tf.math.is_nan(tensor(x))
+
+
+@op("IsInf", kind=ELEMENTWISE)
+def is_inf(call: Any, x: Any) -> Any:
+    x = tensor(x)
+    wanted = (call.get("detect_negative", 1), call.get("detect_positive", 1))
+    if wanted == (1, 1):
+        return tf.math.is_inf(x)
+    if wanted == (0, 0):
+        return tf.zeros_like(x, tf.bool)
+    return tf.equal(x, scalar(float("-inf") if wanted[0] else float("inf"), x))
+
+
+@op("BitShift", kind=ELEMENTWISE)
+def bit_shift(call: Any, x: Any, by: Any) -> Any:
+    """Beyond the type's width nothing is left but the sign; TensorFlow leaves that open."""
+    x, by = tensor(x), tensor(by)
+    width = x.dtype.size * 8
+    within = tf.logical_and(_least(by) >= 0, _least(by) < width)
+    near = tf.where(within, by, tf.zeros_like(by))
+    if call.get("direction") == "LEFT":
+        got = tf.bitwise.left_shift(x, near)
+        return tf.where(within, got, tf.zeros_like(got))
+    got = tf.bitwise.right_shift(x, near)
+    beyond = tf.zeros_like(got) if x.dtype.is_unsigned else tf.bitwise.right_shift(x, tf.constant(width - 1, x.dtype))
+    return tf.where(within, got, beyond)
+
+
+def _least(by: Any) -> Any:
+    """As int64; a uint64 beyond that comes out below zero."""
+    return tf.bitcast(by, tf.int64) if by.dtype == tf.uint64 else tf.cast(by, tf.int64)
+
+
+@op("Cast", kind=ELEMENTWISE)
+def cast(call: Any, x: Any) -> Any:
+    to = call.get("to")  # a name before opset 6
+    return to_dtype(x, dtypes.of(onnx.TensorProto.DataType.Value(to) if isinstance(to, str) else to))
+
+
+@op("CastLike", kind=ELEMENTWISE)
+def cast_like(call: Any, x: Any, like: Any) -> Any:
+    return to_dtype(x, tf.as_dtype(like.dtype))
+
+
+def to_dtype(x: Any, wanted: Any) -> Any:
+    x = tensor(x)
+    if x.dtype == wanted:
+        return x
+    if x.dtype == tf.string:
+        wide = tf.int64 if wanted.is_integer else tf.float64 if wanted == tf.float64 else tf.float32
+        return tf.cast(tf.strings.to_number(x, wide), wanted)
+    return _written(x) if wanted == tf.string else tf.cast(x, wanted)
+
+
+def _written(x: Any) -> Any:
+    """Numbers as strings, written as ONNX Runtime writes them."""
+    if x.dtype == tf.bool or not x.dtype.is_floating:
+        return tf.strings.as_string(tf.cast(x, tf.int64) if x.dtype == tf.bool else x)
+    wide = tf.cast(x, tf.float32) if x.dtype in HALVES else x
+    text = tf.strings.as_string(wide, precision=8, shortest=True)
+    text = tf.where(tf.math.is_nan(wide), "NaN", text)
+    return tf.where(tf.math.is_inf(wide), tf.where(wide > scalar(0, wide), "INF", "-INF"), text)
+
+
+@op("Dropout", since=(1, 7), kind=ELEMENTWISE)
+def dropout(call: Any, x: Any, *rest: Any) -> Any:
+    x = tensor(x)
+    return [x, tf.ones_like(x, tf.bool if call.since >= 10 else x.dtype)][: max(1, call.outputs)]
+
+
+@op("Dropout", since=12, kind=ELEMENTWISE, foldable=False)
+def dropout_training(call: Any, x: Any, ratio: Any = None, training: Any = None) -> Any:
+    x = tensor(x)
+    if training is None or (isinstance(training, np.ndarray) and not training.any()):
+        return [x, tf.ones_like(x, tf.bool)][: max(1, call.outputs)]
+    share = tf.cast(0.5 if ratio is None else ratio, tf.float32)
+    drawn = tf.random.uniform(tf.shape(x), seed=call.get("seed"))
+    kept = tf.logical_or(tf.logical_not(tf.cast(training, tf.bool)), drawn >= share)
+    scale = tf.where(tf.cast(training, tf.bool), 1 / (1 - share), 1.0)
+    return [tf.where(kept, x * tf.cast(scale, x.dtype), tf.zeros_like(x)), kept][: max(1, call.outputs)]

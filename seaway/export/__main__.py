@@ -1,0 +1,92 @@
+"""python -m seaway.export --checkpoint checkpoint --dataset dataset --onnx onnx"""
+
+import argparse
+from pathlib import Path
+
+from seaway import errors
+from seaway.export.export import export_checkpoint, export_model
+from seaway.export.wrap import ACTIVATIONS
+
+PROGRAM = "python -m seaway.export"
+EPILOG = f"""a trained checkpoint of this project:
+  {PROGRAM} --checkpoint out/checkpoint --dataset out/dataset --onnx out/onnx
+
+any PyTorch net, here one of torchvision's:
+  {PROGRAM} --model python:torchvision.models:resnet18 --weights resnet18.pt --input 3x224x224 \\
+      --labels imagenet.txt --onnx out/onnx
+
+a net with two inputs, forward(self, numeric, category):
+  {PROGRAM} --model python:shop.nets:churn --weights churn.pt --input numeric:6 --input category:3:int64 \\
+      --activation sigmoid --golden examples.npz --onnx out/onnx
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        PROGRAM,
+        description="Exports a PyTorch net to ONNX, with golden examples of what PyTorch answers.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--checkpoint", type=Path, help="a trained net: the train stage's folder")
+    source.add_argument(
+        "--model", help="python:MODULE:FUNCTION, the function that builds the net, e.g. python:nets:churn"
+    )
+    parser.add_argument(
+        "--onnx", type=Path, required=True, help="the folder to write: model.onnx, golden.npz, card.json"
+    )
+    parser.add_argument("--name", help="the model's name in the volume (default: characters, or the function's name)")
+    parser.add_argument("--dataset", type=Path, help="with --checkpoint: the dataset that it was trained on")
+    user = parser.add_argument_group("with --model")
+    user.add_argument(
+        "--weights", type=Path, help="from torch.save(net.state_dict(), ...); else as the function gives them"
+    )
+    user.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="[NAME:]SHAPE[:DTYPE]",
+        help="one for each input, without the batch: 3x224x224, ids:128:int64, age:scalar; "
+        "names are forward()'s parameters, or new ones in their order",
+    )
+    user.add_argument("--labels", type=Path, help="a text file, one class a line, in the order of the net's outputs")
+    user.add_argument("--activation", choices=ACTIVATIONS, help="from the net's outputs to scores (default: softmax)")
+    user.add_argument("--golden", type=Path, help=".npz of real examples by input name (default: seeded random ones)")
+    return parser
+
+
+def main() -> None:
+    parser = _parser()
+    options = parser.parse_args()
+    if options.checkpoint:
+        if not options.dataset:
+            parser.error("--checkpoint needs --dataset, the dataset that it was trained on")
+        alone = [
+            f"--{name}" for name in ("weights", "input", "labels", "activation", "golden") if getattr(options, name)
+        ]
+        if alone:
+            parser.error(f"{', '.join(alone)} go with --model; a checkpoint brings its own")
+    elif options.dataset or not options.input:
+        parser.error("--dataset goes with --checkpoint" if options.dataset else "--model needs --input, e.g. 3x224x224")
+    with errors.exit_with_message(PROGRAM):
+        if options.checkpoint:
+            card = export_checkpoint(
+                options.checkpoint, options.dataset, options.onnx, name=options.name or "characters"
+            )
+        else:
+            card = export_model(
+                options.model,
+                options.onnx,
+                weights=options.weights,
+                inputs=options.input,
+                labels=options.labels,
+                activation=options.activation or "softmax",
+                golden=options.golden,
+                name=options.name or "",
+            )
+        print(f"{options.onnx}: {card.name}, opset {card.settings['opset']}, {len(card.weights)} weights checked")
+
+
+if __name__ == "__main__":
+    main()

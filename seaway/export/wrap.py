@@ -1,0 +1,139 @@
+"""The net as it is exported: wrapped once, so that every hop after PyTorch sees the card's inputs and outputs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import nn
+
+from seaway.artifacts.card import Tensor
+from seaway.errors import ModelError
+from seaway.export.inputs import Binding
+from seaway.nets.user import user_code
+
+Activation = Literal["softmax", "sigmoid", "none"]
+ACTIVATIONS: tuple[str, ...] = get_args(Activation)
+BATCHES = (1, 2, 3)  # tried before anything else: 1 and 2 find fixed batches, 3 is no example's own
+
+
+class Wrapped(nn.Module):
+    """A net from the card's inputs, in order, to (scores, logits), both [N, C]."""
+
+    def __init__(self, net: nn.Module, inputs: tuple[Tensor, ...], activation: str) -> None:
+        super().__init__()
+        self.net = net
+        self.inputs = inputs
+        self.activation = activation
+
+    def call(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.net(*inputs)  # type: ignore[no-any-return]
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = self.call(*inputs)
+        if self.activation == "softmax":
+            return logits.softmax(dim=1), logits
+        if self.activation == "sigmoid":
+            return logits.sigmoid(), logits
+        return logits, logits
+
+
+class Characters(Wrapped):
+    """A trained net: `image` float32 [N, H, W, 1] in 0..1, normalised inside, so that no client can forget it."""
+
+    def __init__(self, net: nn.Module, image_size: tuple[int, int], mean: float, std: float) -> None:
+        super().__init__(net, (Tensor("image", "float32", (None, *image_size, 1)),), "softmax")
+        self.mean = mean
+        self.std = std
+
+    def call(self, *inputs: torch.Tensor) -> torch.Tensor:
+        (image,) = inputs
+        return self.net((image.permute(0, 3, 1, 2) - self.mean) / self.std)  # type: ignore[no-any-return]
+
+
+class Shipped(Wrapped):
+    """A user's net with its own layout."""
+
+    def __init__(self, net: nn.Module, binding: Binding, activation: str) -> None:
+        super().__init__(net, binding.tensors, activation)
+        self.by_keyword = binding.by_keyword
+
+    def call(self, *inputs: torch.Tensor) -> torch.Tensor:
+        if self.by_keyword:
+            names = (tensor.name for tensor in self.inputs)
+            return self.net(**dict(zip(names, inputs, strict=True)))  # type: ignore[no-any-return]
+        return self.net(*inputs)  # type: ignore[no-any-return]
+
+
+def tensors(examples: dict[str, np.ndarray]) -> tuple[torch.Tensor, ...]:
+    """The examples as PyTorch's tensors, in order."""
+    return tuple(torch.from_numpy(np.array(array)) for array in examples.values())
+
+
+def batch_of(examples: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+    """The first `size` examples, beginning again where there are fewer."""
+    return {name: array[np.arange(size) % len(array)] for name, array in examples.items()}
+
+
+def run(wrapped: Wrapped, examples: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """PyTorch's `scores` and `logits`."""
+    with torch.no_grad():
+        scores, logits = wrapped(*tensors(examples))
+    return {"scores": scores.numpy(), "logits": logits.numpy()}
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Attention in single steps: the fused operator that eval mode uses has no counterpart in ONNX."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def check(wrapped: Wrapped, examples: dict[str, np.ndarray]) -> int:
+    """Proves that the net takes any batch of the inputs and gives float32 [N, C], the same each time. Returns C.
+
+    Raises ModelError.
+    """
+    classes = 0
+    for batch in BATCHES:
+        inputs = tensors(batch_of(examples, batch))
+        given = ", ".join(f"{t.name} {t.dtype} {list(x.shape)}" for t, x in zip(wrapped.inputs, inputs, strict=True))
+        with torch.no_grad(), user_code(f"forward() fails on {given} (see --input, --golden)"):
+            logits = wrapped.call(*inputs)
+            again = wrapped.call(*inputs)
+        classes = _check_output(logits, batch, given)
+        if not torch.allclose(logits, again, rtol=1e-4, atol=1e-5, equal_nan=True):
+            raise ModelError(
+                "forward() gives different outputs for the same inputs although the net is in eval mode; make it "
+                "repeatable (F.dropout needs training=self.training; take out random numbers)"
+            )
+        if not bool(torch.isfinite(logits).all()):
+            raise ModelError(
+                f"forward() gives outputs that are not finite on {given}; "
+                "check --weights, or give real inputs with --golden FILE.npz"
+            )
+    if classes == 1 and wrapped.activation == "softmax":
+        raise ModelError("the net has one output, whose softmax is always 1: use --activation sigmoid or none")
+    return classes
+
+
+def _check_output(logits: object, batch: int, given: str) -> int:
+    source = "return the logits alone, a float32 tensor [N, classes]"
+    if not isinstance(logits, torch.Tensor):
+        names = f" with {', '.join(map(str, logits))}" if isinstance(logits, dict) else ""
+        raise ModelError(f"forward() returns a {type(logits).__name__}{names}; wrap the net in one that would {source}")
+    if logits.ndim != 2 or logits.shape[1] < 1:
+        raise ModelError(f"forward() returns {list(logits.shape)} for {given}; {source}")
+    if logits.shape[0] != batch:
+        raise ModelError(
+            f"forward() returns {logits.shape[0]} rows for a batch of {batch}: the batch must stay the first dimension "
+            "and free; reshape with x.flatten(1) or x.reshape(x.shape[0], -1), not with a fixed number"
+        )
+    if logits.dtype != torch.float32:
+        raise ModelError(f"forward() returns {str(logits.dtype).removeprefix('torch.')}; end it with .float()")
+    return int(logits.shape[1])

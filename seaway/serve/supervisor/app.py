@@ -1,0 +1,176 @@
+"""The application of each port: finds a request's endpoint, makes errors into answers, and notes what was answered.
+
+This is the one place where errors become HTTP: `status` of a SeawayError, in the words of the path's protocol; anything
+else is a 500 with its trace in the log.
+"""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+from seaway.errors import NotFound, SeawayError
+from seaway.protocols import graphpipe, oip, tfserving
+from seaway.protocols.calls import TEXT, Reply
+from seaway.serve.supervisor import endpoints, openapi
+from seaway.serve.supervisor.connection import Request
+from seaway.serve.supervisor.cors import BINARY
+from seaway.serve.supervisor.dataplane import DataPlane
+from seaway.serve.supervisor.endpoints import Endpoint
+from seaway.serve.supervisor.metrics import Metrics
+
+log = logging.getLogger("seaway.serve")
+
+PAGE = Path(__file__).parents[1] / "page"
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+SECURE = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+Route = tuple[Endpoint, str, ModuleType]  # what answers, the protocol's name in logs and metrics, and its module
+
+
+class App:
+    """Routes of one port over the data plane."""
+
+    def __init__(
+        self, plane: DataPlane, routes: "Callable[[Request], Route]", metrics: Metrics, access_log: bool, cors: bool
+    ) -> None:
+        self._plane, self._routes, self._metrics, self._access_log = plane, routes, metrics, access_log
+        self._cors = cors
+
+    def handle(self, request: Request) -> None:
+        """Answers the request, or leaves it with the data plane, which will."""
+        endpoint, request.protocol, module = self._routes(request)
+        try:
+            reply = endpoint(self._plane, request)
+        except SeawayError as error:
+            reply = module.error(error)
+            if error.status == 405 and self._cors and request.method == "OPTIONS" and "origin" in request.headers:
+                reply = Reply(200, b"", TEXT, BINARY)  # a browser asks before it asks: what it may is in the headers
+            elif error.status == 405:
+                reply = replace(reply, headers={**reply.headers, "Allow": _allowed(module, request.target)})
+        except Exception:
+            log.exception("%s %s failed", request.method, request.target)
+            reply = module.error(SeawayError("the server failed on this request; its log has the trace"))
+        if reply is not None:
+            request.answer(reply)
+
+    def told(self, request: Request, reply: Reply) -> None:
+        """Notes an answer, as it is sent."""
+        seconds = time.perf_counter() - request.began
+        if request.protocol:
+            model, _, version = request.key.rpartition("/")
+            self._metrics.answered(request.protocol, model, version, reply.status, seconds)
+        if self._access_log:
+            _log_access(request, reply, reply.headers.get("Seaway-Model", ""), seconds)
+
+
+def _log_access(request: Request, reply: Reply, identity: str, seconds: float) -> None:
+    line = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "id": request.id,
+        "trace": request.trace.split("-")[1] if request.trace else "",
+        "client": request.connection.client,
+        "method": request.method,
+        "path": request.target,
+        "status": reply.status,
+        "bytes": len(reply.body) if isinstance(reply.body, bytes) else sum(map(len, reply.body)),
+        "ms": round(seconds * 1000, 3),
+        "model": identity,
+    }
+    sys.stderr.write(json.dumps(line) + "\n")
+
+
+# ---- routes
+
+
+def _plain(endpoint: Endpoint) -> Route:
+    return endpoint, "", tfserving
+
+
+def _file(path: Path) -> Route:
+    reply = Reply(200, path.read_bytes(), TYPES[path.suffix], SECURE)
+    return _plain(lambda plane, request: reply)
+
+
+def _nowhere(_: DataPlane, request: Request) -> Reply:
+    raise NotFound(
+        f"nothing at {request.target[:200]}: TensorFlow Serving REST is under /v1/models/, the Open Inference Protocol "
+        "under /v2/, GraphPipe at / and /graphpipe/<model>, health at /healthz and /readyz, what there is at /docs"
+    )
+
+
+def _allowed(module: ModuleType, target: str) -> str:
+    """The methods of a path that was asked with another, as RFC 9110 wants them told."""
+    if module is graphpipe:
+        return "GET, HEAD, POST"
+    return "POST" if target.partition("?")[0].endswith("/infer") else "GET, HEAD"
+
+
+def _only_get(endpoint: Endpoint) -> Endpoint:
+    def answer(plane: DataPlane, request: Request) -> Reply | None:
+        if request.method not in ("GET", "HEAD"):
+            raise SeawayError(f"{request.method} is not for {request.target[:200]}: GET it", status=405)
+        return endpoint(plane, request)
+
+    return answer
+
+
+def data_routes() -> Callable[[Request], Route]:
+    """The data port's: three protocols, health, the page and the API's description."""
+    description = Reply(200, json.dumps(openapi.document("/", endpoints.VERSION)).encode())
+    files = {path.name: _file(path) for path in sorted(PAGE.iterdir()) if path.suffix in TYPES}
+    page = files.pop("index.html", _plain(_nowhere))
+    fixed = {
+        **_health(),
+        "/docs": files.pop("docs.html"),
+        **{f"/page/{name}": route for name, route in files.items()},
+        "/openapi.json": _plain(lambda plane, request: description),
+        "/page/about": _plain(endpoints.page_about),
+    }
+    fixed = {path: (_only_get(route[0]), *route[1:]) for path, route in fixed.items()}
+    tfs, graph = (endpoints.tfserving_rest, "tfs", tfserving), (endpoints.graphpipe_http, "graphpipe", graphpipe)
+    v2, nowhere = (endpoints.oip_http, "oip", oip), _plain(_nowhere)
+
+    def find(request: Request) -> Route:
+        target = request.target
+        if target[:4].lower() == "/v1/":
+            return tfs
+        path = target.partition("?")[0]
+        if path == "/":
+            wants_page = request.method in ("GET", "HEAD") and "text/html" in request.headers.get("accept", "")
+            return page if wants_page else graph
+        if path == "/v2" or path.startswith("/v2/"):
+            return v2
+        return graph if path.startswith("/graphpipe/") else fixed.get(path, nowhere)
+
+    return find
+
+
+def admin_routes(metrics: Metrics) -> Callable[[Request], Route]:
+    """The admin port's, which need not be reachable from where requests come."""
+
+    def exposition(_: DataPlane, request: Request) -> Reply:
+        body, kind = metrics.exposition(request.headers.get("accept", ""))
+        return Reply(200, body, kind)
+
+    fixed = {**_health(), "/status": _plain(endpoints.admin_status), "/metrics": _plain(exposition)}
+    fixed = {path: (_only_get(route[0]), *route[1:]) for path, route in fixed.items()}
+    return lambda request: fixed.get(request.target.partition("?")[0], _plain(_nowhere))
+
+
+def _health() -> dict[str, Route]:
+    return {"/healthz": _plain(endpoints.healthz), "/readyz": _plain(endpoints.readyz)}

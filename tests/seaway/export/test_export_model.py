@@ -1,0 +1,323 @@
+"""Any user's net: what its artifact holds, and what is refused."""
+
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torchvision
+from onnx import numpy_helper
+
+from seaway.artifacts import card as cards
+from seaway.artifacts import golden
+from seaway.artifacts.card import Card, Tensor, Tolerance
+from seaway.errors import InvalidInput, ModelError, explain
+from seaway.export.export import export_model
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "fixtures"))
+import shipped_nets
+
+Ship = Callable[..., tuple[Card, Path]]
+CHURN = ("numeric:6", "category:3:int64")
+
+
+def onnx_outputs(folder: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    return dict(zip(("scores", "logits"), session.run(["scores", "logits"], inputs), strict=True))
+
+
+def initializers(folder: Path) -> dict[str, np.ndarray]:
+    graph = onnx.load(folder / "model.onnx").graph
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+
+
+def resnet18() -> torch.nn.Module:
+    torch.manual_seed(11)
+    net = torchvision.models.resnet18(weights=None)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return net.eval()
+
+
+def test_resnet18_keeps_its_layout_and_every_weight(tmp_path: Path) -> None:
+    net = resnet18()
+    torch.save(net.state_dict(), tmp_path / "w.pt")
+    onnx_dir = tmp_path / "onnx"
+    card = export_model(
+        "python:torchvision.models:resnet18", onnx_dir, weights=tmp_path / "w.pt", inputs=["3x64x64"], name="res"
+    )
+    assert cards.check(onnx_dir, "onnx") == card
+    assert card.inputs == (Tensor("x", "float32", (None, 3, 64, 64)),)
+    assert card.outputs == (Tensor("scores", "float32", (None, 1000)), Tensor("logits", "float32", (None, 1000)))
+    assert (card.name, card.labels, card.parents) == ("res", (), {})
+    assert not (onnx_dir / "labels.txt").exists()
+
+    floats = {k: v.numpy() for k, v in net.state_dict().items() if v.is_floating_point()}
+    stored = initializers(onnx_dir)
+    assert set(card.weights) == set(floats)
+    for name, value in floats.items():
+        assert np.array_equal(stored[name], value), name
+        assert card.weights[name] == cards.checksum(value)
+
+    image = np.random.default_rng(0).standard_normal((5, 3, 64, 64)).astype(np.float32)
+    with torch.no_grad():
+        expected = net(torch.from_numpy(image)).numpy()
+    got = onnx_outputs(onnx_dir, {"x": image})
+    assert golden.compare(got["logits"], expected, card.tolerances["logits"]).wrong == 0
+
+
+def test_two_inputs_of_two_dtypes(ship: Ship) -> None:
+    card, folder = ship("churn", *CHURN, name="churn")
+    assert card.inputs == (Tensor("numeric", "float32", (None, 6)), Tensor("category", "int64", (None, 3)))
+    assert card.outputs[1] == Tensor("logits", "float32", (None, 4))
+    examples = golden.read(folder / golden.GOLDEN)
+    assert {name: array.shape for name, array in examples.inputs.items()} == {"numeric": (64, 6), "category": (64, 3)}
+    assert np.allclose(examples.outputs["scores"].sum(axis=1), 1)
+    got = onnx_outputs(folder, examples.inputs)
+    for name, array in got.items():
+        result = golden.compare(array, examples.outputs[name], card.tolerances[name])
+        assert (result.wrong, result.flipped) == (0, 0)
+
+
+def test_inputs_may_come_in_another_order_or_under_other_names(ship: Ship) -> None:
+    card, _ = ship("churn", "category:3:int64", "numeric:6")
+    assert [tensor.name for tensor in card.inputs] == ["category", "numeric"]
+    card, _ = ship("churn", "money:6", "kind:3:int64")
+    assert [tensor.name for tensor in card.inputs] == ["money", "kind"]
+
+
+def test_the_same_net_gives_the_same_bytes(ship: Ship) -> None:
+    (first, folder) = ship("churn", *CHURN)
+    bytes_before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (second, _) = ship("churn", *CHURN)
+    assert first.sha256 == second.sha256
+    assert bytes_before == {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_graph_says_free_batch_and_a_known_opset(ship: Ship) -> None:
+    card, folder = ship("churn", *CHURN)
+    model = onnx.load(folder / "model.onnx")
+    assert [o.version for o in model.opset_import] == [13] == [card.settings["opset"]]
+    for value in (*model.graph.input, *model.graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert [dim.dim_value for dim in model.graph.output[0].type.tensor_type.shape.dim] == [0, 4]
+    assert "Dropout" not in {node.op_type for node in model.graph.node}
+
+
+def test_attention_and_branches_on_fixed_sizes_pass(ship: Ship) -> None:
+    card, folder = ship("tiny_vit", "3x16x16")
+    assert card.settings["opset"] == 15
+    examples = golden.read(folder / golden.GOLDEN)
+    got = onnx_outputs(folder, examples.inputs)
+    assert golden.compare(got["logits"], examples.outputs["logits"], card.tolerances["logits"]).wrong == 0
+    assert "encoder.layers.encoder_layer_0.self_attention.in_proj_weight" in card.weights
+
+
+def test_equal_weights_keep_both_names_and_unused_ones_are_told(ship: Ship) -> None:
+    card, folder = ship("SharedAndUnused")
+    assert {"linear.weight", "second.weight", "linear.bias", "second.bias"} == set(card.weights)
+    assert card.settings["unused_weights"] == ["auxiliary.weight", "auxiliary.bias"]
+    assert "Identity" not in {node.op_type for node in onnx.load(folder / "model.onnx").graph.node}
+
+
+def test_shared_weights_are_one_weight(ship: Ship) -> None:
+    card, _ = ship("TiedWeights", "5:int64")
+    assert set(card.weights) == {"embedding.weight", "first.weight", "first.bias", "out.bias"}
+    assert card.settings["unused_weights"] == []
+
+
+def test_a_weight_named_like_an_input_is_kept_apart(ship: Ship) -> None:
+    card, folder = ship("NamedLikeAnInput")
+    assert {"linear.weight", "linear.bias", "net.x"} == set(card.weights)
+    assert set(initializers(folder)) >= set(card.weights)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
+def test_activation(ship: Ship, activation: str) -> None:
+    card, folder = ship("Small", activation=activation)
+    outputs = golden.read(folder / golden.GOLDEN).outputs
+    logits = torch.from_numpy(outputs["logits"])
+    expected = {"softmax": logits.softmax(1), "sigmoid": logits.sigmoid(), "none": logits}[activation]
+    assert np.array_equal(outputs["scores"], expected.numpy())
+    assert card.settings["activation"] == activation
+    assert onnx_outputs(folder, {"x": np.ones((2, 4), np.float32)})["scores"].shape == (2, 3)
+
+
+def test_one_output_takes_sigmoid_but_not_softmax(ship: Ship) -> None:
+    card, _ = ship("OneOutput", activation="sigmoid")
+    assert card.outputs[0].shape == (None, 1)
+    with pytest.raises(ModelError, match="--activation sigmoid"):
+        ship("OneOutput")
+
+
+def test_labels(ship: Ship, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("stays\nleaves\nnot sure\n", encoding="utf-8")
+    card, folder = ship("Small", labels=tmp_path / "labels.txt")
+    assert card.labels == ("stays", "leaves", "not sure")
+    assert (folder / "labels.txt").read_text() == "stays\nleaves\nnot sure\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"a\nb\n", "names 2 classes, but the net gives 3"),
+        (b"a\nb\na\n", "'a' stands there twice"),
+        (b"a\n\nb\n", "line 2 is empty"),
+        (b"", "line 1 is empty"),
+        (b"a\nb\n\xff\xfe\n", "not UTF-8"),
+    ],
+)
+def test_labels_that_do_not_fit(ship: Ship, tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "labels.txt").write_bytes(content)
+    with pytest.raises(InvalidInput, match=f"--labels .*{says}"):
+        ship("Small", labels=tmp_path / "labels.txt")
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_labels_missing(ship: Ship, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="no such file"):
+        ship("Small", labels=tmp_path / "none.txt")
+
+
+def test_real_examples(ship: Ship, tmp_path: Path) -> None:
+    category = np.tile([6, 1, 29], (10, 1))
+    np.savez(tmp_path / "mine.npz", numeric=np.linspace(-3, 3, 60).reshape(10, 6), category=category)
+    card, folder = ship("churn", *CHURN, golden=tmp_path / "mine.npz")
+    examples = golden.read(folder / golden.GOLDEN)
+    assert np.array_equal(examples.inputs["category"], category)
+    assert examples.outputs["scores"].shape == (10, 4)
+    assert card.settings["golden"] == "given"
+
+
+def test_one_real_example_is_enough(ship: Ship, tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", x=np.ones((1, 4)))
+    _, folder = ship("Small", golden=tmp_path / "mine.npz")
+    assert golden.read(folder / golden.GOLDEN).outputs["logits"].shape == (1, 3)
+
+
+def test_tolerances_come_from_float64_and_stay_under_a_changed_weight(ship: Ship) -> None:
+    card, folder = ship("churn", *CHURN)
+    examples = golden.read(folder / golden.GOLDEN)
+    largest = min(1, np.abs(examples.outputs["logits"]).max())
+    assert 1e-5 * largest <= card.tolerances["logits"].abs <= 1e-4
+    assert 1e-5 <= card.tolerances["scores"].abs <= 1e-4
+    model = onnx.load(folder / "model.onnx")
+    (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == "hidden.weight")
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
+    onnx.save(model, folder / "model.onnx")
+    got = onnx_outputs(folder, examples.inputs)
+    assert golden.compare(got["logits"], examples.outputs["logits"], card.tolerances["logits"]).wrong > 32
+
+
+def test_tolerance_where_float64_is_impossible(ship: Ship) -> None:
+    card, _ = ship("HalfWay")
+    assert card.tolerances == {"scores": Tolerance(5e-5, 1e-5), "logits": Tolerance(1e-4, 1e-5)}
+
+
+def test_tolerance_of_tiny_logits_is_tinier(ship: Ship) -> None:
+    card, folder = ship("Faint", activation="none")
+    largest = np.abs(golden.read(folder / golden.GOLDEN).outputs["logits"]).max()
+    assert card.tolerances["logits"].abs < largest / 1000
+    assert card.tolerances["scores"] == card.tolerances["logits"]
+
+
+@pytest.mark.parametrize(
+    ("net", "says"),
+    [
+        ("ReturnsTuple", "returns a tuple; wrap the net"),
+        ("ReturnsDict", "returns a dict with logits, features; wrap the net"),
+        ("ThreeDimensions", r"returns \[1, 1, 3\] for x float32 \[1, 4\]"),
+        ("HalfPrecision", r"returns float16; end it with .float\(\)"),
+        ("NotFinite", "not finite.*--golden"),
+        ("AlwaysDropsOut", r"different outputs for the same inputs.*F.dropout needs training=self.training"),
+        ("FixedBatch", r"forward\(\) fails on x float32 \[1, 4\].*shipped_nets.py:\d+"),
+        ("MergesTheBatch", "returns 1 rows for a batch of 2"),
+        ("NoSuchOperator", "special_bessel_j0"),
+    ],
+)
+def test_nets_that_cannot_be_carried_across(
+    ship: Ship, tmp_path: Path, capfd: pytest.CaptureFixture[str], net: str, says: str
+) -> None:
+    with pytest.raises(ModelError, match=says):
+        ship(net)
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("net", "says"),
+    [
+        ("Branches", "Converting a tensor to a Python boolean"),
+        ("ComparesWithEqual", "equal makes a Python value"),
+        ("PicksFromAList", "__index__ makes a Python value"),
+        ("TakesANumber", "Converting a tensor to a Python number"),
+        ("FreezesTheBatch", "Converting a tensor to a Python integer"),
+    ],
+)
+def test_data_dependent_control_flow_is_refused_with_its_line(ship: Ship, tmp_path: Path, net: str, says: str) -> None:
+    with pytest.raises(ModelError, match=r"torch\.where in place of if") as refused:
+        ship(net)
+    found = re.search(rf"{re.escape(shipped_nets.__file__)}:(\d+): {says}", str(refused.value))
+    assert found
+    lines, start = inspect.getsourcelines(getattr(shipped_nets, net).forward)
+    assert start < int(found[1]) < start + len(lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_net_may_read_the_size_of_the_batch(ship: Ship) -> None:
+    _, folder = ship("DividesByTheBatch")
+    weight, bias = (initializers(folder)[name] for name in ("linear.weight", "linear.bias"))
+    for batch in (1, 5):
+        x = np.ones((batch, 4), np.float32)
+        assert np.allclose(onnx_outputs(folder, {"x": x})["logits"], (x @ weight.T + bias) / batch, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        (["5"], r"forward\(\) fails on x float32 \[1, 5\].*--input.*shipped_nets.py:\d+"),
+        (["4:int64"], r"forward\(\) fails on x int64"),
+        (["4", "4"], "given 2 times"),
+    ],
+)
+def test_inputs_that_do_not_fit(ship: Ship, inputs: list[str], says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        ship("Small", *inputs)
+
+
+def test_an_index_outside_the_embedding(ship: Ship, tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", numeric=np.ones((2, 6)), category=np.full((2, 3), 99))
+    with pytest.raises(ModelError, match="IndexError: index out of range"):
+        ship("churn", *CHURN, golden=tmp_path / "mine.npz")
+
+
+@pytest.mark.parametrize(("option", "value"), [("name", "no spaces"), ("activation", "relu")])
+def test_options_out_of_their_range(ship: Ship, option: str, value: str) -> None:
+    with pytest.raises(InvalidInput, match=f"--{option} {value}"):
+        ship("Small", **{option: value})
+
+
+def test_an_artifact_that_is_there_stays_when_the_next_export_fails(ship: Ship) -> None:
+    card, folder = ship("Small")
+    with pytest.raises(ModelError):
+        ship("MergesTheBatch")
+    assert cards.check(folder) == card
+
+
+def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"weights": None, "inputs": ["600"]}
+    with pytest.raises(OSError) as full:
+        export_model("python:shipped_nets:wide", small_disk / "onnx", **arguments)
+    assert f"{small_disk / 'onnx'}: the disk is full" in explain(full.value)
+    assert list(small_disk.iterdir()) == []
+    export_model("python:shipped_nets:wide", tmp_path / "onnx", **arguments)
+    assert (tmp_path / "onnx" / "model.onnx").stat().st_size > 1 << 20

@@ -1,0 +1,74 @@
+"""The graph against PyTorch: what the comparison finds when the two are not the same."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from seaway.errors import ModelError
+from seaway.export import graph, tolerance, wrap
+from seaway.export.inputs import bind, parse, random_examples
+from seaway.export.wrap import Shipped
+
+
+@pytest.fixture
+def wrapped() -> Shipped:
+    torch.manual_seed(2)
+    net = nn.Sequential(nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(24, 5)).eval()
+    return Shipped(net, bind(net, [parse("2x4x4")]), "softmax").eval()
+
+
+def weight(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
+    (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == name)
+    return tensor
+
+
+def test_the_graph_is_pytorchs(wrapped: Shipped) -> None:
+    examples = random_examples(wrapped.inputs)
+    tolerances = tolerance.derive(wrapped, examples, wrap.run(wrapped, examples))
+    model = graph.export(wrapped, examples, 5)
+    graph.compare(model, wrapped, examples, tolerances)
+    found, unused = graph.weights(model, wrapped, examples)
+    assert len(found) == 8
+    assert unused == []
+    assert {"Conv", "BatchNormalization"} <= {node.op_type for node in model.graph.node}
+
+
+def test_a_changed_weight_is_found_by_value_and_by_outputs(wrapped: Shipped) -> None:
+    examples = random_examples(wrapped.inputs)
+    tolerances = tolerance.derive(wrapped, examples, wrap.run(wrapped, examples))
+    model = graph.export(wrapped, examples, 5)
+    changed = weight(model, "0.weight")
+    changed.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(changed) * np.float32(1.01), "0.weight"))
+    with pytest.raises(ModelError, match=r"other values than the net for 0\.weight"):
+        graph.weights(model, wrapped, examples)
+    with pytest.raises(ModelError, match="other scores than PyTorch at batch 1"):
+        graph.compare(model, wrapped, examples, tolerances)
+
+
+def test_a_fixed_batch_is_found_by_running(wrapped: Shipped) -> None:
+    examples = random_examples(wrapped.inputs)
+    tolerances = tolerance.derive(wrapped, examples, wrap.run(wrapped, examples))
+    model = graph.export(wrapped, examples, 5)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    with pytest.raises(ModelError, match=r"runs at batch 2 but not at batch 1.*x\.flatten"):
+        graph.compare(model, wrapped, examples, tolerances)
+
+
+def test_a_net_over_two_gibibytes_is_refused_before_tracing(wrapped: Shipped) -> None:
+    with torch.device("meta"):
+        wrapped.net.append(nn.Linear(30_000, 30_000))
+    with pytest.raises(ModelError, match=r"3\.4 GiB"):
+        graph.export(wrapped, random_examples(wrapped.inputs), 5)
+
+
+def test_a_weight_lost_from_the_graph_is_told_from_an_unused_one(wrapped: Shipped) -> None:
+    examples = random_examples(wrapped.inputs)
+    model = graph.export(wrapped, examples, 5)
+    wrapped.net.register_buffer("auxiliary", torch.ones(3))
+    assert graph.weights(model, wrapped, examples)[1] == ["auxiliary"]
+    model.graph.initializer.remove(weight(model, "1.running_var"))
+    with pytest.raises(ModelError, match=r"1\.running_var.* not in the exported graph"):
+        graph.weights(model, wrapped, examples)

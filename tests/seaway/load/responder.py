@@ -1,0 +1,168 @@
+"""A tiny real model server for the toy's versions, over every protocol, that can be told to misbehave."""
+
+import itertools
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import toy
+
+from seaway.artifacts import card as cards
+from seaway.artifacts import store
+from seaway.errors import SeawayError
+from seaway.protocols import graphpipe, oip, tfserving
+from seaway.protocols.calls import Asked, Served, Signature
+
+NAME = "toy"
+
+
+class Responder(ThreadingHTTPServer):
+    """`fault` happens to every `every`-th inference after the first; `states` and `digests` override the volume's."""
+
+    daemon_threads = True
+
+    def __init__(self, volume, port=0):
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.volume = volume
+        self.fault, self.every, self.delay, self.pod = "", 1, 0.0, ""
+        self.states, self.digests = {}, {}
+        self.counter, self.asked = itertools.count(), []
+        self.versions = {}
+        self.exchange = Exchange()
+
+    def handle_error(self, request, client_address):
+        pass  # a caller that hung up is no news
+
+    def version(self, number):
+        """(card, weights) of one version, or of the newest."""
+        number = number or store.versions(self.volume, NAME)[-1]
+        if number not in self.versions:
+            folder = store.path(self.volume, NAME, number)
+            self.versions[number] = cards.read(folder, store.CARD), np.load(folder / "saved_model.pb")
+        return number, *self.versions[number]
+
+
+class Exchange:
+    """Hands the answers of two callers who are there at the same time to each other; alone, one gets one's own."""
+
+    def __init__(self):
+        self.lock, self.waiting = threading.Condition(), None
+
+    def swap(self, mine):
+        with self.lock:
+            if self.waiting is not None:
+                (theirs, place), self.waiting = self.waiting, None
+                place.append(mine)
+                self.lock.notify_all()
+                return theirs
+            place = []
+            self.waiting = (mine, place)
+            if self.lock.wait_for(lambda: place, timeout=0.2):
+                return place[0]
+            self.waiting = None
+            return mine
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        if self.path == "/":
+            return self.send(200, b"<html>some other program</html>", "text/html")
+        version = int(self.path.rpartition("/")[2])
+        default = "AVAILABLE" if version in store.versions(self.server.volume, NAME) else None
+        state, error = self.server.states.get(version, (default, ""))
+        if state is None:
+            return self.send(404, tfserving.write_error(f"Could not find version {version} of model {NAME}"))
+        return self.send(200, tfserving.write_status([tfserving.VersionStatus(version, state, error)]))
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        number = next(self.server.counter)
+        fault = self.server.fault if number and number % self.server.every == 0 else ""
+        if self.server.delay:
+            time.sleep(self.server.delay)  # a slow model, not a wait for readiness
+        path, _, version = self.path.removesuffix(":predict").removesuffix("/infer").partition("/versions/")
+        if path not in (f"/v1/models/{NAME}", f"/v2/models/{NAME}", f"/graphpipe/{NAME}"):
+            return self.send(404, tfserving.write_error(f"Servable not found for request: {path}"))
+        if fault == "error":
+            return self.send(500, tfserving.write_error("the model ran out of luck"))
+        if fault == "drop":
+            self.close_connection = True
+            return None
+        try:
+            version, card, weights = self.server.version(int(version or 0))
+            answer, headers = self.infer(body, card, weights, fault, path.split("/")[1])
+        except SeawayError as error:
+            return self.send(error.status, tfserving.write_error(str(error)))
+        if fault == "garbage":
+            answer = b"[]"
+        digest = self.server.digests.get(version, card.sha256)
+        return self.send(200, answer, "application/json", f"{NAME}/{version}@{digest}", headers)
+
+    def infer(self, body, card, weights, fault, kind):
+        """(body, headers) of the answer; `kind` is the path's first part."""
+        call, served = None, Served(NAME, 1, "", {"serving_default": Signature(card.inputs, card.outputs)})
+        if kind == "v1":
+            inputs, _ = tfserving.read_inputs(tfserving.read_predict(body), card.inputs)
+        elif kind == "v2":
+            asked = Asked("infer", body, {key.lower(): value for key, value in self.headers.items()})
+            call = oip.read(asked, served)
+            inputs = call.inputs
+        else:
+            inputs = dict(graphpipe.read_request(body).inputs)
+        scores = toy.answer(weights, inputs)["scores"]
+        if fault == "swap":
+            scores = self.server.exchange.swap(scores)
+        scores = FAULTS.get(fault, lambda s: s)(scores)
+        if call is not None:
+            reply = oip.write(call, {"scores": scores}, served)
+            return reply.body if isinstance(reply.body, bytes) else b"".join(reply.body), reply.headers
+        if kind == "v1":
+            return tfserving.write_predict({"scores": scores}, row=True), {}
+        return graphpipe.write_infer_response([scores]), {}
+
+    def send(self, status, body, content_type="application/json", served_by=None, headers=()):
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        if served_by:
+            self.send_header("Seaway-Model", served_by)
+        if self.server.pod:
+            self.send_header("Seaway-Pod", self.server.pod)
+        for name, value in dict(headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+FAULTS = {
+    "constant": lambda scores: np.full_like(scores, 1 / 3),
+    "nan": lambda scores: scores * np.float32("nan"),
+    "shape": lambda scores: scores[:, :2],
+    "off": lambda scores: scores + np.float32(0.001),
+    "permuted": lambda scores: scores[:, ::-1],
+}
+
+
+@contextmanager
+def serving(volume, port=0):
+    """A Responder answering on a port of 127.0.0.1, a free one where none is named, until the end of the block."""
+    server = Responder(volume, port)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
