@@ -224,7 +224,7 @@ class Run:
                 "labels": {
                     **asked.pod_metadata.labels,
                     runs.RUN: self.settings.id,
-                    "seaway.pipeline.kubeflow.org/v2_component": "true",
+                    "pipelines.kubeflow.org/v2_component": "true",
                     "workflows.argoproj.io/workflow": self.workflow,
                 },
                 "annotations": {**asked.pod_metadata.annotations, runs.NODE: ".".join((*above, name, "executor"))},

@@ -8,6 +8,25 @@ import tensorflow as tf
 from seaway.convert.native import expand, graph, table
 from seaway.convert.native.build import Build
 from seaway.convert.native.graph import Graph, Node
+from seaway.convert.native.ops import (  # noqa: F401  they fill the table
+    control,
+    detection,
+    elementwise,
+    images,
+    indexing,
+    movement,
+    nn,
+    pooling,
+    quantized,
+    random,
+    recurrent,
+    reduce,
+    resize,
+    sampling,
+    sets,
+    signal,
+    strings,
+)
 from seaway.convert.native.weights import Kept
 from seaway.errors import ModelError
 

@@ -14,7 +14,7 @@ from seaway.artifacts import atomic
 WRITER = """
 import sys, time
 from pathlib import Path
-from seaway import atomic
+from seaway.artifacts import atomic
 with atomic.{kind}(Path(sys.argv[1])) as part:
     (part if "{kind}" == "file" else part / "inside").write_text("new")
     print("written", flush=True)
@@ -85,7 +85,7 @@ def test_full_disk_is_an_error_that_leaves_nothing(small_disk: Path) -> None:
 
 def test_many_writers_at_once_all_succeed(tmp_path: Path) -> None:
     program = (
-        "import sys\nfrom pathlib import Path\nfrom seaway import atomic\n"
+        "import sys\nfrom pathlib import Path\nfrom seaway.artifacts import atomic\n"
         "for i in range(50):\n with atomic.file(Path(sys.argv[1])) as p: p.write_text(sys.argv[2] * 1000)"
     )
     writers = [subprocess.Popen([sys.executable, "-c", program, tmp_path / "target", letter]) for letter in "abc"]

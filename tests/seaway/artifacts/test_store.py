@@ -122,7 +122,7 @@ def test_a_failed_publisher_leaves_no_version(tmp_path: Path) -> None:
 
 def test_publishers_at_once_get_different_versions(tmp_path: Path) -> None:
     program = (
-        "import sys\nfrom pathlib import Path\nfrom seaway import store\n"
+        "import sys\nfrom pathlib import Path\nfrom seaway.artifacts import store\n"
         "for i in range(20):\n"
         "    print(store.publish(Path(sys.argv[1]), 'm', lambda f: (f / 'saved_model.pb').write_text('x')))"
     )

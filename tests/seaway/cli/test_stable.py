@@ -18,8 +18,6 @@ sys.path += [str(ROOT / "tests" / folder) for folder in ("seaway/load", "fixture
 import toy  # noqa: E402
 from deployments_api import Cluster  # noqa: E402
 from responder import serving  # noqa: E402
-from seaway.deploy.component import deploy as deploy_component  # noqa: E402
-from seaway.promote.component import promote as promote_component  # noqa: E402
 
 import seaway.deploy.__main__ as deploy_main  # noqa: E402
 import seaway.promote.__main__ as promote_main  # noqa: E402
@@ -29,6 +27,7 @@ from seaway.artifacts import store  # noqa: E402
 from seaway.artifacts.card import Card  # noqa: E402
 from seaway.cli.main import app  # noqa: E402
 from seaway.kube import kube, rollout  # noqa: E402
+from seaway.pipeline.definitions import component  # noqa: E402
 from seaway.promote.rollback import rollback  # noqa: E402
 
 GOOD = {"requests": 1000.0, "wrong": 0.0, "failed": 0.0, "foreign": 0.0}
@@ -79,7 +78,7 @@ class World:
             self.main(deploy_main, version=version, url=self.url)
         else:
             self.here()
-            deploy_component.python_func(self.url, str(self.volume), "toy", version, self.namespace)
+            component("deploy").python_func(self.url, str(self.volume), "toy", version, self.namespace)
 
     def promote(self, way, version):
         if way == "verb":
@@ -90,7 +89,7 @@ class World:
             [evidence] = store.evidence(self.volume, "toy", self.digest(version)).iterdir()
             artifact = type("Artifact", (), {"path": str(evidence)})
             self.here()
-            promote_component.python_func(str(self.volume), "toy", version, self.namespace, artifact)
+            component("promote").python_func(str(self.volume), "toy", version, self.namespace, artifact)
 
     def rollback(self, way, **more):
         if way == "verb":

@@ -85,7 +85,7 @@ def test_every_executor_becomes_a_pod_as_the_ir_has_it(pipeline: str) -> None:
         assert mounts == claims | {("store", "/minio/mlpipeline")}
         labels = asked.get("podMetadata", {}).get("labels", {})
         backend = {
-            "seaway.pipeline.kubeflow.org/v2_component": "true",
+            "pipelines.kubeflow.org/v2_component": "true",
             "workflows.argoproj.io/workflow": f"seaway-{pipeline}-0f1e2",
         }
         assert pod["metadata"]["labels"] == labels | backend | {"pipeline/runid": SETTINGS.id}

@@ -417,7 +417,7 @@ def test_a_forked_child_loads_and_answers_with_the_threads_it_was_given() -> Non
 import os, sys
 from pathlib import Path
 import numpy as np
-from seaway.serve import onnx
+from seaway.serve.backends import onnx
 for threads in (1, 2):
     pid = os.fork()
     if not pid:
@@ -434,7 +434,7 @@ def test_a_large_batch_is_given_back() -> None:
 import sys
 from pathlib import Path
 import numpy as np
-from seaway.serve import onnx
+from seaway.serve.backends import onnx
 model = onnx.load(Path(sys.argv[1]), None, 1, frozenset())
 def ask(rows):
     model.predict("serving_default", {"image": np.zeros((rows, 28, 28, 1), np.float32)})

@@ -304,7 +304,7 @@ def test_a_batch_of_no_rows_is_answered_even_where_the_graph_cannot(saved: Model
 
 def test_importing_starts_no_thread() -> None:
     """The nursery forks after importing it."""
-    program = "import os; from seaway.serve import savedmodel; print(len(os.listdir('/proc/self/task')))"
+    program = "import os; from seaway.serve.backends import savedmodel; print(len(os.listdir('/proc/self/task')))"
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
