@@ -18,7 +18,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "convert": CONVERT,
     "cluster": CLUSTER,
     "load": ("locust", "gevent", *REPORTS, "HersheyFonts", "yaml"),
-    "pipelines": (*KFP, *CLUSTER, "kfp.kubernetes", "docker"),
+    "pipelines": ("kfp", "kfp.kubernetes", *KFP[1:], "kubernetes", "docker"),
     "train": (*TORCH, *REPORTS, "optuna", "sqlalchemy", "HersheyFonts", "yaml"),
     "ship": (*TORCH, *CONVERT, *REPORTS, *KFP, "onnxscript"),
 }

@@ -36,7 +36,8 @@ ADDS = {  # extra → what it is for
     "ship": "ship",
     "all": "run",
 }
-FRAMEWORKS = ("torch", "tensorflow")
+FRAMEWORKS = {"torch": "torch", "tensorflow": "TensorFlow"}
+MOST_NAMED = 3  # packages of an extra that is missing
 SUPPORTED = ((3, 11), (3, 12), (3, 13))
 
 
@@ -59,13 +60,15 @@ def doctor() -> None:
       seaway doctor
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     findings = [*(_locked() if LOCK.exists() else _installed()), _port(), *_tools()]
     table = Table("", "what", "found", "how to mend it")
     for finding in findings:
         sign = {True: "[green]ok[/green]", False: "[red]bad[/red]", None: "[yellow]--[/yellow]"}[finding.good]
-        table.add_row(sign, finding.what, finding.found, "" if finding.good else finding.mend)
+        texts = (finding.what, finding.found, "" if finding.good else finding.mend)
+        table.add_row(sign, *map(escape, texts))
     Console().print(table)
     if any(finding.good is False for finding in findings):
         raise typer.Exit(1)
@@ -73,7 +76,7 @@ def doctor() -> None:
 
 def _locked() -> list[Finding]:
     """Of a checkout, where `seaway run` is to work."""
-    return [_python(), *map(_package, NEEDED), _frameworks(FRAMEWORKS), _disk(), _memory()]
+    return [_python(), *map(_package, NEEDED), _frameworks([*FRAMEWORKS]), _disk(), _memory()]
 
 
 def _installed() -> list[Finding]:
@@ -88,7 +91,8 @@ def _installed() -> list[Finding]:
 
 
 def _extra(extra: str, absent: list[str]) -> Finding:
-    found = f"missing: {', '.join(absent)}" if absent else "installed"
+    more = ", …" if len(absent) > MOST_NAMED else ""
+    found = f"not installed: {', '.join(absent[:MOST_NAMED])}{more}" if absent else "installed"
     what = f"seaway[{extra}]"
     return Finding(what, None if absent else True, found, f'pip install "{what}", for {ADDS[extra]}')
 
@@ -124,7 +128,9 @@ def _frameworks(modules: Sequence[str]) -> Finding:
         if tried.returncode:
             broken.append(f"{module}: {(tried.stderr.strip().splitlines() or ['killed'])[-1]}")
     mend = f"rm -r .venv && {REINSTALL}" if LOCK.exists() else "pip install them anew"
-    return Finding(f"{' and '.join(modules)} import", not broken, "; ".join(broken) or "yes", mend)
+    return Finding(
+        f"{' and '.join(FRAMEWORKS[module] for module in modules)} import", not broken, "; ".join(broken) or "yes", mend
+    )
 
 
 def _disk() -> Finding:

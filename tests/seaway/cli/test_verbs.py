@@ -26,7 +26,7 @@ def seaway(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_doctor_finds_this_environment_whole(tmp_path: Path) -> None:
     found = seaway(tmp_path, "doctor")
     assert found.returncode == 0, found.stdout + found.stderr
-    for what in ("Python 3.11", "onnx-tf", "torch and TensorFlow import"):
+    for what in ("Python 3.11 to 3.13", "onnx-tf", "torch and TensorFlow import"):
         assert f"│ ok │ {what}" in found.stdout
     assert "│ bad │" not in found.stdout
 
