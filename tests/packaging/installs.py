@@ -45,7 +45,7 @@ MISSING = {
     "seaway deploy --version 1 --namespace x": "cluster",
     "seaway rollback --namespace x": "cluster",
     "seaway versions --namespace x --volume {example}": "cluster",
-    "seaway serve --volume {example} --port 0": "tensorflow",
+    "python -m seaway.serve --volume {example} --port 0": "tensorflow",
     "python -m seaway.explore --dataset x": "train",
     "python -m seaway.train --dataset x --checkpoint y": "train",
     "python -m seaway.export --model python:tiny:net --input 4 --onnx x": "ship",
