@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import math
+import platform
 import re
 import shutil
 import socket
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements" / "dev.txt"
 NEEDED = ("torch", "torchvision", "onnx", "onnx-tf", "onnxruntime", "tensorflow-cpu", "kfp", "locust")
 REINSTALL = "make setup"
+PYTHONS = ("3.11", "3.12", "3.13")
 
 
 class Finding(NamedTuple):
@@ -51,8 +53,9 @@ def doctor() -> None:
 
 
 def _python() -> Finding:
-    version = ".".join(map(str, sys.version_info[:3]))
-    return Finding("Python 3.11", sys.version_info[:2] == (3, 11), version, "make setup PYTHON=python3.11")
+    found, newest = platform.python_version(), PYTHONS[-1]
+    good = found.rpartition(".")[0] in PYTHONS
+    return Finding(f"Python {PYTHONS[0]} to {newest}", good, found, f"make setup PYTHON=python{newest}")
 
 
 def _package(name: str) -> Finding:
