@@ -14,7 +14,7 @@ STAGE ?=
 REGISTRY ?= seaway
 LOCKS := $(wildcard components/*/requirements.in)
 
-.PHONY: help try setup demo test check fix golden compile submit images kind-up kind-down e2e e2e-kfp lock constraints example bench bench-article clean
+.PHONY: help try setup demo test check fix golden compile submit images kind-up kind-down e2e e2e-kfp lock example bench bench-article clean
 
 SUPPORTED := 3.11 3.12 3.13
 SAY_VERSION := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
@@ -120,12 +120,12 @@ bench-article: setup  ## Flask and every protocol of ours, side by side: make be
 	$(BIN)/python -m benchmarks.article $(ARGS)
 
 # One lock for all Pythons and systems, but the images', which are for their own Python. All have dev.txt's versions, and so
-# have the constraints that users install with. KFP's executor needs none of what kfp requires. What one lock includes of
-# another is named alike in both, since images whose locks are equal share the layer.
+# have the constraints that users install seaway[all] with. KFP's executor needs none of what kfp requires. What one lock
+# includes of another is named alike in both: images whose locks are equal share the layer.
 RESOLVE := $(BIN)/uv pip compile --quiet --no-header
 FOR_ALL := $(RESOLVE) --generate-hashes --universal --python-version $(firstword $(SUPPORTED))
 FOR_IMAGES := $(RESOLVE) --generate-hashes --python-version 3.11 -c requirements/dev.txt
-lock: setup  ## Lock requirements/*.in and components/*/requirements.in anew, with hashes and without addresses
+lock: setup  ## Lock requirements/*.in and components/*/requirements.in anew, and the constraints of pyproject.toml's extras
 	$(FOR_ALL) --override requirements/overrides.txt requirements/dev.in -o requirements/dev.txt
 	$(FOR_ALL) -c requirements/dev.txt requirements/try.in -o requirements/try.txt
 	for lock in $(LOCKS); do \
@@ -133,9 +133,6 @@ lock: setup  ## Lock requirements/*.in and components/*/requirements.in anew, wi
 	sed -i 's|-r components/[a-z-]*/\.\./|-r components/|' $(LOCKS:.in=.txt)
 	$(FOR_IMAGES) --no-deps components/kfp.in -o components/kfp.txt
 	awk '/^uv==/ { own = 1 } /^[a-z]/ && !/^uv==/ { own = 0 } own && !/#/' requirements/dev.txt > requirements/uv.txt
-	$(MAKE) --no-print-directory constraints
-
-constraints: setup  ## constraints-3.11.txt and so on: the versions of all that the extras need, as dev.txt has them
 	set -o pipefail; for version in $(SUPPORTED); do \
 	    $(RESOLVE) --no-annotate --universal --python-version $$version --all-extras -c requirements/dev.txt pyproject.toml | \
 	    sed 's/ *;.*//' > constraints-$$version.txt || exit 1; done

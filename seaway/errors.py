@@ -85,10 +85,21 @@ def explain(error: OSError) -> str:
 
 
 @contextmanager
-def exit_with_message(program: str) -> Iterator[None]:
-    """For entry points: known errors become one line on stderr and exit status 1; unknown ones keep their traceback."""
+def exit_with_message(program: str, verb: str = "") -> Iterator[None]:
+    """For entry points: known errors become one line on stderr and exit status 1; unknown ones keep their traceback.
+
+    A package that is missing because its extra is not installed is known; `verb`: who wants it, if not the program.
+    """
     try:
         yield
+    except ModuleNotFoundError as error:
+        from seaway import extras
+
+        told = extras.advice(f"{program} {verb}".rstrip(), error.name or "")
+        if not told:
+            raise
+        print(told, file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
     except SeawayError as error:
         print(f"{program}: {error}", file=sys.stderr, flush=True)
         raise SystemExit(1) from None

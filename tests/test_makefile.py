@@ -106,10 +106,10 @@ def test_an_environment_whose_python_is_gone_is_made_anew(tree: Path) -> None:
 
 
 def test_all_name_the_same_pythons() -> None:
-    supported = re.search(r"(?m)^SUPPORTED := (.*)$", (ROOT / "Makefile").read_text())
-    assert tuple(supported[1].split()) == doctor.PYTHONS
+    supported = re.search(r"(?m)^SUPPORTED := (.*)$", (ROOT / "Makefile").read_text())[1].split()
+    assert [tuple(map(int, version.split("."))) for version in supported] == list(doctor.SUPPORTED)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    least, most = (tuple(map(int, version.split("."))) for version in (doctor.PYTHONS[0], doctor.PYTHONS[-1]))
-    assert project["requires-python"] == f">={doctor.PYTHONS[0]},<{most[0]}.{most[1] + 1}"
-    assert least <= sys.version_info[:2] <= most
-    assert sorted(path.name for path in ROOT.glob("constraints-*")) == [f"constraints-{v}.txt" for v in doctor.PYTHONS]
+    major, minor = doctor.SUPPORTED[-1]
+    assert project["requires-python"] == f">={supported[0]},<{major}.{minor + 1}"
+    assert sys.version_info[:2] in doctor.SUPPORTED
+    assert sorted(path.name for path in ROOT.glob("constraints-*")) == [f"constraints-{v}.txt" for v in supported]

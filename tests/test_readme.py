@@ -1,25 +1,21 @@
-"""README's tree names every file of the product, once, and nothing that is not there; links lead somewhere."""
+"""docs/code-map.md names every file of the product, once, and nothing that is not there; links lead somewhere."""
 
 import re
 import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("seaway", "components", "loadtest", "pipelines", "sweep", "cli", "benchmarks")
-IN_EVERY_STAGE = ("__main__.py", "component.py", "__init__.py")
+FOLDERS = ("seaway", "loadtest", "pipelines", "benchmarks", "examples")
+IN_EVERY_STAGE = ("__main__.py", "__init__.py")
 
 
-def test_the_tree_is_true() -> None:
-    tree = (ROOT / "README.md").read_text(encoding="utf-8").split("## The tree")[1]
-    named, folders = [], [""] * 8
-    for line in tree.splitlines():
-        found = re.match(r"( *)([\w./-]+)(/?)(  |$)", line)
-        if not found:
-            continue
-        depth = len(found[1]) // 2
-        folders[depth] = found[2].rstrip("/")
-        if found[2].endswith(".py"):
-            named.append("/".join([*folders[:depth], found[2]]))
+def test_the_code_map_is_true() -> None:
+    named, folder = [], ""
+    for line in (ROOT / "docs" / "code-map.md").read_text(encoding="utf-8").splitlines():
+        if heading := re.fullmatch(r"## (\S+)/", line):
+            folder = heading[1]
+        elif file := re.match(r"(\S+\.py) +\S", line):
+            named.append(f"{folder}/{file[1]}")
     tracked = subprocess.run(["git", "ls-files", *FOLDERS], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     there = [f for f in tracked.split() if f.endswith(".py") and Path(f).name not in IN_EVERY_STAGE]
     assert sorted(named) == sorted(there)

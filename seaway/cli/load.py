@@ -85,6 +85,7 @@ def load(
     from seaway.load.run import Plan
     from seaway.protocols import wire
 
+    plans.check_extra(report)
     plan = Plan(
         users=users, rate=rate, seconds=seconds, warmup=warmup, batch=batch, shape=shape, processes=processes,
         new_connections=new_connections, request_timeout=timeout, insecure=insecure, metrics=metrics,
@@ -202,6 +203,7 @@ def capacity(
     from seaway.load.run import Plan
     from seaway.protocols import wire
 
+    plans.check_extra(report)
     plan = Plan(
         rate=rate, seconds=seconds, warmup=warmup, batch=batch, processes=processes, request_timeout=timeout,
         insecure=insecure, arrivals=arrivals, seed=seed,

@@ -1,5 +1,6 @@
 """The `seaway` command: one file a verb, each importing what it needs when it runs."""
 
+import sys
 from collections.abc import Callable
 
 import typer
@@ -42,7 +43,8 @@ app.add_typer(load.app)
 
 
 def main() -> None:
-    with exit_with_message("seaway"):
+    verb = next((given for given in sys.argv[1:] if not given.startswith("-")), "")
+    with exit_with_message("seaway", verb):
         try:
             app(standalone_mode=True)
         except KeyboardInterrupt:

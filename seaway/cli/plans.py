@@ -84,6 +84,13 @@ Metrics = Annotated[
 Report = Annotated[Path | None, typer.Option(help="Folder for load.html, load.json and load.md.")]
 
 
+def check_extra(report: Path | None) -> None:
+    """Raises ModuleNotFoundError before the load where what makes it, or its report, is not installed."""
+    from seaway import extras
+
+    extras.require("locust", *(("matplotlib", "jinja2") if report else ()))
+
+
 def source_of(golden: Path | None, volume: Path, name: str, version: int, plan: "Plan") -> "tuple[Path, Plan]":
     """Where the examples are, and the plan with the model's name and version. Raises NotFound."""
     from seaway.artifacts import store

@@ -72,6 +72,7 @@ def run(
 
       seaway run --pipeline mine.py --param passes=2        [dim]# a pipeline of your own[/dim]
     """
+    from seaway import extras
     from seaway.artifacts import store
     from seaway.cli.table import print_hops
     from seaway.data.data import fingerprint
@@ -79,6 +80,8 @@ def run(
     from seaway.pipeline.request import arguments as given
     from seaway.train.settings import parsed
 
+    if runner == "subprocess" and not pipeline.endswith(definitions.SUFFIX):  # what a user's own needs is not known
+        extras.require("torch", "onnxscript", "tensorflow", "kfp", "matplotlib", "locust")
     started = time.monotonic()
     root = root.absolute()
     source = absolute_source(data)

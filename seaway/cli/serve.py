@@ -12,7 +12,7 @@ import typer
 from seaway.cli import options
 from seaway.errors import InvalidInput, Unavailable
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"  # of the checkout: nothing installs it elsewhere
+EXAMPLES = Path(__file__).resolve().parents[1] / "example"
 EXAMPLE = "characters"
 
 

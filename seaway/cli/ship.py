@@ -34,9 +34,11 @@ def ship(
 
       seaway ship python:mynets:tabular --input numbers:6 --input categories:3:int64 --activation none
     """
+    from seaway import extras
     from seaway.artifacts import atomic
     from seaway.pipeline import definitions, local
 
+    extras.require("torch", "onnxscript", "tensorflow", "kfp", "matplotlib")  # what its stages would end for want of
     root = root.absolute()
     volume = root / local.VOLUME
     atomic.make_folder(volume)

@@ -50,6 +50,7 @@ def verify(
     from seaway.load import verify as work
     from seaway.load.run import Plan
 
+    plans.check_extra(report)
     plan = Plan(
         users=users, rate=rate, seconds=seconds, warmup=0, processes=processes, request_timeout=timeout,
         insecure=insecure, arrivals=arrivals, seed=seed,

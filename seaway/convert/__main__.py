@@ -3,8 +3,11 @@
 import argparse
 from pathlib import Path
 
-from seaway.convert.convert import CONVERTERS, DEFAULT_CONVERTER, convert, convert_artifact
 from seaway.errors import exit_with_message
+
+PROGRAM = "python -m seaway.convert"
+with exit_with_message(PROGRAM):  # which says what to install where an import fails
+    from seaway.convert.convert import CONVERTERS, DEFAULT_CONVERTER, convert, convert_artifact
 
 EXAMPLE = """\
 examples:
@@ -16,7 +19,7 @@ examples:
 def main() -> None:
     """Reads the command line and converts."""
     parser = argparse.ArgumentParser(
-        prog="python -m seaway.convert",
+        prog=PROGRAM,
         description="Converts an ONNX model to a TensorFlow SavedModel.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -32,7 +35,7 @@ def main() -> None:
     source, target = given.onnx or given.model, given.saved_model or given.folder
     if not source or not target:
         parser.error("give an ONNX model and the folder for its SavedModel, as in the examples (--help)")
-    with exit_with_message(parser.prog):
+    with exit_with_message(PROGRAM):
         (convert_artifact if source.is_dir() else convert)(source, target, given.converter)
 
 

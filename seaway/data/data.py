@@ -17,6 +17,7 @@ from typing import IO, Protocol
 
 import numpy as np
 
+from seaway import extras
 from seaway.artifacts import card as cards
 from seaway.data import emnist, idx, strokes
 from seaway.errors import CardError, DataError
@@ -124,6 +125,7 @@ class _Source(Protocol):
 def _open(source: str, cache: Path) -> _Source:
     kind, colon, rest = source.partition(":")
     if kind == "strokes":
+        extras.require("HersheyFonts")
         return strokes.Strokes(_number(source, rest) if colon else strokes.DEFAULT_COUNT)
     if kind == "idx" and rest:
         if "#" not in rest or Path(rest).is_dir():

@@ -4,10 +4,12 @@ import argparse
 from pathlib import Path
 
 from seaway import errors
-from seaway.export.export import export_checkpoint, export_model
-from seaway.export.wrap import ACTIVATIONS
 
 PROGRAM = "python -m seaway.export"
+with errors.exit_with_message(PROGRAM):  # which says what to install where an import fails
+    from seaway.export.export import export_checkpoint, export_model
+    from seaway.export.wrap import ACTIVATIONS
+
 EPILOG = f"""a trained checkpoint of this project:
   {PROGRAM} --checkpoint out/checkpoint --dataset out/dataset --onnx out/onnx
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
+from seaway import extras
 from seaway.errors import InvalidInput, Unavailable
 from seaway.load import metrics, payloads, schedule
 from seaway.load.client import Client
@@ -203,6 +204,7 @@ def run(url: str, source: Path, plan: Plan, told: Told | None = None) -> LoadRes
     interrupted (Ctrl-C) ends early, with what was measured until then. Raises Unavailable where no server answers or
     Locust fails, NotFound for a model it does not know, InvalidInput, CardError and DataError for what was given.
     """
+    extras.require("locust")
     plan.check()
     model, protocol = payloads.read_model(source), wire.named(plan.protocol)
     sent = payloads.encode(model, protocol, plan.batch)

@@ -8,7 +8,8 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
-from kfp import dsl, kubernetes
+import kfp.kubernetes as kubernetes  # of a package of its own: `from kfp import` would not say that it is missing
+from kfp import dsl
 from kfp.dsl import pipeline_context
 
 from seaway.pipeline import images

@@ -87,9 +87,14 @@ def digest(stage: str) -> str:
     return whole.hexdigest()
 
 
+def in_pipelines(stage: str) -> bool:
+    """Whether it is a stage of pipelines, which has a component, and not a server."""
+    return ENTRIES.get(stage) is not SERVER
+
+
 def locks(stage: str) -> list[Path]:
     """What is to be installed, together and without further dependencies."""
-    executor = [] if ENTRIES.get(stage) is SERVER else [ROOT / EXECUTOR]
+    executor = [ROOT / EXECUTOR] if in_pipelines(stage) else []
     return [*executor, ROOT / "components" / stage / "requirements.txt"]
 
 

@@ -4,10 +4,11 @@ python -m seaway.serve --volume DIR
 """
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
 from seaway import errors
-from seaway.errors import InvalidInput
+from seaway.errors import InvalidInput, Unavailable
 from seaway.serve import settings
 from seaway.serve.backends.backend import BACKENDS
 from seaway.serve.settings import Settings
@@ -85,7 +86,13 @@ def main() -> None:
         if "volume" not in given:
             raise InvalidInput("no volume: give --volume DIR, the folder with the models, or set SEAWAY_VOLUME")
         several = {name: tuple(given.get(name, ())) for name in ("allow_op", "cors_origin")}
-        serve(Settings(**given | several))
+        chosen = Settings(**given | several)
+        if chosen.backend == "savedmodel" and find_spec("tensorflow") is None:
+            raise Unavailable(
+                '--backend savedmodel needs tensorflow, which is not installed: pip install "seaway[tensorflow]"; '
+                "or serve with ONNX Runtime: --backend onnx"
+            )
+        serve(chosen)
 
 
 if __name__ == "__main__":

@@ -65,10 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     # Waiting threads are to sleep: spinning, OpenMP's way, doubles the CPU time where other programs want the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from seaway.train.train import train  # only now, since PyTorch reads it when it is loaded
-
     process = f" (process {os.environ['RANK']})" if "RANK" in os.environ else ""
     with exit_with_message(f"python -m seaway.train{process}"):
+        from seaway.train.train import train  # only now, since PyTorch reads it when it is loaded
+
         settings = Settings(**{name: getattr(given, name) for name in HELP})
         train(given.dataset, given.checkpoint, settings, given.work, given.report)
 

@@ -4,7 +4,10 @@ import argparse
 from pathlib import Path
 
 from seaway.errors import exit_with_message
-from seaway.validate.validate import validate
+
+PROGRAM = "python -m seaway.validate"
+with exit_with_message(PROGRAM):  # which says what to install where an import fails
+    from seaway.validate.validate import validate
 
 EXAMPLE = """\
 example:
@@ -16,7 +19,7 @@ example:
 def main() -> None:
     """Reads the command line and validates."""
     parser = argparse.ArgumentParser(
-        prog="python -m seaway.validate",
+        prog=PROGRAM,
         description="Proves ONNX Runtime and the SavedModel equal to PyTorch, or refuses and exits with status 1.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -29,7 +32,7 @@ def main() -> None:
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="the HTML report, written even where it refuses")
     given = parser.parse_args()
-    with exit_with_message(parser.prog):
+    with exit_with_message(PROGRAM):
         card = validate(given.onnx, given.saved_model, given.dataset, given.parity, given.report)
         print(f"validate: {card.name} is equal at every hop; max |Δ| {card.metrics['max_abs']:.2g}; {given.parity}")
 
