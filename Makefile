@@ -1,45 +1,54 @@
 # Seaway's commands; `make` alone lists them.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The first that runs: a version manager's command may exist only to say that its Python is not installed.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '' >/dev/null 2>&1 && echo $$p && break; done)
 DATA ?= strokes
 ARGS ?=
 HOST ?=
 PORT ?= 8501
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
 TRY := .venv-try
 STAGE ?=
 REGISTRY ?= seaway
-COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11
 LOCKS := $(wildcard components/*/requirements.in)
 
 .PHONY: help try setup demo test check fix golden compile submit images kind-up kind-down e2e e2e-kfp lock example bench bench-article clean
 
-define PYTHON_311
-@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-    { echo "Seaway needs Python 3.11, and $(PYTHON) is not: install it, then make $(1) PYTHON=/path/to/python3.11"; exit 1; }
+SUPPORTED := 3.11 3.12 3.13
+SAY_VERSION := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+PYTHON_VERSION := $(shell $(PYTHON) $(SAY_VERSION) 2>/dev/null)
+NEED_PYTHON = $(if $(filter $(SUPPORTED),$(PYTHON_VERSION)),,$(error Seaway needs Python 3.11, 3.12 or 3.13, and \
+    "$(PYTHON)" is $(or $(PYTHON_VERSION),none): make $(1) PYTHON=/path/to/python3.13))
+
+# A stamp for each version, and an environment of another version is removed: so no environment outlives its Python.
+READY := $(VENV)/.ready-$(PYTHON_VERSION)
+TRY_READY := $(TRY)/.ready-$(PYTHON_VERSION)
+define ENVIRONMENT
+@test "$$($(1)/bin/python $(SAY_VERSION) 2>/dev/null)" = $(PYTHON_VERSION) || { \
+    test ! -e $(1) || echo "$(1) is not of Python $(PYTHON_VERSION): it is made anew"; \
+    rm -rf $(1) && $(PYTHON) -m venv $(1); }
 endef
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-try: $(TRY)/.ready  ## A page to draw on, with a small environment of its own: make try [PORT=8502]
+try: $(TRY_READY)  ## A page to draw on, with a small environment of its own: make try [PORT=8502]
 	$(TRY)/bin/python -m seaway.cli.main serve --example --port $(PORT)
 
 # Not compiled ahead, which would take longer and more room.
-$(TRY)/.ready: requirements/try.txt
-	$(call PYTHON_311,try)
-	test -x $(TRY)/bin/python || $(PYTHON) -m venv $(TRY)
+$(TRY_READY): requirements/try.txt
+	$(call NEED_PYTHON,try)
+	$(call ENVIRONMENT,$(TRY))
 	$(TRY)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements/try.txt
 	@touch $@
 
 setup: $(READY)  ## An environment of its own in .venv, from the locked requirements
 
 $(READY): requirements/dev.txt requirements/uv.txt pyproject.toml
-	$(call PYTHON_311,setup)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(call NEED_PYTHON,setup)
+	$(call ENVIRONMENT,$(VENV))
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
@@ -73,7 +82,7 @@ submit: setup  ## The pipeline to Kubeflow: make submit HOST=http://127.0.0.1:80
 
 # Needs Docker, not this machine's environment. A tag is made of what is in the image: one that is there stays as it is.
 images:  ## An image for each stage: make images [STAGE=serve] [REGISTRY=ghcr.io/example] [ARGS="--build-arg BASE=..."]
-	$(call PYTHON_311,images)
+	$(call NEED_PYTHON,images)
 	@references=$$($(PYTHON) -m seaway.pipeline.images --registry "$(REGISTRY)" $(STAGE)) || exit 1; \
 	for reference in $$references; do \
 	    if docker image inspect $$reference >/dev/null 2>&1; then echo "$$reference is there"; continue; fi; \
@@ -110,14 +119,23 @@ bench: setup  ## The measured bars of training: make bench ARGS="--source idx:DI
 bench-article: setup  ## Flask and every protocol of ours, side by side: make bench-article [ARGS="--seconds 10"]
 	$(BIN)/python -m benchmarks.article $(ARGS)
 
-# Each image's lock has dev.txt's versions; KFP's executor needs none of what kfp requires.
-lock: setup  ## Lock requirements/*.in and components/*/requirements.in anew, with hashes and without addresses
-	$(COMPILE) --override requirements/overrides.txt requirements/dev.in -o requirements/dev.txt
-	$(COMPILE) -c requirements/dev.txt requirements/try.in -o requirements/try.txt
+# One lock for all Pythons and systems, but the images', which are for their own Python. All have dev.txt's versions, and so
+# have the constraints that users install seaway[all] with. KFP's executor needs none of what kfp requires. What one lock
+# includes of another is named alike in both: images whose locks are equal share the layer.
+RESOLVE := $(BIN)/uv pip compile --quiet --no-header
+FOR_ALL := $(RESOLVE) --generate-hashes --universal --python-version $(firstword $(SUPPORTED))
+FOR_IMAGES := $(RESOLVE) --generate-hashes --python-version 3.11 -c requirements/dev.txt
+lock: setup  ## Lock requirements/*.in and components/*/requirements.in anew, and the constraints of pyproject.toml's extras
+	$(FOR_ALL) --override requirements/overrides.txt requirements/dev.in -o requirements/dev.txt
+	$(FOR_ALL) -c requirements/dev.txt requirements/try.in -o requirements/try.txt
 	for lock in $(LOCKS); do \
-	    $(COMPILE) -c requirements/dev.txt --override requirements/overrides.txt $$lock -o $${lock%.in}.txt || exit 1; done
-	$(COMPILE) -c requirements/dev.txt --no-deps components/kfp.in -o components/kfp.txt
+	    $(FOR_IMAGES) --override requirements/overrides.txt $$lock -o $${lock%.in}.txt || exit 1; done
+	sed -i 's|-r components/[a-z-]*/\.\./|-r components/|' $(LOCKS:.in=.txt)
+	$(FOR_IMAGES) --no-deps components/kfp.in -o components/kfp.txt
 	awk '/^uv==/ { own = 1 } /^[a-z]/ && !/^uv==/ { own = 0 } own && !/#/' requirements/dev.txt > requirements/uv.txt
+	set -o pipefail; for version in $(SUPPORTED); do \
+	    $(RESOLVE) --no-annotate --universal --python-version $$version --all-extras -c requirements/dev.txt pyproject.toml | \
+	    sed 's/ *;.*//' > constraints-$$version.txt || exit 1; done
 
 example: setup  ## The bundled example anew, from strokes: seaway/example/characters
 	$(BIN)/python -m examples.make_characters

@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "seaway" / "example" / "characters" / "1"
 LARGEST_ENVIRONMENT, LARGEST_EXAMPLE = 250 << 20, 1_000_000  # bytes
 SECONDS = 120.0
+VERSION = "{}.{}".format(*sys.version_info)
 ABSENT = ("torch", "tensorflow", "kfp", "onnx", "onnx_tf")
 NOT_A_USERS = ("PYTHON", "VIRTUAL", "SEAWAY_", "MAKE", "MFLAGS")  # what pytest and an outer make leave behind
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(NOT_A_USERS)}
@@ -42,7 +43,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name and (ROOT / name).is_file():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             (tree / name).write_bytes((ROOT / name).read_bytes())
-    command = ["make", ".venv-try/.ready", f"PYTHON={sys.executable}"]
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", ".venv-try"], cwd=tree, check=True)
+    (tree / ".venv-try" / "bin" / "python").unlink()
+    (tree / ".venv-try" / "bin" / "python").symlink_to("/nowhere/python3.10")  # an environment whose Python is gone
+    command = ["make", f".venv-try/.ready-{VERSION}", f"PYTHON={sys.executable}"]
     made = subprocess.run(command, cwd=tree, env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
     assert made.returncode == 0, made.stdout + made.stderr
     return tree
@@ -55,7 +59,7 @@ class Server:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         shown = subprocess.run(
-            ["make", "--no-print-directory", "-n", "try", f"PORT={self.port}"],
+            ["make", "--no-print-directory", "-n", "try", f"PORT={self.port}", f"PYTHON={sys.executable}"],
             cwd=tree,
             env=ENVIRONMENT,
             check=True,
@@ -115,9 +119,17 @@ def test_the_environment_is_small_and_holds_no_training_framework(tree: Path) ->
     assert size <= LARGEST_ENVIRONMENT
     program = f"import importlib.util as u; print([n for n in {ABSENT} if u.find_spec(n)])"
     command = [".venv-try/bin/python", "-c", program]
-    assert (
-        subprocess.run(command, cwd=tree, env=ENVIRONMENT, check=True, capture_output=True, text=True).stdout == "[]\n"
-    )
+    asked = subprocess.run(command, cwd=tree, env=ENVIRONMENT, check=True, capture_output=True, text=True)
+    assert asked.stdout == "[]\n"
+
+
+@pytest.mark.slow
+def test_it_is_of_the_python_asked_for_and_kept(tree: Path) -> None:
+    command = [".venv-try/bin/python", "--version"]
+    asked = subprocess.run(command, cwd=tree, env=ENVIRONMENT, check=True, capture_output=True, text=True)
+    assert asked.stdout.startswith(f"Python {VERSION}.")
+    command = ["make", "-q", f".venv-try/.ready-{VERSION}", f"PYTHON={sys.executable}"]
+    assert subprocess.run(command, cwd=tree, env=ENVIRONMENT, timeout=60).returncode == 0, "to be made once more"
 
 
 @pytest.mark.slow
