@@ -1,6 +1,7 @@
 """The examples are read back with protobuf's own parser, from tf.Example's definition as TensorFlow publishes it."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from seaway.protocols import example, tfserving
 from seaway.protocols.calls import Asked, Served, Signature
 from seaway.protocols.tensors import strings
 
-CONFORMANCE = Path(__file__).resolve().parents[4] / "shared" / "conformance"
-RECORDED = [CONFORMANCE / "tfserving", CONFORMANCE / "tfserving-2"]
+sys.path.append(str(Path(__file__).resolve().parents[2] / "fixtures"))
+from recordings import parameters
+
 OF_THE_GRAPH = {"reg-two-values"}  # refused by TensorFlow, not by the protocol
 
 STRING, FLOAT, INT64, MESSAGE = 9, 2, 3, 11
@@ -257,26 +259,16 @@ def answer(verb, body):
         return tfserving.error(error)
 
 
-def recorded():
-    found = []
-    for folder in RECORDED:
-        if not folder.is_dir():
-            skip = pytest.mark.skip(reason=f"no recorded answers at {folder}")
-            found.append(pytest.param(None, None, marks=skip, id=folder.name))
-            continue
-        answers = {row["id"]: row for row in json.loads((folder / "answers.json").read_text())}
-        cases = json.loads((folder / "cases.json").read_text())
-        cases = [c for c in cases if c["path"].endswith((":classify", ":regress")) and c["id"] not in OF_THE_GRAPH]
-        found += [pytest.param(case, answers[case["id"]], id=case["id"]) for case in cases]
-    return found
+def is_of_examples(recording):
+    return recording.verb in ("classify", "regress") and recording.id not in OF_THE_GRAPH
 
 
-@pytest.mark.parametrize("case, expected", recorded())
-def test_answers_are_those_of_tensorflow_serving(case, expected):
-    reply = answer(case["path"].rpartition(":")[2], case["body"].encode())
-    assert reply.status == expected["status"], reply.body
+@pytest.mark.parametrize("recording", parameters(is_of_examples))
+def test_answers_are_those_of_tensorflow_serving(recording):
+    reply = answer(recording.verb, recording.body)
+    assert reply.status == recording.status, reply.body
     if reply.status == 200:
-        assert repr(json.loads(reply.body)) == repr(json.loads(expected["body"]))  # of which NaN is equal, too
+        assert repr(json.loads(reply.body)) == repr(json.loads(recording.text))  # of which NaN is equal, too
     else:
         assert json.loads(reply.body)["error"]
 
