@@ -75,7 +75,7 @@ def shown(value: Any) -> str:
 def _parts(value: Any, line: str) -> Iterator[str]:
     """An object has a line for each key, a list is on one line."""
     if isinstance(value, dict) and value:
-        for i, (key, held) in enumerate(value.items()):
+        for i, (key, held) in enumerate(getattr(value, "pairs", value.items())):  # jsontensor.Repeating's
             yield f"{',' if i else '{'}{line}{_INDENT}{json.dumps(key)}: "
             yield from _parts(held, line + _INDENT)
         yield line + "}"

@@ -15,7 +15,7 @@ from seaway.protocols.tensors import strings
 from seaway.protocols.tfserving import Route, VersionStatus
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "fixtures"))
-from recordings import parameters, parsed, same
+from recordings import OWN_MESSAGES, check_message, parameters, parsed, same, tfserving as recordings
 
 X = (Tensor("x", "float32", (None,)),)
 AB = (Tensor("a", "float32", (None, 2)), Tensor("b", "int32", (None,)))
@@ -473,14 +473,15 @@ LABELS = {"stable": 1, "canary": 2}
 DEVIATIONS = {"uint8-overflow", "int8-overflow", "uint8-negative", "i8-below", "esc-lone-low"}
 # What TensorFlow refuses, or computes of another rank; not the protocol
 OF_THE_GRAPH = {"shaped-wrong-rank-col", "shaped-empty", "multi-col-scalar-b"}
-OF_HTTP = {"path-absolute"}
+# What a server says of paths, and of models that it has not
+OF_THE_SERVER = {"path-absolute", "unknown-model", "unknown-version", "unknown-label", "path-name-long"}
 
 
 def is_of_predict(recording):
     return (
         recording.method == "POST"
         and recording.verb not in ("classify", "regress")
-        and recording.id not in OF_THE_GRAPH | OF_HTTP
+        and recording.id not in OF_THE_GRAPH | OF_THE_SERVER
         and "Content-Encoding" not in recording.headers
     )
 
@@ -493,7 +494,7 @@ def answer(recording):
         model = MODELS.get((route.model, version))
         if model is None:
             tfserving.check(recording.body)
-            raise InvalidInput("Unrecognized servable version label") if route.label else NotFound("Servable not found")
+            raise NotFound(f"Servable not found for request: Latest({route.model})")
         held = Served(route.model, version, "", {name: signature for name, (signature, _) in model.items()})
         call = tfserving.read(Asked(route.verb, recording.body), held)
         reply = tfserving.write(call, model[call.signature][1](**call.inputs), held)
@@ -512,4 +513,10 @@ def test_answers_are_those_of_tensorflow_serving(recording):
     if status == 200:
         assert same(parsed(recording.text), parsed(body)), body
     else:
-        assert json.loads(body)["error"]
+        check_message(recording, json.loads(body)["error"])
+
+
+def test_messages_of_our_own_are_of_recorded_errors():
+    own = [name for ours in OWN_MESSAGES.values() for name in ours]
+    assert len(own) == len(set(own))
+    assert set(own) <= {recording.id for recording in recordings() if "error" in (parsed(recording.text) or {})}
