@@ -15,7 +15,8 @@ from seaway.protocols.tensors import strings
 from seaway.protocols.tfserving import Route, VersionStatus
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "fixtures"))
-from recordings import OWN_MESSAGES, check_message, parameters, parsed, same, tfserving as recordings
+from recordings import OWN_MESSAGES, check_message, parameters, parsed, same
+from recordings import tfserving as recordings
 
 X = (Tensor("x", "float32", (None,)),)
 AB = (Tensor("a", "float32", (None, 2)), Tensor("b", "int32", (None,)))
