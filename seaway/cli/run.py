@@ -78,6 +78,7 @@ def run(
     from seaway.data.data import fingerprint
     from seaway.pipeline import containers, definitions, local
     from seaway.pipeline.request import arguments as given
+    from seaway.pipeline.request import check_load
     from seaway.train.settings import parsed
 
     if runner == "subprocess" and not pipeline.endswith(definitions.SUFFIX):  # what a user's own needs is not known
@@ -119,6 +120,7 @@ def run(
     arguments = {key: value for key, value in arguments.items() if key in inputs} | given(
         inputs, param or [], arguments
     )
+    check_load(inputs, arguments)
     chosen = containers.runner(dag, root, reads(source)) if runner == "docker" else None
     with local.server(root / local.VOLUME, port, root / "server.log") as (url, metrics):
         arguments |= {"metrics": metrics} if "metrics" in inputs else {}

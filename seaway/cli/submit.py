@@ -89,7 +89,7 @@ def submit(
     from seaway.cli.follow import follow as follow_run
     from seaway.errors import InvalidInput
     from seaway.pipeline import kubeflow
-    from seaway.pipeline.request import Request, arguments, compiled, private
+    from seaway.pipeline.request import Request, arguments, check_load, compiled, private
 
     if sum(map(bool, (cron, every, follow))) > 1 or ((cron or every) and wait):
         raise InvalidInput("give one of --cron, --every and --follow, and --wait with neither --cron nor --every")
@@ -104,6 +104,7 @@ def submit(
         raise InvalidInput(f"--every {every}s: a run takes minutes; give a minute or more, as 6h")
     whole = compiled(pipeline, registry, claim, cache or wait)
     given = arguments(whole.inputs, param or [])
+    check_load(whole.inputs, given)
     if namespace and "namespace" in whole.inputs:
         given.setdefault("namespace", namespace)
     if cache and str(given.get("source", "")).startswith(_UNSEEN) and not given.get("fingerprint"):

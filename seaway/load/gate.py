@@ -196,6 +196,21 @@ def _under_way(result: LoadResult) -> float:
     return sum(ms * answers for ms, answers in result.spread_ms) / 1000 / result.seconds
 
 
+def of_stage(given: Mapping[str, Any], users: int, rate: float, seconds: int) -> tuple[Limits, Plan]:
+    """What the stage `load` makes of its parameters: for the stage, and for who starts a run that gets there in hours.
+
+    Raises InvalidInput for limits that are not known or cannot be met, and for a load that contradicts itself.
+    """
+    # promote asks for none that failed or was wrong, whatever the limits are
+    wanted = limits({"failed": None, "wrong": None, **given}, "limits")
+    plan = Plan(users=0 if rate else users, rate=rate, seconds=seconds)
+    plan.check()
+    check(wanted, plan)
+    if wanted.slower is not None and not rate:
+        raise InvalidInput(f"limit slower={wanted.slower:g} needs a rate: without one a slow server is asked less")
+    return wanted, plan
+
+
 def check(limits: Limits, plan: Plan) -> None:
     """Raises InvalidInput for a limit that no server could keep under this plan."""
     times = plan.schedule()
@@ -203,8 +218,8 @@ def check(limits: Limits, plan: Plan) -> None:
         most = times.expected(plan.warmup, plan.warmup + plan.seconds) / plan.seconds
         if limits.rate > most:
             raise InvalidInput(
-                f"limit rate={limits.rate:g} cannot be reached: --rate {plan.rate:g}, shape {plan.shape}, asks "
-                f"{most:.4g} requests a second on average; raise --rate or lower the limit"
+                f"limit rate={limits.rate:g} cannot be reached: a rate of {plan.rate:g}, shape {plan.shape}, asks "
+                f"{most:.4g} requests a second on average; raise it or lower the limit"
             )
 
 

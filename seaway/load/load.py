@@ -59,7 +59,7 @@ def load(
 
     `dataset` and `onnx` together ask for the whole test set; without them the version's golden examples are the test.
     `protocols`: all that the server speaks, where none is named. `rate` above 0: an open loop of so many requests a
-    second, Poisson arrivals, for which as many users as it takes stand ready. `limits` as `gate.limits` reads them.
+    second, Poisson arrivals, for which as many users as it takes stand ready. `limits` as `gate.of_stage` reads them.
     `metrics`: address of the server's Prometheus page, for the report.
     A limit `slower` is against the version that is stable in the volume, in rounds by turns, at `baseline` (the address
     of what serves it; where none is given, at `url`); it needs a rate, and is not asked where nothing is stable yet.
@@ -68,21 +68,11 @@ def load(
     `dataset` is not what the version was made from.
     """
     cards.check_target(evidence, "evidence")
-    # promote asks for none that failed or was wrong, whatever the limits are
-    wanted = gate.limits({"failed": None, "wrong": None, **(limits or {})}, "limits")
+    wanted, plan = gate.of_stage(limits or {}, users, rate, seconds)
+    plan = dataclasses.replace(plan, batch=batch, model=name, version=version, metrics=metrics)
     folder = store.existing(volume, name, version)
     card = cards.check(folder, "version", at=store.CARD)
     examples = _examples(card, folder, dataset, onnx)
-    plan = Plan(
-        users=0 if rate else users,
-        rate=rate,
-        seconds=seconds,
-        batch=batch,
-        model=name,
-        version=version,
-        metrics=metrics,
-    )
-    gate.check(wanted, plan)
     chosen = list(protocols) or spoken.spoken(url, folder, plan)
     # A light picture is inverted by from_png, so the test set is not its test.
     served = [_whole(url, card, plan, examples, protocol) for protocol in chosen if protocol != wire.PNG.key]

@@ -98,6 +98,22 @@ def arguments(
     return values
 
 
+def check_load(inputs: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) -> None:
+    """Raises InvalidInput for a load test that its stage would refuse hours later; by the stage's own function.
+
+    A pipeline of the user's own that has other parameters for it is left to its stage.
+    """
+    if not inputs.keys() >= set(_LOAD):
+        return
+    from seaway.load import gate
+
+    limits, users, rate, seconds = (given.get(name, inputs[name].get("defaultValue")) for name in _LOAD)
+    gate.of_stage(limits or {}, int(users or 0), float(rate or 0), int(seconds or 0))
+
+
+_LOAD = ("load_limits", "load_users", "load_rate", "load_seconds")
+
+
 def _value(name: str, text: str, kind: str) -> Any:
     if kind == "STRING":
         return text

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from seaway.errors import InvalidInput
-from seaway.protocols import jsontensor, tensors
+from seaway.protocols import jsonerrors, jsontensor, tensors
 from seaway.protocols.calls import Signature
 
 INPUT = "inputs"
@@ -37,7 +37,7 @@ def read_examples(document: Mapping[str, Any]) -> list[bytes]:
         raise InvalidInput("key 'examples' is expected and was not found")
     rows = document["examples"]
     if not isinstance(rows, list):
-        raise InvalidInput(f"JSON Value: {jsontensor.shown(rows)} Expecting 'examples' value to be an list/array")
+        raise InvalidInput(f"JSON Value: {jsonerrors.shown(document)} Expecting 'examples' value to be an list/array")
     if not rows:
         raise InvalidInput("'examples' value is an empty array")
     return [_example({**context, **_features(row)}) for row in rows]
@@ -46,7 +46,7 @@ def read_examples(document: Mapping[str, Any]) -> list[bytes]:
 def _features(value: Any) -> dict[str, bytes]:
     """Feature's name → serialised Feature; of equal names the last counts, and all must be right."""
     if not isinstance(value, dict):
-        raise InvalidInput(f"Example must be JSON object but got JSON {jsontensor.json_type(value)}")
+        raise InvalidInput(f"Example must be JSON object but got JSON {jsonerrors.json_type(value)}")
     return {name: _feature(name, held if isinstance(held, list) else [held]) for name, held in jsontensor.pairs(value)}
 
 
@@ -76,7 +76,7 @@ def _element(name: str, value: Any) -> tuple[int, Any]:
     text = jsontensor.to_bytes(value)
     if text is not None:
         return _BYTES, text
-    raise InvalidInput(f"Feature: {name} has element with unexpected JSON type: {jsontensor.json_type(value)}")
+    raise InvalidInput(f"Feature: {name} has element with unexpected JSON type: {jsonerrors.json_type(value)}")
 
 
 def _value_list(kind: int, values: list[Any]) -> bytes:

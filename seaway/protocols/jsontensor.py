@@ -21,7 +21,8 @@ import orjson
 import simdjson
 
 from seaway.errors import InvalidInput, Unsupported
-from seaway.protocols import tensors
+from seaway.protocols import jsonerrors, tensors
+from seaway.protocols.jsonerrors import json_type, shown
 
 # JSON type → "INT32/INT16/INT8/UINT8 need a JSON integer in int32 range", and so on; narrower types wrap silently in
 # TensorFlow Serving, a defect that is not copied: each type has its own range here.
@@ -138,7 +139,7 @@ def _may_repeat_keys(document: Any, body: bytes) -> bool:
 
 
 def _parse_general(body: bytes) -> Any:
-    text = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    text = sent = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     start = len(text) - len(text.lstrip(" \t\r\n"))
     if start == len(text):
         raise InvalidInput("JSON Parse error: The document is empty")
@@ -146,13 +147,25 @@ def _parse_general(body: bytes) -> Any:
         text = _TOKENS.sub(lambda token: _PYTHON_TOKENS.get(token[0], token[0]), text)
     try:
         parsed, end = _DECODER.raw_decode(text, start)
-    except json.JSONDecodeError as error:
-        raise InvalidInput(f"JSON Parse error: Invalid value. {error.msg} at offset: {error.pos}") from None
+    except (json.JSONDecodeError, jsonerrors.TooBig) as error:
+        said, at = jsonerrors.parse_error(error, text)
+        before = sent[: at if text is sent else _place(sent, at)]
+        offset = len(before.encode("utf-8", "surrogateescape"))
+        raise InvalidInput(f"JSON Parse error: {said} at offset: {offset}") from None
     except RecursionError:
         raise InvalidInput("JSON Parse error: the document is nested too deeply") from None
     if "\\u" in text and any(escape[1] for escape in _ESCAPES.finditer(text, start, end)):
         raise InvalidInput("JSON Parse error: The surrogate pair in string is invalid.")
     return parsed
+
+
+def _place(sent: str, at: int) -> int:
+    """Where in `sent` is what is at `at` of the text with Python's tokens."""
+    for token in _TOKENS.finditer(sent):
+        if token.start() >= at:
+            break
+        at += len(token[0]) - len(_PYTHON_TOKENS.get(token[0], token[0]))
+    return at
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -169,7 +182,7 @@ def _integer(text: str) -> int | float:
 def _double(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise InvalidInput("JSON Parse error: Number too big to be stored in double.")
+        raise jsonerrors.TooBig(text)
     return value
 
 
@@ -201,6 +214,8 @@ def to_array(value: Any, dtype: str, regular: bool = False) -> np.ndarray:
         if array is not None:
             return array
     if dtype not in READABLE:
+        while isinstance(value, list) and value:
+            value = value[0]
         raise Unsupported(f"Conversion of JSON Value: {shown(value)} to type: {_tensorflow(dtype)}")
     shape = _shape(value)
     if len(shape) > tensors.DEEPEST:
@@ -271,6 +286,8 @@ def _element(value: Any, dtype: str) -> Any:
         text = to_bytes(value)
         if text is not None:
             return text
+        if isinstance(value, dict) and "b64" in value:
+            raise InvalidInput(f"JSON Value: {shown(value)} not formatted correctly for base64 data")
     elif dtype == "bool":
         if kind is bool:
             return value
@@ -385,23 +402,6 @@ def _plain(document: Any) -> bool:
 
 def _plain_numpy(value: Any) -> Any:
     return orjson.loads(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
-
-
-def shown(value: Any) -> str:
-    """A value as an error quotes it: never long."""
-    try:
-        text = json.dumps(value, ensure_ascii=True)
-    except RecursionError:
-        text = "…"
-    return text if len(text) <= 120 else text[:120] + "…"
-
-
-def json_type(value: Any) -> str:
-    """As TensorFlow Serving's errors name it."""
-    if isinstance(value, bool):
-        return str(value)
-    names = {type(None): "Null", str: "String", dict: "Object", Repeating: "Object", list: "Array"}
-    return names.get(type(value), "Number")
 
 
 def _tensorflow(dtype: str) -> str:

@@ -23,6 +23,7 @@ from seaway.artifacts.card import Tensor
 from seaway.errors import InvalidInput, SeawayError, Unsupported
 from seaway.protocols import example, jsontensor, tensors
 from seaway.protocols.calls import DEFAULT_SIGNATURE, Asked, Call, Reply, Served, Signature
+from seaway.protocols.jsonerrors import shown
 
 ROW, COLUMN = "row", "column"  # forms of a predict call; those of the others are their verbs
 
@@ -88,7 +89,10 @@ def read(asked: Asked, served: Served) -> Call:
         return _read_regular(asked.body, served) or _read_any(asked.body, served)
     request = read_predict(asked.body)
     examples = example.read_examples(request.document)
-    wanted = example.wanted_outputs(asked.verb, _signature(request.signature, served))
+    signature = served.signatures.get(request.signature)
+    if signature is None:
+        raise InvalidInput(f"No signature was found with the name: {request.signature}")
+    wanted = example.wanted_outputs(asked.verb, signature)
     inputs = {example.INPUT: tensors.strings(examples, (len(examples),))}
     return Call(request.signature, inputs, wanted, asked.verb)
 
@@ -168,10 +172,12 @@ def read_predict(body: bytes) -> PredictRequest:
     """The body up to the signature's name. Raises InvalidInput."""
     document = jsontensor.parse(body)
     if not isinstance(document, dict):
-        raise InvalidInput(f"JSON Value: {jsontensor.shown(document)} Is not object")
+        raise InvalidInput(f"JSON Value: {shown(document)} Is not object")
     signature = document.get("signature_name", "")
     if not isinstance(signature, str):
-        raise InvalidInput("'signature_name' key must be a string value.")
+        raise InvalidInput(
+            f"JSON Value: {shown(document)} not formatted correctly. 'signature_name' key must be a string value."
+        )
     return PredictRequest(signature or DEFAULT_SIGNATURE, document, not jsontensor.may_hold_bools(body))
 
 
@@ -179,10 +185,13 @@ def read_inputs(request: PredictRequest, inputs: Sequence[Tensor]) -> tuple[dict
     """The signature's input arrays, and whether they came in row format. Raises InvalidInput, Unsupported."""
     document = request.document
     if "instances" in document and "inputs" in document:
-        raise InvalidInput("Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist")
+        raise InvalidInput(
+            f"JSON Value: {shown(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' keys "
+            "to exist"
+        )
     dtypes = {tensor.name: tensor.dtype for tensor in inputs}
     if "instances" in document:
-        return _read_rows(document["instances"], dtypes, request.regular), True
+        return _read_rows(document, dtypes, request.regular), True
     if "inputs" in document:
         return _read_columns(document["inputs"], dtypes, request.regular), False
     raise InvalidInput("Missing 'inputs' or 'instances' key")
@@ -202,11 +211,12 @@ def _read_columns(value: Any, dtypes: Mapping[str, str], regular: bool) -> dict[
     return {name: jsontensor.to_array(value, dtype, regular) for name, dtype in dtypes.items()}
 
 
-def _read_rows(rows: Any, dtypes: Mapping[str, str], regular: bool) -> dict[str, np.ndarray]:
+def _read_rows(document: Mapping[str, Any], dtypes: Mapping[str, str], regular: bool) -> dict[str, np.ndarray]:
+    rows = document["instances"]
     if not isinstance(rows, list):
-        raise InvalidInput(f"JSON Value: {jsontensor.shown(rows)} Expecting 'instances' to be an list/array")
+        raise InvalidInput(f"JSON Value: {shown(document)} Expecting 'instances' to be an list/array")
     if not rows:
-        raise InvalidInput("No values in 'instances' array")
+        raise InvalidInput(f"JSON Value: {shown(document)} No values in 'instances' array")
     if _is_object(rows[0]):
         return {name: _stack(values, name, dtypes[name], regular) for name, values in _columns(rows, dtypes).items()}
     if len(dtypes) != 1:
@@ -230,7 +240,7 @@ def _columns(rows: list[Any], dtypes: Mapping[str, str]) -> dict[str, list[Any]]
             )
         if row.keys() != wanted:
             raise InvalidInput(
-                f"Failed to process element: {i} of 'instances' list. JSON object: {jsontensor.shown(row)} "
+                f"Failed to process element: {i} of 'instances' list. JSON object: {shown(row)} "
                 f"keys must be equal to: {','.join(sorted(wanted))}"
             )
     return {name: [row[name] for row in rows] for name in dtypes}
@@ -346,7 +356,7 @@ def read_predict_answer(body: bytes) -> dict[str, np.ndarray]:
         if _is_object(outputs):
             return {name: _answered(value) for name, value in outputs.items()}
         return {"": _answered(outputs)}
-    raise InvalidInput(f"not a predict answer: {jsontensor.shown(document)}")
+    raise InvalidInput(f"not a predict answer: {shown(document)}")
 
 
 def _answered(value: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import re
 from collections import Counter
 
 import numpy as np
@@ -161,10 +162,36 @@ def test_a_server_without_a_right_answer_breaks_every_limit_of_latency():
 def test_limits_that_no_server_could_keep_are_refused_before_the_load():
     gate.check(Limits(rate=199), Plan(rate=200))
     gate.check(Limits(rate=1000), Plan(users=8))
-    with pytest.raises(InvalidInput, match="limit rate=201 cannot be reached: --rate 200"):
+    with pytest.raises(InvalidInput, match="limit rate=201 cannot be reached: a rate of 200"):
         gate.check(Limits(rate=201), Plan(rate=200))
     with pytest.raises(InvalidInput, match="asks 125 requests a second on average"):
         gate.check(Limits(rate=150), Plan(rate=200, shape="step", warmup=0))
+
+
+def test_what_the_stage_makes_of_its_parameters():
+    assert gate.of_stage({}, 8, 0, 5) == (Limits(failed=None, wrong=None), Plan(users=8, seconds=5))
+    limits, plan = gate.of_stage({"rate": "99", "slower": "20%", "wrong": 0}, 8, 100, 5)
+    assert limits == Limits(failed=None, wrong=0, rate=99, slower=0.2)
+    assert plan == Plan(users=0, rate=100, seconds=5), "as many users as it takes"
+
+
+@pytest.mark.parametrize(
+    "given, users, rate, seconds, said",
+    [
+        ({"p98_ms": 1}, 8, 0, 5, "limits: no limit 'p98_ms'; there are failed, wrong, p50_ms"),
+        ({"p99_ms": "soon"}, 8, 0, 5, "limits: p99_ms is 'soon': give a number from 0 up"),
+        ({"p99_ms": {"at": "most"}}, 8, 0, 5, "limits: p99_ms is {'at': 'most'}: give a number"),
+        ({"p50_ms": 5, "p99_ms": 1}, 8, 0, 5, "contradicts it"),
+        ({"wrong": 2}, 8, 0, 5, "at most 1"),
+        ({"rate": 101}, 8, 100, 5, "limit rate=101 cannot be reached: a rate of 100"),
+        ({"slower": "20%"}, 8, 0, 5, "limit slower=0.2 needs a rate"),
+        ({}, 8, -1, 5, "--rate must be above 0"),
+        ({}, 8, 0, 0, "1 second at least"),
+    ],
+)
+def test_what_the_stage_refuses(given, users, rate, seconds, said):
+    with pytest.raises(InvalidInput, match=re.escape(said)):
+        gate.of_stage(given, users, rate, seconds)
 
 
 def test_a_run_that_was_cut_short_is_inconclusive():

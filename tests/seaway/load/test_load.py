@@ -119,7 +119,7 @@ def test_a_limit_that_is_not_kept_keeps_the_version_from_being_promoted(server, 
         promote(volume, "toy", 1, tmp_path / "short")
     with pytest.raises(InvalidInput, match="no limit 'p98_ms'"):
         load(server.url, volume, "toy", 1, tmp_path / "none", limits={"p98_ms": 1}, **own)
-    with pytest.raises(InvalidInput, match="limit rate=21 cannot be reached: --rate 20"):
+    with pytest.raises(InvalidInput, match="limit rate=21 cannot be reached: a rate of 20"):
         load(server.url, volume, "toy", 1, tmp_path / "none", limits={"rate": 21}, rate=20, **own)
     assert not (tmp_path / "none").exists()
 

@@ -17,8 +17,10 @@ from seaway.load.run import Plan, run
 from seaway.load.spoken import first, spoken
 from seaway.load.verify import faults, keep, replicas, verify
 
+sys.path.append(str(Path(__file__).resolve().parents[2] / "fixtures"))
+from recordings import parsed, tfserving
+
 ROOT = Path(__file__).resolve().parents[3]
-RECORDED = ROOT.parent / "shared" / "conformance" / "tfserving"
 ONE = "content-type-text"  # half: 1.0 → 3.5, as rows
 
 
@@ -49,19 +51,12 @@ class _Replay(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def recorded():
-    if not RECORDED.is_dir():
-        pytest.skip("no recorded answers of TensorFlow Serving here")
-    answers = {row["id"]: row for row in json.loads((RECORDED / "answers.json").read_text())}
-    table = {}
-    for case in json.loads((RECORDED / "cases.json").read_text()):
-        answer = answers[case["id"]]
-        said = answer["status"], answer.get("type") or "", (answer.get("body") or "").encode()
-        try:
-            table.setdefault((case["path"], json.dumps(json.loads(case.get("body") or ""), sort_keys=True)), said)
-        except ValueError:
-            continue
-    by_id = {case_id: (row["status"], row.get("type") or "", row["body"].encode()) for case_id, row in answers.items()}
-    table[True] = next(said for case_id, said in by_id.items() if said[0] == 404 and b"Servable not found" in said[2])
+    table, by_id = {}, {}
+    for recording in tfserving():
+        said = by_id[recording.id] = recording.status, recording.content_type, recording.text.encode()
+        if (body := parsed(recording.body.decode("utf-8", "replace"))) is not None:
+            table.setdefault((recording.path, json.dumps(body, sort_keys=True)), said)
+    table[True] = next(said for said in by_id.values() if said[0] == 404 and b"Servable not found" in said[2])
     table[False] = by_id["root"]  # the HTML page of TensorFlow Serving 2.20.0 for all that is not below /v1/
     asked.clear()
     with _serving(table) as url:

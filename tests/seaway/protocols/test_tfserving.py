@@ -1,6 +1,5 @@
-import base64
 import json
-import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,14 @@ from seaway.protocols.calls import Asked, Call, Served, Signature
 from seaway.protocols.tensors import strings
 from seaway.protocols.tfserving import Route, VersionStatus
 
+sys.path.append(str(Path(__file__).resolve().parents[2] / "fixtures"))
+from recordings import OWN_MESSAGES, check_message, parameters, parsed, same
+from recordings import tfserving as recordings
+
 X = (Tensor("x", "float32", (None,)),)
 AB = (Tensor("a", "float32", (None, 2)), Tensor("b", "int32", (None,)))
 WORDS = (Tensor("s", "str", (None,)),)
 HALF = (Tensor("x", "float16", (None,)),)
-
-
-CONFORMANCE = Path(__file__).resolve().parents[4] / "shared" / "conformance"
-RECORDED = [CONFORMANCE / "tfserving", CONFORMANCE / "tfserving-2"]
 
 
 def served(inputs, signature="serving_default"):
@@ -473,70 +472,52 @@ LATEST = {"half": 2, "multi": 7, "types": 1}
 LABELS = {"stable": 1, "canary": 2}
 # Silently wrong there, or half a surrogate pair; 400 is the right answer
 DEVIATIONS = {"uint8-overflow", "int8-overflow", "uint8-negative", "i8-below", "esc-lone-low"}
-# What TensorFlow refuses, makes 0 of a denormal number, or computes of another rank; not the protocol
-OF_THE_GRAPH = {"shaped-wrong-rank-col", "shaped-empty", "d-4.9e-324", "multi-col-scalar-b"}
-OF_HTTP = {"path-absolute"}
+# What TensorFlow refuses, or computes of another rank; not the protocol
+OF_THE_GRAPH = {"shaped-wrong-rank-col", "shaped-empty", "multi-col-scalar-b"}
+# What a server says of paths, and of models that it has not
+OF_THE_SERVER = {"path-absolute", "unknown-model", "unknown-version", "unknown-label", "path-name-long"}
 
 
-def recorded():
-    found = []
-    for folder in RECORDED:
-        if not folder.is_dir():
-            skip = pytest.mark.skip(reason=f"no recorded answers at {folder}")
-            found.append(pytest.param(None, None, marks=skip, id=folder.name))
-            continue
-        answers = {row["id"]: row for row in json.loads((folder / "answers.json").read_text())}
-        cases = [
-            case
-            for case in json.loads((folder / "cases.json").read_text())
-            if case["method"] == "POST" and not case["path"].endswith((":classify", ":regress"))
-            if case["id"] not in OF_THE_GRAPH | OF_HTTP and "Content-Encoding" not in case.get("headers", {})
-        ]
-        found += [pytest.param(case, answers[case["id"]], id=case["id"]) for case in cases]
-    return found
+def is_of_predict(recording):
+    return (
+        recording.method == "POST"
+        and recording.verb not in ("classify", "regress")
+        and recording.id not in OF_THE_GRAPH | OF_THE_SERVER
+        and "Content-Encoding" not in recording.headers
+    )
 
 
-def answer(case):
+def answer(recording):
     """(status, body) as a server gives them that holds MODELS."""
-    body = base64.b64decode(case["body_b64"]) if "body_b64" in case else case.get("body", "").encode()
     try:
-        route = tfserving.read_path(case["method"], case["path"])
+        route = tfserving.read_path(recording.method, recording.path)
         version = LABELS.get(route.label) if route.label else route.version or LATEST.get(route.model)
         model = MODELS.get((route.model, version))
         if model is None:
-            tfserving.check(body)
-            raise InvalidInput("Unrecognized servable version label") if route.label else NotFound("Servable not found")
+            tfserving.check(recording.body)
+            raise NotFound(f"Servable not found for request: Latest({route.model})")
         held = Served(route.model, version, "", {name: signature for name, (signature, _) in model.items()})
-        call = tfserving.read(Asked(route.verb, body), held)
+        call = tfserving.read(Asked(route.verb, recording.body), held)
         reply = tfserving.write(call, model[call.signature][1](**call.inputs), held)
     except SeawayError as error:
         reply = tfserving.error(error)
     return reply.status, reply.body.decode("utf-8", "backslashreplace")
 
 
-def parsed(text):
-    """JSON of a text in which bytes that are no UTF-8 were written as backslash sequences."""
-    return json.loads(text.replace(r"\x", r"\\x"))
-
-
-def same(a, b):
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    if isinstance(a, float) and isinstance(b, float):
-        return (math.isnan(a) and math.isnan(b)) or a == b or math.isclose(a, b, rel_tol=1e-6)
-    return type(a) is type(b) and a == b
-
-
-@pytest.mark.parametrize("case, expected", recorded())
-def test_answers_are_those_of_tensorflow_serving(case, expected):
-    status, body = answer(case)
-    if case["id"] in DEVIATIONS:
+@pytest.mark.parametrize("recording", parameters(is_of_predict))
+def test_answers_are_those_of_tensorflow_serving(recording):
+    status, body = answer(recording)
+    if recording.id in DEVIATIONS:
         assert status == 400
         return
-    assert status == expected["status"], body
+    assert status == recording.status, body
     if status == 200:
-        assert same(parsed(expected["body"]), parsed(body)), body
+        assert same(parsed(recording.text), parsed(body)), body
     else:
-        assert json.loads(body)["error"]
+        check_message(recording, json.loads(body)["error"])
+
+
+def test_messages_of_our_own_are_of_recorded_errors():
+    own = [name for ours in OWN_MESSAGES.values() for name in ours]
+    assert len(own) == len(set(own))
+    assert set(own) <= {recording.id for recording in recordings() if "error" in (parsed(recording.text) or {})}

@@ -23,6 +23,8 @@ from seaway.artifacts import store
 from seaway.artifacts.card import Card, Tensor, Tolerance
 
 START_SECONDS, WAIT_SECONDS = 240.0, 120.0
+GO = shutil.which("go") or "/usr/local/go/bin/go"
+GO_PROGRAM = Path(__file__).resolve().parents[2] / "conformance" / "graphpipe-go"
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,19 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.fixture(scope="session")
+def go(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """GraphPipe's Go reference, built: see tests/conformance/graphpipe-go."""
+    if not Path(GO).exists():
+        pytest.skip("Go is not installed")
+    built = tmp_path_factory.mktemp("go") / "graphpipe-go"
+    done = subprocess.run([GO, "build", "-o", built, "."], cwd=GO_PROGRAM, capture_output=True, text=True, timeout=280)
+    if done.returncode and "dial tcp" in done.stderr:
+        pytest.skip("Go's modules cannot be fetched here")
+    assert done.returncode == 0, done.stderr
+    return built
 
 
 @pytest.fixture

@@ -2,21 +2,16 @@
 
 import base64
 import json
-import shutil
 import socket
 import subprocess
 import time
 import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from seaway.protocols import graphpipe
 from seaway.protocols.tensors import strings
-
-GO_PROGRAM = Path(__file__).resolve().parents[4] / "shared" / "conformance" / "graphpipe-go"
-GO = shutil.which("go") or "/usr/local/go/bin/go"
 
 
 def infer(server, path, inputs, outputs=(), config=""):
@@ -113,21 +108,6 @@ def test_the_root_needs_the_only_model(server):
 def test_other_methods(server):
     assert server.request("PUT", "/graphpipe/half", b"x").status == 405
     assert server.request("HEAD", "/graphpipe/half").status == 200
-
-
-@pytest.fixture(scope="module")
-def go(tmp_path_factory) -> Path:
-    """The Go reference, built."""
-    if not GO_PROGRAM.is_dir():
-        pytest.skip(f"no Go reference at {GO_PROGRAM}")
-    if not Path(GO).exists():
-        pytest.skip("Go is not installed")
-    built = tmp_path_factory.mktemp("go") / "graphpipe-go"
-    done = subprocess.run([GO, "build", "-o", built, "."], cwd=GO_PROGRAM, capture_output=True, text=True, timeout=280)
-    if done.returncode and "dial tcp" in done.stderr:
-        pytest.skip("Go's modules cannot be fetched here")
-    assert done.returncode == 0, done.stderr
-    return built
 
 
 def go_call(go, url, inputs, outputs):

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +13,6 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from seaway.protocols import graphpipe
 from seaway.protocols.tensors import strings
-
-GO_PROGRAM = Path(__file__).resolve().parents[4] / "shared" / "conformance" / "graphpipe-go"
-GO = shutil.which("go") or "/usr/local/go/bin/go"
 
 # What model `every` takes and gives back: in_T and out_T for each of GraphPipe's twelve types
 LIMITS = {
@@ -127,21 +123,6 @@ def test_triton_errors(client, model, version, name, array, status, said):
 
 
 # ---- GraphPipe's Go reference
-
-
-@pytest.fixture(scope="module")
-def go(tmp_path_factory) -> Path:
-    """The Go reference, built."""
-    if not GO_PROGRAM.is_dir():
-        pytest.skip(f"no Go reference at {GO_PROGRAM}")
-    if not Path(GO).exists():
-        pytest.skip("Go is not installed")
-    built = tmp_path_factory.mktemp("go") / "graphpipe-go"
-    done = subprocess.run([GO, "build", "-o", built, "."], cwd=GO_PROGRAM, capture_output=True, text=True, timeout=280)
-    if done.returncode and "dial tcp" in done.stderr:
-        pytest.skip("Go's modules cannot be fetched here")
-    assert done.returncode == 0, done.stderr
-    return built
 
 
 def as_go(name, array):
