@@ -18,7 +18,7 @@ import typer
 
 from seaway import extras
 from seaway.cli import options
-from seaway.platform import cgroup
+from seaway.platform import cgroup, memory
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements" / "dev.txt"
@@ -139,12 +139,10 @@ def _disk() -> Finding:
 
 
 def _memory() -> Finding:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
+    available = memory.available_bytes()
+    if available is None:
         return Finding("3 GB of memory for a run", None, "cannot be told here")
-    free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) * 1024 / 1e9
-    free = min(free, (cgroup.memory_bytes() or math.inf) / 1e9)  # what is available is so to the whole machine
+    free = min(available, cgroup.memory_bytes() or math.inf) / 1e9  # what is available is so to the whole machine
     return Finding("3 GB of memory for a run", free >= 3, f"{free:.1f} GB available", "end other programs")
 
 

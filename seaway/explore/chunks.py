@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from seaway.platform import memory
+
 _PIXELS = 1 << 22  # at a time: 16 MB as float32
 
 
@@ -21,4 +23,4 @@ def let_go(images: np.ndarray) -> None:
     """The pages of a memory map that were read count as this process's memory: gives them back."""
     base: object = images.base
     if isinstance(base, mmap.mmap):
-        base.madvise(mmap.MADV_DONTNEED)
+        memory.let_go(base)

@@ -8,11 +8,9 @@ import faulthandler
 import importlib
 import multiprocessing
 import os
-import resource
 import time
 import warnings
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 from seaway.export import tolerance, wrap
 from seaway.export.wrap import Wrapped
 from seaway.nets.user import summary
+from seaway.platform import limits
 
 SECONDS = 5.0  # for one example
 ALL_SECONDS = 60.0  # for all of them; what is left then counts as not accepted
@@ -125,7 +124,7 @@ def _serve(connection: Connection, parents: Connection, wrapped: Wrapped, ordina
     for stream in (1, 2):  # user code may print, and a crash reports itself
         os.dup2(nowhere, stream)
     faulthandler.disable()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limits.leave_no_core()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     largest = rounding = 0.0
@@ -140,7 +139,7 @@ def _serve(connection: Connection, parents: Connection, wrapped: Wrapped, ordina
         return
     # Beyond this a result says more about rounding than about the net, and the tolerance would have to follow it.
     allowed = max(largest * tolerance.CEILING / tolerance.ROOM, tolerance.ROOM * rounding)
-    _limit_memory(MEMORY // count)
+    limits.limit_growth(MEMORY // count)  # allocations beyond that fail; PyTorch raises it as an error
     while True:
         try:
             example = connection.recv()
@@ -165,10 +164,3 @@ def _logits(wrapped: Wrapped, example: Examples) -> tuple[torch.Tensor, float]:
         with _Rounding():
             other = wrapped.call(*inputs)
     return logits, float((other - logits).abs().max())
-
-
-def _limit_memory(more: int) -> None:
-    """Allocations beyond the largest size so far and `more` bytes fail; PyTorch raises that as an error."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmPeak:")) * 1024
-    resource.setrlimit(resource.RLIMIT_AS, (peak + more, peak + more))

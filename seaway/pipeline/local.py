@@ -13,10 +13,8 @@ ROOT/ (".seaway")
 """
 
 import contextlib
-import ctypes
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -29,6 +27,7 @@ from typing import Any
 from seaway.artifacts import atomic
 from seaway.errors import SeawayError, Unavailable
 from seaway.pipeline import console
+from seaway.platform import processes
 
 VOLUME = "models"
 START_SECONDS = 60
@@ -71,7 +70,7 @@ def server(volume: Path, port: int, log: Path) -> Iterator[tuple[str, str]]:
     command += ["--admin-port", "0"]
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as opened:
-        process = subprocess.Popen(command, stdout=opened, stderr=opened, preexec_fn=_end_with_parent)
+        process = subprocess.Popen(command, stdout=opened, stderr=opened, preexec_fn=processes.end_with_parent)
     try:
         _wait_until_alive(process, url, log)
         admin = re.search(r" admin (http://\S+)/$", log.read_text("utf-8", "replace"), re.MULTILINE)
@@ -97,13 +96,6 @@ def _wait_until_alive(process: "subprocess.Popen[bytes]", url: str, log: Path) -
                     return
         time.sleep(0.1)
     raise Unavailable(f"the server at {url} did not answer /healthz within {START_SECONDS} s")
-
-
-def _end_with_parent() -> None:
-    """Linux: a kill -9 of the parent must not leave a server behind."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def collect_reports(outputs: dict[str, Any], root: Path) -> list[Path]:

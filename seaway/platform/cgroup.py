@@ -22,7 +22,7 @@ def cores(root: Path | None = None, affinity: int | None = None) -> int:
     wait for each other. What is left of a core goes to what runs beside them: the supervisor, the loader of batches.
     `root` stands for `ROOT`, `affinity` for the number of CPUs that the process may run on.
     """
-    allowed = len(os.sched_getaffinity(0)) if affinity is None else affinity
+    allowed = _allowed() if affinity is None else affinity
     return max(1, math.floor(min([allowed, *_cpu_limits(root or ROOT)])))
 
 
@@ -32,6 +32,14 @@ def memory_bytes(root: Path | None = None) -> int | None:
     limits = [read for folder in _folders(root, "memory") if (read := _number(folder, "memory.limit_in_bytes"))]
     limits += [read for folder in _folders(root, "") if (read := _number(folder, "memory.max"))]
     return min((limit for limit in limits if limit < UNLIMITED), default=None)
+
+
+def _allowed() -> int:
+    """CPUs that the process may run on; all of the machine's where the system does not tell those."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):
+        return os.cpu_count() or 1
 
 
 def _cpu_limits(root: Path) -> Iterator[float]:

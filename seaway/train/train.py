@@ -23,8 +23,8 @@ from seaway.data import data
 from seaway.data.data import Dataset
 from seaway.errors import DataError, InvalidInput, ModelError
 from seaway.nets.build import build, fingerprint
-from seaway.platform import cgroup
-from seaway.train import memory, parallel, state
+from seaway.platform import cgroup, memory
+from seaway.train import parallel, state
 from seaway.train.evaluate import Normalisation, Result, measure, predict
 from seaway.train.loop import Epoch, Loop
 from seaway.train.progress import Progress
@@ -98,7 +98,7 @@ def code(net: str) -> dict[str, str]:
 
 def configure(settings: Settings) -> None:
     """Raises InvalidInput for a device that is not there, and where nothing can be compiled."""
-    memory.keep_memory()
+    memory.keep_freed(memory.ALL, memory.ALL)  # PyTorch does not know that it is needed again at the next step
     # PyTorch counts the machine's cores and would start a thread for each, whatever the container may use.
     torch.set_num_threads(settings.threads or min(torch.get_num_threads(), cgroup.cores()))
     try:

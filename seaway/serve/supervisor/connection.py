@@ -12,7 +12,6 @@ which answers at once or later by `request.answer(reply)`. Parsing is httptools'
 """
 
 import asyncio
-import ctypes
 import itertools
 import re
 import secrets
@@ -27,6 +26,7 @@ from typing import cast
 import httptools
 
 from seaway.errors import SeawayError
+from seaway.platform import memory
 from seaway.protocols.calls import Reply
 from seaway.serve.bodies import SUPPORTED
 from seaway.serve.supervisor.cors import VARY
@@ -46,13 +46,6 @@ _BY_STATUS = {429: _RETRY_AFTER, 503: _RETRY_AFTER, 415: f"accept-encoding: {SUP
 _LISTS = ("transfer-encoding", "content-encoding", "connection")  # repeated lines are one list (RFC 9110, 5.3)
 _ABSOLUTE = re.compile(r"https?://[^/?#]*(/)?", re.IGNORECASE)
 _ids, _prefix = itertools.count(1), secrets.token_hex(6)
-
-
-def _trim() -> None:
-    """Has the allocator give free memory back to the system, some of which it keeps. Only glibc has this."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _path(target: str) -> str:
@@ -139,7 +132,7 @@ class Port:
                 connection.check(now)
             if self.trim and not self.held_bytes:
                 self.trim = False
-                _trim()
+                memory.give_back()
 
     def close_idle(self) -> None:
         for connection in list(self.connections):

@@ -334,7 +334,7 @@ class Pool:
         later: dict[str, Later] = {}
         while True:
             await self._hold_until_gone(worker, later)
-            await worker.process.ended
+            await asyncio.wait([worker.process.ended])  # by itself it would be cancelled with this task
             cause = worker.killed or _cause(worker)
             log.warning("worker %d ended (%s); starting another", worker.pid, cause)
             self.on_death(cause)

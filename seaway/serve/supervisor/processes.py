@@ -1,7 +1,6 @@
 """The supervisor's side of the nursery: asks it for worker processes and learns how they ended."""
 
 import asyncio
-import ctypes
 import json
 import os
 import signal
@@ -13,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seaway.errors import Unavailable
+from seaway.platform import processes, sockets
 
 START_SECONDS = 180.0  # importing TensorFlow on a crowded machine
 END_SECONDS = 5.0
-SEND_BYTES = 1 << 20  # that a socket may hold; the kernel gives less where it allows no more
+SEND_BYTES = 1 << 20  # that a socket may hold, so that most bodies go over in one piece
 
 
 @dataclass(slots=True)
@@ -51,15 +51,13 @@ class Nursery:
             if self._listener is None or self._listener.done():
                 await self._start()
         assert self._channel
-        ours, theirs = socket.socketpair()
-        for end in (ours, theirs):  # so that most bodies go over in one piece
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+        ours, theirs = sockets.stream_pair(SEND_BYTES)
         asked: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
         try:
             with theirs:
-                socket.send_fds(self._channel, [json.dumps(settings).encode()], [theirs.fileno()])
-            self._asked.append(asked)
-            return ours, await asked
+                sockets.send_message(self._channel, json.dumps(settings).encode(), [theirs.fileno()])
+                self._asked.append(asked)
+                return ours, await asked
         except OSError as error:
             ours.close()
             raise Unavailable(f"a worker cannot be started: {error}") from None
@@ -81,10 +79,10 @@ class Nursery:
                 await self._process.wait()
 
     async def _start(self) -> None:
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel, theirs = sockets.message_pair()
         self._channel.setblocking(False)
         with theirs:
-            _be_subreaper()
+            processes.adopt_orphans()  # workers whose nursery has died
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "seaway.serve.worker.nursery", str(theirs.fileno()), self.backend),
                 pass_fds=[theirs.fileno()],
@@ -106,12 +104,11 @@ class Nursery:
 
     async def _listen(self, channel: socket.socket) -> None:
         """Until the nursery is gone."""
-        loop = asyncio.get_running_loop()
         assert self._process
         try:
             with suppress(ConnectionResetError):
-                while packet := await loop.sock_recv(channel, 4096):
-                    self._hear(json.loads(packet))
+                async for message in sockets.messages(channel):
+                    self._hear(json.loads(message))
             await self._process.wait()  # from then on the workers that it leaves are ours
         finally:
             for future in self._asked:
@@ -136,28 +133,6 @@ class Nursery:
             self._ready.set()
 
 
-def _be_subreaper() -> None:
-    """Linux: workers whose nursery has died become our children, else those of PID 1. In a container we are that."""
-    if sys.platform == "linux":
-        pr_set_child_subreaper = 36
-        ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1)
-
-
 def _adopt(child: Process) -> None:
     """Waits for it in the nursery's place, so that it leaves no zombie and its status is known."""
-    loop = asyncio.get_running_loop()
-    try:
-        watched = os.pidfd_open(child.pid)
-    except OSError:  # gone, or the kernel knows no such descriptors
-        child.ended.set_result(None)
-        return
-
-    def ended() -> None:
-        loop.remove_reader(watched)
-        os.close(watched)
-        try:
-            child.ended.set_result(os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]))
-        except ChildProcessError:
-            child.ended.set_result(None)
-
-    loop.add_reader(watched, ended)
+    processes.watch_end(child.pid, child.ended.set_result)

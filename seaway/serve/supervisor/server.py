@@ -2,12 +2,9 @@
 
 import asyncio
 import contextlib
-import ctypes
 import logging
-import resource
 import signal
 import socket
-import struct
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,6 +12,7 @@ from typing import Any
 import uvloop
 
 from seaway.errors import Unavailable, explain
+from seaway.platform import limits, sockets
 from seaway.protocols import tfserving
 from seaway.serve.settings import Settings, address
 from seaway.serve.supervisor import cors
@@ -175,7 +173,7 @@ class _Listener:
 
     async def stop(self, seconds: float) -> None:
         """Takes no new connections, answers what was asked, and closes all; waits at most so long."""
-        _hear_no_new(self._queue)
+        sockets.take_no_new(self._queue)
         await asyncio.sleep(LAST_REQUESTS_SECONDS)
         self._server.close()
         loop = asyncio.get_running_loop()
@@ -190,25 +188,6 @@ class _Listener:
         self._sweep.cancel()
 
 
-def _hear_no_new(listening: socket.socket) -> None:
-    """Linux: drops packets that open a connection (SYN without ACK), and no others; see socket(7), SO_ATTACH_FILTER."""
-    load_flags, mask, jump_if_equal, leave = 0x30, 0x54, 0x15, 0x06
-    steps = [
-        (load_flags, 0, 0, 13),
-        (mask, 0, 0, 0x12),
-        (jump_if_equal, 0, 1, 0x02),
-        (leave, 0, 0, 0),
-        (leave, 0, 0, 1 << 16),
-    ]
-    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
-    attach_filter = 26
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # where the kernel knows no filters
-            listening.setsockopt(
-                socket.SOL_SOCKET, attach_filter, struct.pack("HP", len(steps), ctypes.addressof(program))
-            )
-
-
 def _accepted(port: socket.socket) -> socket.socket | None:
     """The next connection in the queue, if there is one."""
     try:
@@ -219,12 +198,7 @@ def _accepted(port: socket.socket) -> socket.socket | None:
 
 def _connections(wanted: int) -> int:
     """As many connections as were asked for, or as many as the system lets this process have."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + FILES
-    if soft < needed:
-        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    allowed = min(wanted, max(soft - FILES, 16))
+    allowed = min(wanted, max(limits.allow_files(wanted + FILES) - FILES, 16))
     if allowed < wanted:
         log.warning("at most %d connections, not %d: raise the limit of open files (ulimit -n)", allowed, wanted)
     return allowed

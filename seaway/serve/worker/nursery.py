@@ -4,7 +4,7 @@
 
 A worker then starts in milliseconds instead of the seconds that importing TensorFlow takes, and shares the memory of
 what was imported. It is safe to fork because importing starts no thread; nothing else is ever run in this process.
-Messages are packets of JSON: a request holds the worker's settings, with its socket attached.
+Messages are JSON (`sockets.message_pair`): a request holds the worker's settings, with its socket attached.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the one library that starts threads as it is imported
 
+from seaway.platform import sockets
 from seaway.serve.backends import backend
 from seaway.serve.worker import worker
 
@@ -49,7 +50,7 @@ def main() -> None:
 
 def _fork(channel: socket.socket, pipe: tuple[int, int]) -> bool:
     """Answers one request; False where there will be no more."""
-    message, descriptors, _, _ = socket.recv_fds(channel, 4096, 1)
+    message, descriptors = sockets.receive_message(channel)
     if not message:
         return False
     pid = os.fork()
@@ -90,7 +91,7 @@ def _report_ended(channel: socket.socket) -> None:
 
 
 def _tell(channel: socket.socket, **fields: int) -> None:
-    channel.send(json.dumps(fields).encode())
+    sockets.send_message(channel, json.dumps(fields).encode())
 
 
 if __name__ == "__main__":

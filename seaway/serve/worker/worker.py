@@ -4,7 +4,6 @@ A frame carries requests of one version as clients sent them. Here they are read
 (`batching`), and written as the answers that clients get. Loading goes on beside that in a thread.
 """
 
-import ctypes
 import logging
 import queue
 import socket
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from seaway.errors import InvalidInput, SeawayError, Unavailable
+from seaway.platform import memory
 from seaway.protocols.calls import Asked, Call, Reply
 from seaway.serve import bodies, wire
 from seaway.serve.backends.backend import Load, module
@@ -29,8 +29,7 @@ log = logging.getLogger("seaway.worker")
 
 Arrays = dict[str, np.ndarray]
 JOINED = 1 << 20  # bytes up to which an answer is sent in one piece
-KEPT_BYTES = 32 << 20
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h's
+KEPT_BYTES = 32 << 20  # of what is freed: a large request's pages take as long to get as reading it does
 
 clock = time.perf_counter
 
@@ -226,17 +225,8 @@ def _rows(call: Call) -> int:
     return max((len(array) for array in call.inputs.values() if array.ndim), default=1)
 
 
-def _keep_memory() -> None:
-    """Has the allocator keep some of what is freed: else each large request's pages are given back to the system and
-    asked for again, which takes as long as reading it. Only glibc has this switch."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES // 2)
-        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
-
-
 def run(channel: socket.socket, backend: str, threads: int, cores: int, max_rows: int, max_body: int) -> None:
     """Answers until the supervisor closes the channel."""
-    _keep_memory()
+    memory.keep_freed(KEPT_BYTES, KEPT_BYTES // 2)
     logging.basicConfig(format="%(asctime)s worker %(process)d: %(message)s")
     Worker(channel, backend, threads, cores, max_rows, max_body).run()

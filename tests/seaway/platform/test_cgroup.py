@@ -119,6 +119,14 @@ def test_what_does_not_read_limits_nothing(root, text):
     assert cgroup.memory_bytes(made) == (100000 if text == "100000" else None)
 
 
+def test_where_no_affinity_is_told_all_of_the_machine_counts(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert cgroup.cores(tmp_path) == 6
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert cgroup.cores(tmp_path) == 1
+
+
 def test_without_cgroups_the_affinity_holds(tmp_path):
     assert cgroup.cores(tmp_path) == len(os.sched_getaffinity(0))
     assert cgroup.memory_bytes(tmp_path) is None

@@ -19,8 +19,8 @@ from seaway.artifacts import card as cards
 from seaway.artifacts import golden as goldens
 from seaway.artifacts import store
 from seaway.artifacts.card import Card, Tolerance
+from seaway.platform import sockets
 from seaway.protocols import graphpipe
-from seaway.serve.supervisor.server import _hear_no_new
 
 ROOT = Path(__file__).parents[3]
 
@@ -214,7 +214,7 @@ def test_one_of_two_workers_is_killed_under_load(start, models, tmp_path, under_
 def test_a_port_that_hears_no_new_ones_keeps_those_it_has():
     with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as late:
         with socket.create_connection(listening.getsockname()) as early:
-            _hear_no_new(listening)
+            sockets.take_no_new(listening)
             late.settimeout(0.2)
             with pytest.raises(TimeoutError):
                 late.connect(listening.getsockname())

@@ -1,0 +1,103 @@
+"""Real processes that end, and who learns of it."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from seaway.platform import libc, processes
+
+ROOT = Path(__file__).parents[3]
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has it")
+
+# A parent that starts a child, tells its number, and waits to be killed.
+PARENT = """
+import subprocess, sys, time
+from seaway.platform import processes
+child = subprocess.Popen(["sleep", "600"], preexec_fn=processes.end_with_parent)
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def end_of(pid: int, act: str = "") -> int | None:
+    """What is told of a process's end, which `act` may bring about once it is watched."""
+
+    async def run() -> int | None:
+        ended: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        processes.watch_end(pid, ended.set_result)
+        if act == "kill":
+            assert not ended.done()
+            os.kill(pid, signal.SIGKILL)
+        async with asyncio.timeout(60):
+            return await ended
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(params=[True, False], ids=["descriptors", "none"])
+def descriptors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether there are descriptors for processes."""
+    if not request.param:
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+    elif not hasattr(os, "pidfd_open"):
+        pytest.skip("this system has none")
+    return request.param
+
+
+@pytest.mark.usefixtures("descriptors")
+def test_our_child_is_told_with_its_status() -> None:
+    with subprocess.Popen(["sleep", "600"]) as child:
+        assert end_of(child.pid, "kill") == -signal.SIGKILL
+        child.returncode = -signal.SIGKILL  # it was waited for
+    with subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) as child:
+        assert end_of(child.pid) == 3
+        child.returncode = 3
+
+
+@pytest.mark.usefixtures("descriptors")
+def test_anothers_child_is_told_without_one() -> None:
+    with subprocess.Popen(["sh", "-c", "sleep 600 & echo $!; wait"], stdout=subprocess.PIPE, text=True) as parent:
+        pid = int(parent.stdout.readline())
+        assert end_of(pid, "kill") is None
+    assert end_of(pid) is None  # and so is one that has gone before
+
+
+@LINUX
+def test_a_child_ends_with_its_parent() -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
+        child = int(parent.stdout.readline())
+        os.kill(child, 0)
+        parent.kill()
+    deadline = time.monotonic() + 60
+    while running(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@LINUX
+def test_orphans_are_adopted() -> None:
+    program = (
+        "import os, subprocess; from seaway.platform import processes; processes.adopt_orphans();"
+        "found = subprocess.run(['sh', '-c', 'sleep 0.1 & echo $!'], stdout=subprocess.PIPE, text=True).stdout;"
+        "print(os.waitpid(int(found), 0) == (int(found), 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_a_function_that_the_c_library_lacks_is_not_called() -> None:
+    assert not libc.call("seaway_has_no_such_function", 1)
+    assert libc.call("abs", -1)
