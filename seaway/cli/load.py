@@ -29,7 +29,7 @@ app = typer.Typer(
     name="load",
     cls=DefaultCommand,
     rich_markup_mode="rich",
-    help="Loads a running server and compares every answer with PyTorch's: `seaway load URL` [options of `run`].",
+    help="Loads a running server and compares every answer with PyTorch's: `seaway load URL`, and options of `run`.",
 )
 
 

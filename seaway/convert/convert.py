@@ -6,6 +6,7 @@
 The interface is the onnx artifact's card; a bare .onnx file without one keeps the names and shapes of its graph.
 """
 
+import importlib.util
 import keyword
 import re
 from collections.abc import Callable
@@ -19,11 +20,14 @@ from seaway.artifacts import card as cards
 from seaway.artifacts.card import Card, Tensor
 from seaway.convert import model as models
 from seaway.convert import report
-from seaway.errors import InvalidInput, ModelError
+from seaway.errors import InvalidInput, ModelError, Unsupported
 
 MODEL = "model.onnx"
 LABELS = "labels.txt"
 DEFAULT_CONVERTER = "seaway"
+ONNX_TF = "onnx-tf"
+# onnx-tf is archived: of what it names, PyYAML is not imported, and tensorflow-addons is not to be had for Python 3.12.
+INSTALL_ONNX_TF = "pip install --no-deps onnx-tf==1.10.0"
 
 Net = Callable[[dict[str, Any]], dict[str, Any]]  # a tf.Module: {input: tensor} → {output: tensor}
 
@@ -40,7 +44,7 @@ def _onnx_tf(model: Any) -> Net:
     return onnx_tf_compat.convert(model)
 
 
-CONVERTERS: dict[str, Callable[[Any], Net]] = {DEFAULT_CONVERTER: _seaway, "onnx-tf": _onnx_tf}
+CONVERTERS: dict[str, Callable[[Any], Net]] = {DEFAULT_CONVERTER: _seaway, ONNX_TF: _onnx_tf}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,11 @@ def convert(onnx_path: Path, saved_model_dir: Path, converter: str = DEFAULT_CON
 def _convert(onnx_path: Path, saved_model: Path, converter: str, card: Card | None) -> Card:
     if converter not in CONVERTERS:
         raise InvalidInput(f"--converter {converter}: there is no such converter; choose from {', '.join(CONVERTERS)}")
+    if converter == ONNX_TF and not importlib.util.find_spec("onnx_tf"):
+        raise Unsupported(
+            f"--converter {ONNX_TF}: onnx-tf is not installed. Install it without the packages that it names, which "
+            f"are gone: {INSTALL_ONNX_TF} (or leave --converter out, for Seaway's own)"
+        )
     _check_target(saved_model)
     _say(f"reading {onnx_path}")
     model = models.load(onnx_path)
