@@ -125,7 +125,7 @@ def run(
     with local.server(root / local.VOLUME, port, root / "server.log") as (url, metrics):
         arguments |= {"metrics": metrics} if "metrics" in inputs else {}
         outputs = local.run(dag, arguments, root, chosen)
-        reports = local.collect_reports(outputs, root)
+        reports = local.collect_reports({name: outputs[name] for name in definitions.outputs(dag)}, root)
         if "version" in outputs:
             print_hops(root / local.VOLUME, name, int(outputs["version"]))
         typer.echo(f"\nThe whole way took {time.monotonic() - started:.0f} s.")

@@ -2,6 +2,7 @@
 package carries, or a pipeline of the user's own."""
 
 import importlib.util
+import inspect
 import sys
 from functools import cache
 from pathlib import Path
@@ -67,6 +68,13 @@ def inputs(pipeline: Any) -> dict[str, dict[str, Any]]:
         "inputDefinitions", {}
     )
     return found.get("parameters", {})
+
+
+def outputs(pipeline: Any) -> list[str]:
+    """Names of what the pipeline returns, in its order."""
+    returned = inspect.signature(pipeline.pipeline_func).return_annotation
+    declared = pipeline.pipeline_spec.root.output_definitions
+    return list(getattr(returned, "_fields", [*declared.parameters, *declared.artifacts]))
 
 
 @cache
