@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -36,12 +38,19 @@ def requirements(extra: str) -> list[Requirement]:
     return found
 
 
+@cache
+def distributions() -> Mapping[str, list[str]]:
+    """Module → what installs it."""
+    return metadata.packages_distributions()
+
+
 def owners(module: str) -> set[str]:
     if module in NAMESPACES:
         return {NAMESPACES[module]}
-    return {canonicalize_name(name) for name in metadata.packages_distributions().get(module, ())}
+    return {canonicalize_name(name) for name in distributions().get(module, ())}
 
 
+@cache
 def closure(extra: str) -> set[str]:
     """All that is installed with an extra."""
     waiting = [one.name for one in requirements(extra)]
