@@ -118,7 +118,7 @@ def run(
     }
     known = {key: value for key, value in (places | chosen).items() if key in inputs}
     defaults = {key: one["defaultValue"] for key, one in inputs.items() if "defaultValue" in one}
-    # Defaults are passed on too: kfp.local would make floats of whole numbers.
+    # The pipeline's defaults too, of which the IR has whole numbers as floats.
     arguments = defaults | known | given(inputs, param or [], known)
     (root / "data").mkdir(parents=True, exist_ok=True)
     if "source" in arguments:

@@ -143,7 +143,9 @@ class PngUser(GoldenUser):
     protocol = wire.PNG
 
 
-USERS = {user.protocol.key: user for user in (TfsUser, GraphPipeUser, OipUser, OipBinaryUser, PngUser)}
+USERS: dict[str, type[GoldenUser]] = {
+    user.protocol.key: user for user in (TfsUser, GraphPipeUser, OipUser, OipBinaryUser, PngUser)
+}
 BY_REQUEST = {user.protocol.request: user for user in USERS.values()}
 
 
@@ -153,8 +155,7 @@ def use(change: type) -> tuple[type[GoldenUser], ...]:
     Returns them all, for Locust wants to find a user in its file (loadtest/think_time.py).
     """
     for key, user in USERS.items():
-        changed = type(user.__name__, (change, user), {})
-        USERS[key] = BY_REQUEST[user.protocol.request] = changed
+        USERS[key] = BY_REQUEST[user.protocol.request] = type(user.__name__, (change, user), {})
     return tuple(USERS.values())
 
 

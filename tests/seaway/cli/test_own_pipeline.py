@@ -24,13 +24,13 @@ from seaway.pipeline.definitions import component
 explore = component("explore")
 
 @dsl.component(base_image="registry.example/python:1", install_kfp_package=False)
-def say(text: str, times: int) -> str:
-    return text * times
+def say(text: str, epochs: int, times: int) -> str:
+    return f"{text}{epochs}" * times
 """
 SAYS = """
 @dsl.pipeline(name="says")
 def says(times: int, name: str = "own", epochs: int = 3) -> str:
-    return say(text=f"{name}{epochs}", times=times).output
+    return say(text=name, epochs=epochs, times=times).output
 """
 
 
@@ -104,7 +104,7 @@ def test_its_own_defaults_hold_unless_an_option_is_given(place: Path) -> None:
         ),
         (["nothing.py"], "nothing.py: there is no such file"),
         (["nothing"], "no pipeline 'nothing': there are characters, ship; or give a file, as mine/pipeline.py"),
-        (["ship"], "give --param name=VALUE"),
+        (["ship"], "the pipeline needs inputs, model, name: give --param inputs=VALUE"),
     ],
 )
 def test_what_does_not_fit_is_told_before_anything_is_made(place: Path, arguments: list[str], told: str) -> None:
