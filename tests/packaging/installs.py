@@ -185,7 +185,7 @@ def build(folder: Path) -> Path:
         return next(folder.glob("*.tar.gz" if target == "sdist" else "*.whl"))
 
     folder = folder.absolute()
-    for old in (*folder.glob("*.tar.gz"), *folder.glob("*.whl")):
+    for old in (*folder.glob("seaway-*.tar.gz"), *folder.glob("seaway-*.whl")):
         old.unlink()
     with tempfile.TemporaryDirectory() as unpacked:
         shutil.unpack_archive(hatchling(ROOT, "sdist"), unpacked, filter="data")
