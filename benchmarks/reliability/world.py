@@ -18,7 +18,7 @@ from seaway.artifacts import golden, store
 from seaway.artifacts.card import Card, Tensor, Tolerance
 
 OFFSETS = (2.0, 3.0)  # the two models answer x/2 + 2 and x/2 + 3
-MODELS = processes.ROOT / "tests" / "components" / "serve" / "make_models.py"
+MODELS = processes.ROOT / "tests" / "seaway" / "serve" / "make_models.py"
 SOFT_FILES = 1024  # what a shell usually allows; the server has to raise it by itself
 
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +19,7 @@ PARAMETERS = {
     "data": "source",
     "limit": "load_limits",
 }
+SERVED = {"volume", "url"}  # parameters of a pipeline that publishes or asks a server
 
 
 def run(
@@ -85,57 +86,86 @@ def run(
         extras.require("torch", "onnxscript", "tensorflow", "kfp", "matplotlib", "locust")
     started = time.monotonic()
     root = root.absolute()
-    source = absolute_source(data)
+    dag = definitions.pipeline(pipeline)
+    inputs = definitions.inputs(dag)
+    _check_options(context, inputs, pipeline)
     store.check_name(name)
     settings = options.pairs("--training", "learning_rate=0.001", training)
     parsed(
         {"net": net, "epochs": str(epochs), "sampling": sampling, "seed": str(seed)}, settings
     )  # what cannot be is told at once
-    (root / "data").mkdir(parents=True, exist_ok=True)
-    arguments = {
-        "source": source,
-        "fingerprint": fingerprint(source, root / "data"),
-        "cache": str(root / "data"),
-        "work": str(root / "work"),
-        "volume": str(root / local.VOLUME),
-        "url": f"http://127.0.0.1:{port}",
-        "baseline": "",
-        "namespace": "",
+    chosen = {
+        "source": data,
         "name": name,
         "net": net,
         "epochs": epochs,
         "sampling": sampling,
         "training": settings,
         "seed": seed,
-        "code": _code(net),
         "converter": converter,
         "load_seconds": load_seconds,
         "load_users": load_users,
         "load_rate": load_rate,
         "load_limits": options.limits(limit),
     }
-    dag = definitions.pipeline(pipeline)
-    inputs = definitions.inputs(dag)
-    _check_options(context, inputs, pipeline)
-    arguments = {key: value for key, value in arguments.items() if key in inputs} | given(
-        inputs, param or [], arguments
-    )
+    chosen = {PARAMETERS[key]: chosen[PARAMETERS[key]] for key in PARAMETERS if _given(context, key)}
+    places = {
+        "cache": str(root / "data"),
+        "work": str(root / "work"),
+        "volume": str(root / local.VOLUME),
+        "url": f"http://127.0.0.1:{port}",
+        "baseline": "",
+        "namespace": "",
+        "metrics": "",
+        "fingerprint": "",
+        "code": "",
+    }
+    known = {key: value for key, value in (places | chosen).items() if key in inputs}
+    defaults = {key: one["defaultValue"] for key, one in inputs.items() if "defaultValue" in one}
+    # The pipeline's defaults too, of which the IR has whole numbers as floats.
+    arguments = defaults | known | given(inputs, param or [], known)
     check_load(inputs, arguments)
-    chosen = containers.runner(dag, root, reads(source)) if runner == "docker" else None
-    with local.server(root / local.VOLUME, port, root / "server.log") as (url, metrics):
-        arguments |= {"metrics": metrics} if "metrics" in inputs else {}
-        outputs = local.run(dag, arguments, root, chosen)
+    (root / "data").mkdir(parents=True, exist_ok=True)
+    if "source" in arguments:
+        arguments["source"] = absolute_source(str(arguments["source"]))
+    if "source" in arguments and not arguments.get("fingerprint", "none is wanted"):
+        arguments["fingerprint"] = fingerprint(arguments["source"], root / "data")
+    if "net" in arguments and not arguments.get("code", "none is wanted"):
+        arguments["code"] = _code(str(arguments["net"]))
+    engine = containers.runner(dag, root, reads(arguments.get("source", ""))) if runner == "docker" else None
+    served = _server(root, port) if SERVED & inputs.keys() else contextlib.nullcontext(("", ""))
+    with served as (url, metrics):
+        if not arguments.get("metrics", "none are wanted"):
+            arguments["metrics"] = metrics
+        outputs = local.run(dag, arguments, root, engine)
         reports = local.collect_reports({name: outputs[name] for name in definitions.outputs(dag)}, root)
-        if "version" in outputs:
-            print_hops(root / local.VOLUME, name, int(outputs["version"]))
+        if "version" in outputs and {"volume", "name"} <= inputs.keys():
+            print_hops(Path(arguments["volume"]), arguments["name"], int(outputs["version"]))
+        else:
+            _print_outputs(outputs)
         typer.echo(f"\nThe whole way took {time.monotonic() - started:.0f} s.")
-        typer.echo(f"Server   {url}/v1/models/{name}")
+        if url:
+            typer.echo(f"Server   {url}/v1/models/{arguments.get('name', '')}".rstrip("/"))
         for report in reports:
             typer.echo(f"Report   {report.as_uri()}")
+        if not url:
+            return
         if sys.stdout.isatty() if keep is None else keep:
             _serve_until_interrupted(url)
         else:
             typer.echo(f"The server has ended with the run; again: seaway serve --volume {_short(root / local.VOLUME)}")
+
+
+def _server(root: Path, port: int) -> contextlib.AbstractContextManager[tuple[str, str]]:
+    from seaway.pipeline import local
+
+    return local.server(root / local.VOLUME, port, root / "server.log")
+
+
+def _given(context: typer.Context, option: str) -> bool:
+    """Whether it is on the command line; where it is not, the pipeline's own default holds."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _check_options(context: typer.Context, inputs: Mapping[str, object], pipeline: str) -> None:
@@ -143,9 +173,17 @@ def _check_options(context: typer.Context, inputs: Mapping[str, object], pipelin
     from seaway.errors import InvalidInput
 
     for option, parameter in PARAMETERS.items():
-        source = context.get_parameter_source(option)
-        if parameter not in inputs and source is not None and source.name == "COMMANDLINE":
+        if parameter not in inputs and _given(context, option):
             raise InvalidInput(f"--{option.replace('_', '-')}: the pipeline {pipeline} has no parameter {parameter}")
+
+
+def _print_outputs(outputs: Mapping[str, Any]) -> None:
+    """What a pipeline returns that has no hop table: values, and where artifacts are that are no reports."""
+    from kfp import dsl
+
+    for name, value in outputs.items():
+        if not isinstance(value, dsl.HTML):
+            typer.echo(f"{name:<8} {getattr(value, 'path', value)}")
 
 
 def _code(net: str) -> str:

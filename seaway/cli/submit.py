@@ -82,6 +82,8 @@ def submit(
       seaway submit --host http://127.0.0.1:8080 --param source=idx:/models/.data/emnist --cron '0 3 * * 1'
 
       seaway submit --host http://127.0.0.1:8080 --follow ID
+
+      seaway submit --host http://127.0.0.1:8080 --pipeline mine.py --param passes=2 --wait
     """
     from rich.console import Console
 
@@ -107,7 +109,8 @@ def submit(
     check_load(whole.inputs, given)
     if namespace and "namespace" in whole.inputs:
         given.setdefault("namespace", namespace)
-    if cache and str(given.get("source", "")).startswith(_UNSEEN) and not given.get("fingerprint"):
+    source = given.get("source", whole.inputs.get("source", {}).get("defaultValue", ""))
+    if cache and str(source).startswith(_UNSEEN) and not given.get("fingerprint"):
         cache = False
         whole = compiled(pipeline, registry, claim, cached=wait)
         console.print("Every stage runs: what is under idx: cannot be seen from here (--param fingerprint=… names it)")

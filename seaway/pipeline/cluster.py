@@ -12,6 +12,7 @@ import kfp.kubernetes as kubernetes  # of a package of its own: `from kfp import
 from kfp import dsl
 from kfp.dsl import pipeline_context
 
+from seaway.errors import InvalidInput
 from seaway.pipeline import images
 from seaway.pipeline.definitions import component
 
@@ -52,7 +53,8 @@ NEEDS = {
     "promote": Needs(SMALL_CPU, ("256Mi", "1Gi"), 60, volume=True),
     "outcome": Needs(SMALL_CPU, ("128Mi", "512Mi"), 15),
 }
-OTHER = Needs(CPU, ("1Gi", "8Gi"), DAY)  # a user's own component
+OTHER = Needs(CPU, ("1Gi", "8Gi"), DAY)  # a user's own component, where it does not say
+BACKOFF = {"backoff_duration": "30s", "backoff_factor": 2}
 
 
 def pipeline(local: Any, registry: str = images.REGISTRY, claim: str = CLAIM, cached: bool = True) -> Any:
@@ -85,12 +87,20 @@ def pipeline(local: Any, registry: str = images.REGISTRY, claim: str = CLAIM, ca
 
 
 def _fit(task: Any, registry: str, claim: str) -> None:
-    needs = NEEDS.get(task.name, OTHER)
+    """Raises InvalidInput for a stage of ours within a pipeline within the pipeline, which nothing here reaches."""
+    if task.container_spec is None:  # an importer, or a pipeline
+        if any(_is_ours(image) for image in _images(task.pipeline_spec)):
+            raise InvalidInput(f"{task.name} is a pipeline that uses Seaway's stages: use them in the outer one itself")
+        return
+    if not _is_ours(task.container_spec.image):
+        _fit_other(task)
+        return
+    needs = NEEDS.get(task.component_spec.name, OTHER)
     task.set_container_image(_from(registry, task.container_spec.image))
     task.set_cpu_request(needs.cpu[0]).set_cpu_limit(needs.cpu[1])
     task.set_memory_request(needs.memory[0]).set_memory_limit(needs.memory[1])
     if needs.retries:
-        task.set_retry(needs.retries, backoff_duration="30s", backoff_factor=2)
+        task.set_retry(needs.retries, **BACKOFF)
     kubernetes.set_timeout(task, needs.minutes * 60)
     kubernetes.set_image_pull_policy(task, "IfNotPresent")
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
@@ -100,7 +110,32 @@ def _fit(task: Any, registry: str, claim: str) -> None:
         kubernetes.add_pod_label(task, *CLIENT)
 
 
+def _fit_other(task: Any) -> None:
+    """A component of the user's own: its image and its user stay, and so does what the pipeline has set already."""
+    asked = task.container_spec.resources
+    for what, value in (
+        ("cpu_request", OTHER.cpu[0]),
+        ("cpu_limit", OTHER.cpu[1]),
+        ("memory_request", OTHER.memory[0]),
+        ("memory_limit", OTHER.memory[1]),
+    ):
+        if not getattr(asked, what, None):
+            getattr(task, f"set_{what}")(value)
+    if task._task_spec.retry_policy is None:
+        task.set_retry(OTHER.retries, **BACKOFF)
+    if not task.platform_config.get("kubernetes", {}).get("activeDeadlineSeconds"):
+        kubernetes.set_timeout(task, OTHER.minutes * 60)
+
+
+def _is_ours(image: str) -> bool:
+    return image.startswith(f"{images.REGISTRY}/")
+
+
+def _images(spec: Any) -> list[str]:
+    """Those that the executors of an IR name; none where there is no IR."""
+    executors = spec.deployment_spec["executors"] if spec is not None and "executors" in spec.deployment_spec else {}
+    return [executor["container"]["image"] for executor in executors.values() if "container" in executor]
+
+
 def _from(registry: str, image: str) -> str:
-    """Our images come from `registry`, those of a user's own components from where they say."""
-    ours = image.startswith(f"{images.REGISTRY}/")
-    return f"{registry.rstrip('/')}/{image.removeprefix(f'{images.REGISTRY}/')}" if ours else image
+    return f"{registry.rstrip('/')}/{image.removeprefix(f'{images.REGISTRY}/')}"

@@ -24,8 +24,8 @@ _JSON_FOLLOWS = "Got executor_input:"
 @contextmanager
 def tidy(log: Path) -> Iterator[None]:
     """While the block runs, shows stages and their own lines on stdout, and writes everything to `log`."""
-    with log.open("w", encoding="utf-8") as everything:
-        shown = _Stages(sys.stdout, everything)
+    # Both are closed here: one that is collected after its log was would complain of it, from Python 3.13 on.
+    with log.open("w", encoding="utf-8") as everything, _Stages(sys.stdout, everything) as shown:
         root = logging.getLogger()
         root.addFilter(shown.heed)
         level = root.level

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seaway.errors import Unavailable
+from seaway.pipeline.images import REGISTRY
 
 LABEL = "seaway.root"
 
@@ -53,8 +54,11 @@ def images(pipeline: Any) -> set[str]:
 def _check_images(client: Any, wanted: Iterable[str]) -> None:
     there = {tag for image in client.images.list() for tag in image.tags}
     missing = [image for image in wanted if image not in there]
-    if missing:
-        raise Unavailable(f"no image {', '.join(missing)} here: build them with `make images`")
+    ours = [image for image in missing if image.startswith(f"{REGISTRY}/")]
+    if ours:
+        raise Unavailable(f"no image {', '.join(ours)} here: build them with `make images`")
+    if missing:  # of a user's own components
+        raise Unavailable(f"no image {', '.join(missing)} here: docker pull {missing[0]}, or build it")
 
 
 def _run(client: Any, image: str, command: list[str], volumes: dict[str, Any], **arguments: Any) -> int:

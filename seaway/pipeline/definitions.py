@@ -1,15 +1,17 @@
 """Components and pipelines are KFP's files, loaded by their paths: from a checkout, from the copy that an installed
 package carries, or a pipeline of the user's own."""
 
+import hashlib
 import importlib.util
 import inspect
 import sys
+import traceback
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from seaway.errors import InvalidInput, NotFound
+from seaway.errors import InvalidInput, NotFound, SeawayError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SUFFIX = ".py"
@@ -32,7 +34,11 @@ def component(stage: str, name: str = "") -> Any:
 
 def component_module(stage: str) -> ModuleType:
     """components/<stage>/component.py. Raises NotFound."""
-    return _module(home() / "components" / stage / "component.py")
+    file = home() / "components" / stage / "component.py"
+    if not file.is_file():
+        there = sorted(path.parent.name for path in (home() / "components").glob("*/component.py"))
+        raise NotFound(f"no component {stage!r}: there are {', '.join(there)}")
+    return _module(file)
 
 
 def names() -> list[str]:
@@ -51,23 +57,49 @@ def pipeline(wanted: str) -> Any:
     if not wanted.endswith(SUFFIX) and wanted not in names():
         raise NotFound(f"no pipeline {wanted!r}: there are {', '.join(names())}; or give a file, as mine/pipeline.py")
     own = wanted.endswith(SUFFIX)
-    file = Path(wanted).resolve() if own else home() / "pipelines" / f"{wanted}{SUFFIX}"
-    module = _module(file, beside=own)
-    found = {name: value for name, value in vars(module).items() if isinstance(value, GraphComponent)}
+    file = Path(wanted).expanduser().resolve() if own else home() / "pipelines" / f"{wanted}{SUFFIX}"
+    module = _own(file) if own else _module(file)
+    held = {id(value): value for value in vars(module).values() if isinstance(value, GraphComponent)}.values()
+    # One that the file has from elsewhere, to use within its own, is not meant where it has its own.
+    found = [one for one in held if one.pipeline_func.__module__ == module.__name__] or list(held)
     if len(found) != 1:
-        said = f"holds {', '.join(sorted(found))}" if found else "holds none"
-        raise InvalidInput(f"{file}: {said}: give a file with one function that has @dsl.pipeline")
-    return next(iter(found.values()))
+        said = " and ".join(sorted(one.pipeline_func.__name__ for one in found))
+        raise InvalidInput(f"{file}: holds {said or 'none'}: give a file with one function that has @dsl.pipeline")
+    return found[0]
 
 
 def inputs(pipeline: Any) -> dict[str, dict[str, Any]]:
-    """Parameter → its type and default, as the IR has them."""
+    """Parameter → its type and default, as the IR has them, but for whole numbers, which are no floats here."""
     from google.protobuf import json_format  # type: ignore[import-untyped]
 
-    found: dict[str, dict[str, Any]] = json_format.MessageToDict(pipeline.pipeline_spec)["root"].get(
-        "inputDefinitions", {}
-    )
-    return found.get("parameters", {})
+    root = json_format.MessageToDict(pipeline.pipeline_spec)["root"]
+    found: dict[str, dict[str, Any]] = root.get("inputDefinitions", {}).get("parameters", {})
+    for one in found.values():
+        if one["parameterType"] == "NUMBER_INTEGER" and "defaultValue" in one:
+            one["defaultValue"] = int(one["defaultValue"])
+    return found
+
+
+def _own(file: Path) -> ModuleType:
+    """A user's file, which may import what lies in its folder, as a program may. Says where in it something fails."""
+    if str(file.parent) not in sys.path:
+        sys.path.insert(0, str(file.parent))
+    try:
+        return _module(file)
+    except SeawayError:
+        raise
+    except Exception as error:
+        raise InvalidInput(f"{_where(file, error)}: importing it fails: {type(error).__name__}: {error}") from error
+
+
+def _where(file: Path, error: Exception) -> str:
+    """`mine.py:12`: the last line that was reached in the file or in what lies beside it."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    reached = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == file.parent
+    ]
+    return f"{reached[-1].filename}:{reached[-1].lineno}" if reached else str(file)
 
 
 def outputs(pipeline: Any) -> list[str]:
@@ -78,19 +110,18 @@ def outputs(pipeline: Any) -> list[str]:
 
 
 @cache
-def _module(file: Path, beside: bool = False) -> ModuleType:
-    """The file as a module that is no import name; `beside`: it may import what lies in its folder."""
+def _module(file: Path) -> ModuleType:
+    """The file as a module that is no import name, and is another than any of the same name in another folder."""
     if not file.is_file():
         raise NotFound(f"{file}: there is no such file")
-    spec = importlib.util.spec_from_file_location(f"_seaway_{file.parent.name}_{file.stem}", file)
+    path = hashlib.sha256(str(file).encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(f"_seaway_{path}_{file.stem}", file)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and KFP look there for what a function was defined in
-    if beside:
-        sys.path.insert(0, str(file.parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except BaseException:
         del sys.modules[spec.name]
-        raise InvalidInput(f"{file}: importing it fails: {type(error).__name__}: {error}") from error
+        raise
     return module

@@ -99,11 +99,13 @@ def _wait_until_alive(process: "subprocess.Popen[bytes]", url: str, log: Path) -
 
 
 def collect_reports(outputs: dict[str, Any], root: Path) -> list[Path]:
-    """Copies the run's HTML reports to ROOT/reports/<stage>.html."""
+    """Copies the run's HTML reports to ROOT/reports/<stage>.html, as the pipeline's output <stage>_report is named."""
+    from kfp import dsl
+
     found = []
     (root / "reports").mkdir(exist_ok=True)
     for name, artifact in outputs.items():
-        if name.endswith("_report") and Path(artifact.path).exists():
+        if isinstance(artifact, dsl.HTML) and Path(artifact.path).exists():
             found.append(root / "reports" / f"{name.removesuffix('_report')}.html")
             shutil.copyfile(artifact.path, found[-1])
     return found

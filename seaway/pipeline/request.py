@@ -92,7 +92,9 @@ def arguments(
             meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(inputs))}"
             raise InvalidInput(f"--param {name}: the pipeline has no such parameter; {meant}")
         values[name] = _value(name, value, str(inputs[name]["parameterType"]))
-    missing = [name for name, one in inputs.items() if not one.get("isOptional") and name not in {*values, *known}]
+    missing = [
+        name for name, one in sorted(inputs.items()) if not one.get("isOptional") and name not in {*values, *known}
+    ]
     if missing:
         raise InvalidInput(f"the pipeline needs {', '.join(missing)}: give --param {missing[0]}=VALUE")
     return values

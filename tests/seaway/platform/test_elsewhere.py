@@ -137,6 +137,13 @@ class Elsewhere:
     def wait_for_another(self, than: int) -> None:
         self.wait(lambda: (now := self.status()["workers"][0])["pid"] != than and now["loaded"])
 
+    def closed(self) -> bool:
+        try:
+            self.ready()
+            return False
+        except OSError:
+            return True
+
     def ready(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.url}/readyz", timeout=60):
@@ -212,6 +219,22 @@ def test_workers_whose_parent_is_killed_are_followed_to_their_end(server: Elsewh
     assert f"worker {orphan} ended (with the process that had started it)" in server.said()
     assert_answers_rightly(server)
     server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(60) == 0, server.said()
+    assert "Traceback" not in server.said()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which process starts workers")
+def test_sigterm_while_a_worker_is_not_yet_known_to_have_ended(server: Elsewhere) -> None:
+    """Its channel is closed, but its number is still taken, for nobody has waited for it."""
+    orphan = server.worker()
+    with adopting():
+        os.kill(parent(orphan), signal.SIGKILL)
+        server.wait(lambda: parent(orphan) == os.getpid() and "pidfd_open" in server.refused())
+        os.kill(orphan, signal.SIGKILL)
+        server.process.send_signal(signal.SIGTERM)
+        server.wait(server.closed)
+        os.waitpid(orphan, 0)
     assert server.process.wait(60) == 0, server.said()
     assert "Traceback" not in server.said()
 

@@ -1,0 +1,21 @@
+"""More users every half a minute, until the last step is over.
+
+    locust -f loadtest/steps.py --host http://127.0.0.1:8501 --golden models/characters/1 --headless
+
+The shape says how many users there are and when the run ends: --users and --run-time are not needed.
+"""
+
+from locust import LoadTestShape
+
+from seaway.load.locustfile import GraphPipeUser, OipBinaryUser, OipUser, PngUser, TfsUser
+
+__all__ = ["GraphPipeUser", "OipBinaryUser", "OipUser", "PngUser", "Steps", "TfsUser"]
+
+SECONDS = 30.0  # of each step
+USERS = (1, 2, 4, 8, 16)
+
+
+class Steps(LoadTestShape):  # type: ignore[misc]  # Locust has no types for mypy here
+    def tick(self) -> tuple[int, float] | None:
+        step = int(self.get_run_time() / SECONDS)
+        return (USERS[step], USERS[step]) if step < len(USERS) else None
