@@ -14,7 +14,7 @@ STAGE ?=
 REGISTRY ?= seaway
 LOCKS := $(wildcard components/*/requirements.in)
 
-.PHONY: help try setup demo test check fix golden compile submit images kind-up kind-down e2e e2e-kfp lock example bench bench-article clean
+.PHONY: help try setup demo test wheel verify-release check fix golden compile submit images kind-up kind-down e2e e2e-kfp lock example bench bench-article clean
 
 SUPPORTED := 3.11 3.12 3.13
 SAY_VERSION := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
@@ -59,6 +59,14 @@ demo: setup  ## The whole way on this machine: make demo [DATA=idx:DIR] [ARGS="-
 
 test: setup  ## All tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+wheel: setup  ## The sdist, and the wheel that is built from it: dist/
+	$(BIN)/python tests/packaging/installs.py --build dist
+
+# What passed at this commit is in the log, and is not done again. Needs 3.11, 3.12 and 3.13; 12 GB of disk.
+verify-release: setup  ## Long: the wheel in empty environments of each Python; resumed where it ended
+	$(BIN)/python tests/packaging/installs.py default convert --log .seaway/verify-release/log.jsonl
+	$(BIN)/python tests/packaging/installs.py ship --python 3.11 --python 3.13 --log .seaway/verify-release/log.jsonl
 
 check: setup  ## Lint, types, import contracts
 	$(BIN)/ruff check .

@@ -184,9 +184,13 @@ def build(folder: Path) -> Path:
             raise SystemExit(f"the {target} cannot be built: {ended.stderr}")
         return next(folder.glob("*.tar.gz" if target == "sdist" else "*.whl"))
 
-    shutil.unpack_archive(hatchling(ROOT, "sdist"), folder / "unpacked", filter="data")
-    (source,) = (folder / "unpacked").iterdir()
-    return hatchling(source, "wheel")
+    folder = folder.absolute()
+    for old in (*folder.glob("seaway-*.tar.gz"), *folder.glob("seaway-*.whl")):
+        old.unlink()
+    with tempfile.TemporaryDirectory() as unpacked:
+        shutil.unpack_archive(hatchling(ROOT, "sdist"), unpacked, filter="data")
+        (source,) = Path(unpacked).iterdir()
+        return hatchling(source, "wheel")
 
 
 def interpreter(version: str) -> str:
@@ -229,7 +233,11 @@ def main() -> None:
     parser.add_argument("--but", default="", metavar="VERSION", help="one to leave out: the test suite's own")
     parser.add_argument("--skip-missing", action="store_true", help="go on where an interpreter is not there")
     parser.add_argument("--log", type=Path, help="JSON lines; what passed there at this commit is not done again")
+    parser.add_argument("--build", type=Path, metavar="DIR", help="write the sdist and the wheel there, and no more")
     given = parser.parse_args()
+    if given.build:
+        print(build(given.build))
+        return
     if unknown := set(given.part) - PARTS.keys():
         parser.error(f"no part {', '.join(unknown)}: there are {', '.join(PARTS)}")
     at = commit()
