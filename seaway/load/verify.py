@@ -71,7 +71,7 @@ def keep(source: Path, results: Sequence[LoadResult]) -> Path | None:
     folder = source.absolute()
     if not payloads.identity(folder):
         return None
-    volume, name, version = folder.parents[2], folder.parent.name, int(folder.name)
+    volume, name, version = folder.parents[1], folder.parent.name, int(folder.name)
     card = cards.check(folder, "version", at=store.CARD)
     with tempfile.TemporaryDirectory() as held:
         made = Path(held, "evidence")
