@@ -221,8 +221,9 @@ caption { padding: 0 0 .4rem; color: var(--soft); text-align: left; }
 th { color: var(--soft); font-weight: 600; text-align: left; }
 th, td { padding: .35rem 1.4rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 .number { text-align: right; white-space: nowrap; }
-.good { color: var(--good); font-weight: 600; white-space: nowrap; }
-.bad { color: var(--bad); font-weight: 600; white-space: nowrap; }
+.good { color: var(--good); font-weight: 600; }
+.bad { color: var(--bad); font-weight: 600; }
+td .good, td .bad { white-space: nowrap; }
 figure { margin: 1rem 0; }
 figure svg { display: block; width: 100%; height: auto; min-width: 36rem; color: var(--text); }
 figure svg text { fill: currentColor; font-family: inherit; }
