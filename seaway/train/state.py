@@ -87,4 +87,4 @@ def save(value: object, path: Path) -> None:
     """torch.save that reports a full disk as the OSError it is (torch's own writer raises a bare RuntimeError)."""
     held = io.BytesIO()
     torch.save(value, held)
-    path.write_bytes(held.getbuffer())
+    path.write_bytes(held.getvalue())  # shared, not copied; a view would outlive a write that fails

@@ -17,6 +17,7 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from seaway.errors import ModelError, Refused, Unavailable
 from seaway.train.loop import Epoch
@@ -61,7 +62,8 @@ def _study(path: Path, plan: Plan, on: Ground) -> Iterator[optuna.Study]:
     pruner = Behind(scores.METRICS[plan.metric], plan.settings.epochs)
     storage = None
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}")
+        # Without a pool: where a file is broken the storage is never made, and nobody could close a pool's connection.
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}", engine_kwargs={"poolclass": NullPool})
         study = optuna.create_study(
             storage=storage,
             study_name=NAME,
