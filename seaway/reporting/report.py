@@ -85,7 +85,7 @@ def _render(template: str, **values: object) -> Markup:
 
 def _is_number(cell: object) -> bool:
     if isinstance(cell, str):
-        return cell == "n/a" or bool(re.fullmatch(r"[+-]?[\d.,]+ ?%", cell))
+        return cell == "n/a" or bool(re.fullmatch(r"[+-]?[\d.,]+(e[+-]\d+| ?%)", cell))
     return isinstance(cell, Real) and not isinstance(cell, bool)
 
 

@@ -118,7 +118,7 @@ def test_a_file_of_examples_against_any_server(server, tmp_path):
         (["--version", "7"], "7"),
         (["--users", "1", "--processes", "2"], "need as many users"),
         (["--baseline-version", "1"], "needs --rate"),
-        (["--rate", "50", "--limit", "rate=51"], "limit rate=51 cannot be reached: --rate 50"),
+        (["--rate", "50", "--limit", "rate=51"], "limit rate=51 cannot be reached: a rate of 50"),
         (["--rate", "50", "--arrivals", "pareto"], "no arrivals 'pareto': choose one of poisson, uniform"),
     ],
 )
