@@ -22,19 +22,23 @@ from seaway.pipeline import images
 from seaway.platform import cgroup
 
 
+PACKAGES = {"serve-onnx": "serve"}  # where an image is not named after its package
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.images", description="Images: sizes and build times.")
-    parser.add_argument("stage", nargs="*", default=[*images.LOCKS], help="which to build (default: all)")
+    parser.add_argument("stage", nargs="*", default=[*images.STAGES], help="which to build (default: all)")
     given = parser.parse_args()
-    rows, first = [], dict[tuple[str, ...], str]()
+    rows, first = [], dict[bytes, str]()
     for stage in given.stage:
         _make(images.ROOT, stage)
-        layers_of = first.setdefault(images.LOCKS[stage], stage)
+        lock = images.locks(stage)[-1]
+        layers_of = first.setdefault(lock.read_bytes(), stage)
         with tempfile.TemporaryDirectory() as holder:
             copy = _copy(Path(holder))
-            _change(copy / "components" / images.FOLDERS.get(stage, stage) / "__main__.py")
+            _change(copy / "seaway" / PACKAGES.get(stage, stage) / "__main__.py")
             changed = f"{_make_and_remove(copy, stage):.1f}"
-            _change(copy / "requirements" / f"{images.LOCKS[stage][-1]}.txt")
+            _change(copy / lock.relative_to(images.ROOT))
             cold = f"{_make_and_remove(copy, stage):.0f}" if layers_of == stage else f"as {layers_of}"
         rows.append([stage, *_sizes(images.image(stage)), cold, changed])
         print(*rows[-1], flush=True)

@@ -24,7 +24,7 @@ CONTEXT = f"kind-{NAME}"
 NAMESPACE = "seaway"
 HOST, CANARY = "http://127.0.0.1:30080", "http://127.0.0.1:30081"
 MODEL = "characters"
-EXAMPLE = ROOT / "examples" / "characters" / "1"
+EXAMPLE = ROOT / "seaway" / "example" / "characters" / "1"
 
 
 def command(*words: object, timeout: float = 300, check: bool = True, stdin: str = "") -> str:

@@ -31,7 +31,7 @@ from seaway.load import results
 from seaway.load.verify import replicas
 from seaway.pipeline.cluster import CLAIM
 from seaway.pipeline.compile import compile_pipeline
-from seaway.pipeline.images import LOCKS
+from seaway.pipeline.images import STAGES
 from seaway.protocols import wire
 
 pytestmark = pytest.mark.timeout(5400)  # with images to be built and loaded, 10 GB of them
@@ -52,7 +52,7 @@ def ir(cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in SMALL:
         compile_pipeline(name, folder / f"{name}.yaml")
     whole = "".join(file.read_text() for file in folder.iterdir())
-    provide(*(stage for stage in LOCKS if f"/{stage}:" in whole), nodes=[NODE], gigabytes=GIGABYTES)
+    provide(*(stage for stage in STAGES if f"/{stage}:" in whole), nodes=[NODE], gigabytes=GIGABYTES)
     return folder
 
 

@@ -127,7 +127,7 @@ def test_stage_and_verb_end_alike_and_every_place_names_the_same_version(
 
 def stage(name: str, volume: Path, *more: object) -> None:
     own = ["--volume", volume, "--name", MODEL, "--namespace", NAMESPACE, "--context", CONTEXT]
-    command = [sys.executable, "-m", f"components.{name}", *map(str, (*own, *more))]
+    command = [sys.executable, "-m", f"seaway.{name}", *map(str, (*own, *more))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
 
