@@ -21,7 +21,6 @@ from benchmarks.tables import table
 from seaway.pipeline import images
 from seaway.platform import cgroup
 
-
 PACKAGES = {"serve-onnx": "serve"}  # where an image is not named after its package
 
 
