@@ -67,7 +67,7 @@ wheel: setup  ## The sdist, and the wheel that is built from it: dist/
 verify-release: setup  ## Long: the wheel in empty environments of each Python; resumed where it ended
 	$(BIN)/python tests/packaging/installs.py default convert --log .seaway/verify-release/log.jsonl
 	$(BIN)/python tests/packaging/installs.py ship --python 3.11 --python 3.13 --log .seaway/verify-release/log.jsonl
-	$(BIN)/python tests/packaging/try_onnx_tf.py --python $$($(BIN)/uv python find 3.13)
+	$(BIN)/python tests/packaging/try_onnx_tf.py
 
 check: setup  ## Lint, types, import contracts
 	$(BIN)/ruff check .

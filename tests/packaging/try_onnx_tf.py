@@ -1,6 +1,6 @@
 """Runs the command that `--converter onnx-tf` prints where onnx-tf is missing, on a Python that onnx-tf never knew.
 
-    python tests/packaging/try_onnx_tf.py --python python3.13
+    python tests/packaging/try_onnx_tf.py --python 3.13
 
 An environment of its own gets Seaway with its extra `convert` (0.7 GB, removed afterwards). There a small net is to be
 converted; the refusal's pip command is run, and nothing else; then what TensorFlow answers to random input is compared
@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from installs import interpreter
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 1e-6  # of probabilities
@@ -56,13 +58,13 @@ print(f"{np.abs(got - expected).max():.3e} {np.ptp(expected):.3e}")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--python", default="python3.13", help="makes the environment (default: %(default)s)")
+    parser.add_argument("--python", default="3.13", help="a version or a path (default: %(default)s)")
     parser.add_argument(
         "--seaway", nargs="+", default=[f"{ROOT}[convert]"], metavar="REQUIREMENT", help="what pip is given to install"
     )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="seaway-onnx-tf-") as folder:
-        difference, spread = attempt(Path(folder), given.python, given.seaway)
+        difference, spread = attempt(Path(folder), interpreter(given.python) or given.python, given.seaway)
     print(
         f"onnx-tf's SavedModel differs from ONNX's reference by {difference:.1e} at most, of a spread of {spread:.2f}"
     )
