@@ -18,6 +18,8 @@ import types
 C_FUNCTIONS = ("prctl", "mallopt", "malloc_trim")
 FOLDERS = ("/proc", "/sys")
 EVENTS = ("open", "os.listdir", "os.scandir")
+if hasattr(os, "process_cpu_count"):  # of Python 3.13; made of sched_getaffinity where there is one
+    os.process_cpu_count = os.cpu_count  # type: ignore[assignment]
 MISSING = {
     os: (
         *("sched_getaffinity", "sched_setaffinity", "pidfd_open", "posix_fadvise", "memfd_create", "eventfd"),
