@@ -104,7 +104,7 @@ class Worker(asyncio.Protocol):
         self._transport.close()
         await asyncio.wait([self.process.ended], timeout=END_SECONDS)
         self.process.kill()
-        await self.process.ended
+        await asyncio.wait([self.process.ended])  # by itself it would be cancelled with who waits
 
     # asyncio.Protocol
 
