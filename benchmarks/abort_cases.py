@@ -1,4 +1,4 @@
-"""The graphs of abort_hunt.py: name → its inputs as a model would declare them, and what is done with them."""
+"""The graphs of abort_hunt.py: name → its inputs as a model would declare them, and the operator over them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,25 +17,25 @@ def weights(*shape: int) -> Any:
     return tf.constant(np.random.default_rng(0).normal(size=shape), F)
 
 
-def image(work: Callable[..., Any]) -> Case:
-    return [(F, [None, 8, 8, 3])], work
+def image(operator: Callable[..., Any]) -> Case:
+    return [(F, [None, 8, 8, 3])], operator
 
 
-def volume(work: Callable[..., Any]) -> Case:
-    return [(F, [None, 4, 8, 8, 3])], work
+def volume(operator: Callable[..., Any]) -> Case:
+    return [(F, [None, 4, 8, 8, 3])], operator
 
 
-def rows(work: Callable[..., Any]) -> Case:
-    return [(F, [None, 4])], work
+def rows(operator: Callable[..., Any]) -> Case:
+    return [(F, [None, 4])], operator
 
 
-def table(work: Callable[..., Any], *more: Spec) -> Case:
-    """An input of rows, and inputs of integers that say what to do with them."""
-    return [(F, [None, 4]), *(more or [(I32, [None])])], work
+def table(operator: Callable[..., Any], *more: Spec) -> Case:
+    """An input of rows, and integer inputs that control the operator."""
+    return [(F, [None, 4]), *(more or [(I32, [None])])], operator
 
 
-def text(work: Callable[..., Any]) -> Case:
-    return [(S, [])], work
+def text(operator: Callable[..., Any]) -> Case:
+    return [(S, [])], operator
 
 
 def dense(x: Any) -> Any:

@@ -1,11 +1,11 @@
-"""Which inputs end the process that runs TensorFlow: common operators, called with hostile shapes and values.
+"""Finds inputs that abort the process that runs TensorFlow: common operators with hostile shapes and values.
 
     python -m benchmarks.abort_hunt [OPERATOR …]
 
-Each operator stands in a small graph whose input is declared as a model would declare it, and is called as the server
-calls models. Prints a line for each input that killed the process or held it for more than 20 seconds, and a table.
-What a check of the declared shapes prevents, `seaway/serve/backends/operators.py` lists. Takes 25 minutes on two
-cores. Set TF_ENABLE_ONEDNN_OPTS=0 to try TensorFlow's own kernels; the server uses oneDNN's.
+Each operator is in a small graph whose input is declared as a model would declare it, and is called as the server
+calls models. Prints a line for each input that killed the process or took more than 20 seconds, and a table.
+`seaway/serve/backends/operators.py` lists the operators for which a check of the declared shapes prevents this.
+Takes 25 minutes on two cores. Set TF_ENABLE_ONEDNN_OPTS=0 to try TensorFlow's own kernels; the server uses oneDNN's.
 """
 
 import itertools
@@ -27,8 +27,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from benchmarks.abort_cases import CASES, I32, I64, F, S, Spec
 from seaway.serve.backends.savedmodel import IN_CALLERS_THREAD, config_pb2, tf
 
-SECONDS, MEMORY = 20, 9 << 30
-SHOWN = 6  # inputs of each graph that are printed
+TIMEOUT_S, MEMORY_BYTES = 20, 9 << 30
+MAX_SHOWN = 6  # inputs printed for each graph
 HUGE = np.iinfo(np.int64).max
 
 SHAPES: list[tuple[int, ...]] = [
@@ -61,24 +61,24 @@ STRINGS = [b"", b"x", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"\xff\xd8\xff", b
 
 
 def inputs(specs: list[Spec]) -> Iterator[list[np.ndarray]]:
-    """Arrays for each input: one is hostile while the others are as declared; then all together."""
-    usual = [_usual(spec) for spec in specs]
-    yield usual
+    """Arrays for each input: one hostile while the others are as declared, then all hostile."""
+    ordinary = [_ordinary(spec) for spec in specs]
+    yield ordinary
     for i, spec in enumerate(specs):
         for array in _hostile(spec):
-            yield [*usual[:i], array, *usual[i + 1 :]]
+            yield [*ordinary[:i], array, *ordinary[i + 1 :]]
     if len(specs) > 1:
         for shape in SHAPES:
             yield [_filled(spec, shape) for spec in specs]
     if sum(kind in (I32, I64) for kind, _ in specs) > 1:
         for numbers in itertools.product(EDGES, repeat=len(specs)):
             yield [
-                np.full_like(_usual(spec), number) if spec[0] in (I32, I64) else _usual(spec)
+                np.full_like(_ordinary(spec), number) if spec[0] in (I32, I64) else _ordinary(spec)
                 for spec, number in zip(specs, numbers, strict=True)
             ]
 
 
-def _usual(spec: Spec) -> np.ndarray:
+def _ordinary(spec: Spec) -> np.ndarray:
     return _filled(spec, tuple(2 if size is None else size for size in spec[1]))
 
 
@@ -91,43 +91,43 @@ def _filled(spec: Spec, shape: tuple[int, ...]) -> np.ndarray:
 
 def _hostile(spec: Spec) -> Iterator[np.ndarray]:
     kind, declared = spec
-    own = tuple(2 if size is None else size for size in declared)
+    declared_shape = tuple(2 if size is None else size for size in declared)
     for shape in SHAPES:
         yield _filled(spec, shape)
     if kind == S:
         for string in STRINGS:
-            yield np.full(own, string, object)
+            yield np.full(declared_shape, string, object)
     elif kind == F:
         for number in (np.nan, np.inf, -np.inf, -1.0, 3.4e38, 1e-45):
-            yield np.full(own, number, np.float32)
+            yield np.full(declared_shape, number, np.float32)
     else:
         for number in [*NUMBERS, *([HUGE, -HUGE - 1, 1 << 40] if kind == I64 else [])]:
-            yield np.full(own, number, kind.as_numpy_dtype)
-        if own and declared[0] is None:
+            yield np.full(declared_shape, number, kind.as_numpy_dtype)
+        if declared_shape and declared[0] is None:
             for count in (0, 1, 3, 5, 8, 9, 300):
                 for number in (1, 2, 2**31 - 1, -1):
-                    yield np.full((count, *own[1:]), number, kind.as_numpy_dtype)
+                    yield np.full((count, *declared_shape[1:]), number, kind.as_numpy_dtype)
             yield np.array([2**16] * 4, kind.as_numpy_dtype)
 
 
-def callable_of(specs: list[Spec], work: Callable[..., Any]) -> Callable[..., Any]:
+def callable_of(specs: list[Spec], operator: Callable[..., Any]) -> Callable[..., Any]:
     with tf.Graph().as_default() as graph:
-        fed = [tf.compat.v1.placeholder(kind, shape) for kind, shape in specs]
-        fetched = tf.identity(work(*fed))
+        feeds = [tf.compat.v1.placeholder(kind, shape) for kind, shape in specs]
+        fetch = tf.identity(operator(*feeds))
     config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
-    options = config_pb2.CallableOptions(feed=[t.name for t in fed], fetch=[fetched.name])
+    options = config_pb2.CallableOptions(feed=[t.name for t in feeds], fetch=[fetch.name])
     options.run_options.inter_op_thread_pool = IN_CALLERS_THREAD
     call: Callable[..., Any] = tf.compat.v1.Session(graph=graph, config=config)._make_callable_from_options(options)
     return call
 
 
 def child(name: str, first: int, out: int) -> None:
-    """Calls from the `first` input on, and tells the number of each before it is called."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    """Calls the graph with each input from `first` on, and writes the input's number before each call."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    specs, work = CASES[name]
-    call = callable_of(specs, work)
+    specs, operator = CASES[name]
+    call = callable_of(specs, operator)
     for number, arrays in enumerate(inputs(specs)):
         if number >= first:
             os.write(out, f"{number}\n".encode())
@@ -138,7 +138,7 @@ def child(name: str, first: int, out: int) -> None:
 
 
 def hunt(name: str) -> Iterator[tuple[int, str]]:
-    """The number of each input that ended the process, and how."""
+    """The number of each input that aborted or blocked the process, and how."""
     first = 0
     while True:
         out, into = os.pipe()
@@ -154,15 +154,15 @@ def hunt(name: str) -> Iterator[tuple[int, str]]:
         os.close(into)
         last, how = first, ""
         while True:
-            ready, _, _ = select.select([out], [], [], SECONDS)
+            ready, _, _ = select.select([out], [], [], TIMEOUT_S)
             if not ready:
                 os.kill(pid, signal.SIGKILL)
-                how = "held"
+                how = "timeout"
                 break
-            told = os.read(out, 1 << 16).split()
-            if not told:
+            lines = os.read(out, 1 << 16).split()
+            if not lines:
                 break
-            last = int(told[-1]) if told[-1] != b"failed" else last
+            last = int(lines[-1]) if lines[-1] != b"failed" else last
         os.close(out)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if status == 0:
@@ -172,21 +172,21 @@ def hunt(name: str) -> Iterator[tuple[int, str]]:
 
 
 def main() -> None:
-    found: dict[str, Counter[str]] = {}
+    aborts: dict[str, Counter[str]] = {}
     for name in sys.argv[1:] or CASES:
         specs, _ = CASES[name]
         arrays = list(inputs(specs))
-        found[name] = Counter()
+        aborts[name] = Counter()
         for number, how in hunt(name):
-            found[name][how] += 1
-            if sum(found[name].values()) <= SHOWN:
+            aborts[name][how] += 1
+            if sum(aborts[name].values()) <= MAX_SHOWN:
                 shown = ", ".join(f"{a.dtype} {list(a.shape)} {a.reshape(-1)[:4].tolist()}" for a in arrays[number])
                 print(f"{name}: {how}: {shown}", flush=True)
-        if sum(found[name].values()) == 0:
-            del found[name]
-    print(f"{len(found)} of {len(sys.argv[1:] or CASES)} graphs can be ended by an input:")
-    for name, ways in found.items():
-        print(f"  {name:32} {dict(ways)}")
+        if sum(aborts[name].values()) == 0:
+            del aborts[name]
+    print(f"{len(aborts)} of {len(sys.argv[1:] or CASES)} graphs can be aborted by an input:")
+    for name, counts in aborts.items():
+        print(f"  {name:32} {dict(counts)}")
 
 
 if __name__ == "__main__":

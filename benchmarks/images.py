@@ -1,11 +1,11 @@
-"""Sizes of the images, and what a change costs: of one line of a stage's code, and of its lock (so everything anew).
+"""Sizes of the container images, and the build time after a change of a stage's code or of its lock (a cold build).
 
     python -m benchmarks.images [STAGE …]
 
-Each image is built by `make images`, for its size; then in a copy of the repository with a comment added to the stage's
-__main__.py, then also with one added to its lock, which is a cold build but for the base image: downloading and
-installing. The copies' images are removed again; `docker builder prune` frees what the cache keeps of them. No peer:
-what is measured is what a change costs a developer, and what a node has to pull. Needs Docker.
+`make images` builds each image, for its size; then in a copy of the repository with a comment added to the stage's
+__main__.py; then with a comment added to its lock as well, which downloads and installs everything but the base image.
+The copies' images are removed again; `docker builder prune` frees their build cache. No peer: the figures are a
+developer's wait after a change, and the size that a node has to pull. Needs Docker.
 """
 
 import argparse
@@ -21,72 +21,74 @@ from benchmarks.tables import table
 from seaway.pipeline import images
 from seaway.platform import cgroup
 
-PACKAGES = {"serve-onnx": "serve"}  # where an image is not named after its package
+PACKAGES = {"serve-onnx": "serve"}  # image → package, where the names differ
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.images", description="Images: sizes and build times.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.images", description="Container images: sizes and build times."
+    )
     parser.add_argument("stage", nargs="*", default=[*images.STAGES], help="which to build (default: all)")
-    given = parser.parse_args()
-    rows, first = [], dict[bytes, str]()
-    for stage in given.stage:
+    args = parser.parse_args()
+    rows, first_with_lock = [], dict[bytes, str]()
+    for stage in args.stage:
         _make(images.ROOT, stage)
         lock = images.locks(stage)[-1]
-        layers_of = first.setdefault(lock.read_bytes(), stage)
-        with tempfile.TemporaryDirectory() as holder:
-            copy = _copy(Path(holder))
-            _change(copy / "seaway" / PACKAGES.get(stage, stage) / "__main__.py")
-            changed = f"{_make_and_remove(copy, stage):.1f}"
-            _change(copy / lock.relative_to(images.ROOT))
-            cold = f"{_make_and_remove(copy, stage):.0f}" if layers_of == stage else f"as {layers_of}"
-        rows.append([stage, *_sizes(images.image(stage)), cold, changed])
+        same_lock = first_with_lock.setdefault(lock.read_bytes(), stage)
+        with tempfile.TemporaryDirectory() as folder:
+            copy = _copy(Path(folder))
+            _append_comment(copy / "seaway" / PACKAGES.get(stage, stage) / "__main__.py")
+            code_changed = f"{_make_and_remove(copy, stage):.1f}"
+            _append_comment(copy / lock.relative_to(images.ROOT))
+            lock_changed = f"{_make_and_remove(copy, stage):.0f}" if same_lock == stage else f"as {same_lock}"
+        rows.append([stage, *_sizes(images.image(stage)), lock_changed, code_changed])
         print(*rows[-1], flush=True)
-    commit = _said("git", "describe", "--always", "--dirty", "--exclude=*")
+    commit = _output("git", "describe", "--always", "--dirty", "--exclude=*")
     print(f"\n{datetime.date.today()}, commit {commit}, {cgroup.cores()} cores, {platform.machine()}\n")
-    print(table(["image", "MB", "of which requirements", "code, MB", "lock changed, s", "code changed, s"], rows))
+    print(table(["image", "MB", "requirements, MB", "code, MB", "lock changed, s", "code changed, s"], rows))
 
 
 def _copy(folder: Path) -> Path:
-    for name in _said("git", "ls-files").splitlines():
+    for name in _output("git", "ls-files").splitlines():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(images.ROOT / name, folder / name)
     return folder
 
 
-def _change(file: Path) -> None:
+def _append_comment(file: Path) -> None:
     file.write_text(file.read_text() + f"# changed at {time.time()}\n")
 
 
 def _make_and_remove(repository: Path, stage: str) -> float:
-    seconds = _make(repository, stage)
-    _said("docker", "rmi", _said("python3", "-m", "seaway.pipeline.images", stage, at=repository))
-    return seconds
+    build_s = _make(repository, stage)
+    _output("docker", "rmi", _output("python3", "-m", "seaway.pipeline.images", stage, cwd=repository))
+    return build_s
 
 
 def _make(repository: Path, stage: str) -> float:
-    """Seconds that building takes."""
-    start = time.monotonic()
-    _said("make", "images", f"STAGE={stage}", at=repository)
-    return time.monotonic() - start
+    """Builds the image; returns the seconds it took."""
+    started_at = time.monotonic()
+    _output("make", "images", f"STAGE={stage}", cwd=repository)
+    return time.monotonic() - started_at
 
 
 def _sizes(reference: str) -> tuple[str, str, str]:
-    """Of the image, of the layer that pip made, and of the stage's files, in MB."""
-    total = int(_said("docker", "image", "inspect", "--format", "{{.Size}}", reference))
-    history = _said(
+    """Sizes of the image, of the layer with its requirements, and of the stage's files, in MB."""
+    total = int(_output("docker", "image", "inspect", "--format", "{{.Size}}", reference))
+    history = _output(
         "docker", "history", "--no-trunc", "--human=false", "--format", "{{.Size}}\t{{.CreatedBy}}", reference
     )
     layers = [(int(size), by) for size, _, by in (line.partition("\t") for line in history.splitlines())]
-    wheels = sum(size for size, by in layers if "pip install" in by)
+    requirements = sum(size for size, by in layers if "pip install" in by)
     code = sum(size for size, by in layers if "/collected/app" in by)
-    return f"{total / 1e6:,.0f}", f"{wheels / 1e6:,.0f}", f"{code / 1e6:.1f}"
+    return f"{total / 1e6:,.0f}", f"{requirements / 1e6:,.0f}", f"{code / 1e6:.1f}"
 
 
-def _said(*command: str, at: Path = images.ROOT) -> str:
-    ended = subprocess.run(command, cwd=at, capture_output=True, text=True)
-    if ended.returncode:
-        raise SystemExit(f"{' '.join(command)}:\n{ended.stderr[-3000:]}")
-    return ended.stdout.strip()
+def _output(*command: str, cwd: Path = images.ROOT) -> str:
+    completed = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    if completed.returncode:
+        raise SystemExit(f"{' '.join(command)}:\n{completed.stderr[-3000:]}")
+    return completed.stdout.strip()
 
 
 if __name__ == "__main__":

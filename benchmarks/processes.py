@@ -1,4 +1,4 @@
-"""Servers as processes that a benchmark starts, measures and ends: CPU time and memory are those of the whole tree."""
+"""Server processes that a benchmark starts, measures and stops; CPU time and memory are those of the process tree."""
 
 import contextlib
 import http.client
@@ -19,14 +19,14 @@ import psutil  # type: ignore[import-untyped]
 from seaway.platform import cgroup
 
 ROOT = Path(__file__).resolve().parent.parent
-START_SECONDS = 180.0
-STOP_SECONDS = 60.0
-PEER_STOP_SECONDS = 3.0  # MLServer with parallel workers does not end by itself
+START_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 60.0
+PEER_STOP_TIMEOUT_S = 3.0  # MLServer with parallel workers does not end by itself
 
 
 class Server:
-    """A server on loopback; `log` holds what it wrote. Use it in a `with`: at the end it gets SIGTERM, and where it is
-    `ours` it must then end, in time and with all of its processes; others' are helped."""
+    """A server on loopback that writes to `log`. At the end of its `with` block it gets SIGTERM; if it is `ours`, it
+    must then end in time with all of its processes; a peer's are killed."""
 
     def __init__(
         self,
@@ -52,23 +52,23 @@ class Server:
             self.stop()
 
     def stop(self) -> int:
-        """SIGTERM; the exit status. Whatever of it is left at the deadline is killed; of ours that is an error."""
+        """Sends SIGTERM; returns the exit status. Kills what is left at the deadline; of ours that is an error."""
         tree = self.tree()
         self.process.send_signal(signal.SIGTERM)
-        seconds = STOP_SECONDS if self.ours else PEER_STOP_SECONDS
-        _, left = psutil.wait_procs(tree, seconds)
+        timeout_s = STOP_TIMEOUT_S if self.ours else PEER_STOP_TIMEOUT_S
+        _, left = psutil.wait_procs(tree, timeout_s)
         for process in left:
             process.kill()
-        psutil.wait_procs(left, STOP_SECONDS)
-        status = self.process.wait(STOP_SECONDS)
+        psutil.wait_procs(left, STOP_TIMEOUT_S)
+        status = self.process.wait(STOP_TIMEOUT_S)
         if left and self.ours:
-            raise SystemExit(f"{len(left)} of the server's processes did not end within {seconds:.0f} s of SIGTERM")
+            raise SystemExit(f"{len(left)} of the server's processes did not end within {timeout_s:.0f} s of SIGTERM")
         return status
 
     def wait_for(self, path: str, port: int | None = None) -> None:
-        """Until a GET of the path is answered 200. Stops the benchmark with the server's log where that never comes."""
+        """Waits until a GET of the path returns 200; a timeout ends the benchmark with the end of the server's log."""
         url = f"http://127.0.0.1:{port or self.port}{path}"
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 with urllib.request.urlopen(url, timeout=5):
@@ -76,15 +76,15 @@ class Server:
             except OSError:
                 time.sleep(0.05)
         self.__exit__()
-        raise SystemExit(f"{url} never answered 200; the end of the server's log:\n{self.last_words()}")
+        raise SystemExit(f"{url} never returned 200; the end of the server's log:\n{self.tail_log()}")
 
     def get(self, path: str) -> bytes:
-        """What a GET is answered, whatever its status."""
+        """The body of the response to a GET, whatever its status."""
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
             connection.request("GET", path)
             return connection.getresponse().read()
 
-    def last_words(self) -> str:
+    def tail_log(self) -> str:
         return self.log.read_text(errors="replace")[-3000:]
 
     def tree(self) -> list[psutil.Process]:
@@ -94,8 +94,8 @@ class Server:
         except psutil.NoSuchProcess:
             return []
 
-    def cpu_seconds(self) -> float:
-        """User and system time of all that live, and of the children that they have buried."""
+    def cpu_s(self) -> float:
+        """User and system time of all processes of the tree, and of their children that have ended."""
         total = 0.0
         for process in self.tree():
             try:
@@ -106,7 +106,7 @@ class Server:
         return total
 
     def pss_bytes(self) -> int:
-        """Memory of the tree, pages that several processes share counted once."""
+        """Memory of the tree (PSS): pages that several processes share count once."""
         return sum(self.pss_by_process())
 
     def pss_by_process(self) -> list[int]:
@@ -118,15 +118,16 @@ def pss_bytes(pid: int) -> int:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:  # it has just ended
         return 0
-    found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
+    match = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
+    return int(match[1]) * 1024 if match else 0
 
 
-def seaway(volume: Path, log: Path, *options: str, prefix: Sequence[str] = ()) -> Server:
-    """`python -m seaway.serve` on free ports, ready; `prefix`: what starts it, as taskset or prlimit."""
-    command = [sys.executable, "-m", "seaway.serve", "--volume", str(volume), "--port", "0", "--admin-port", "0"]
+def seaway(repository: Path, log: Path, *options: str, prefix: Sequence[str] = ()) -> Server:
+    """`python -m seaway.serve` on free ports, ready; `prefix`: a command that runs it, like taskset or prlimit."""
+    command = [sys.executable, "-m", "seaway.serve", "--model-repository", str(repository)]
+    command += ["--port", "0", "--admin-port", "0"]
     server = Server([*prefix, *command, *options], log)
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and server.process.poll() is None:
         ports = re.search(r"^serving .* at http://\S+:(\d+)/ admin http://\S+:(\d+)/", log.read_text(), re.MULTILINE)
         if ports:
@@ -135,20 +136,20 @@ def seaway(volume: Path, log: Path, *options: str, prefix: Sequence[str] = ()) -
             return server
         time.sleep(0.02)
     server.__exit__()
-    raise SystemExit(f"the server did not say where it listens:\n{server.last_words()}")
+    raise SystemExit(f"the server did not print its addresses:\n{server.tail_log()}")
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, for servers that cannot choose one themselves."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listening.getsockname()[1] for listening in held]
-    for listening in held:
-        listening.close()
+    """Unused ports, for servers that cannot choose one themselves."""
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.close()
     return ports
 
 
 def machine() -> str:
-    """Date, commit and what the cores are; no host name."""
+    """Date, commit, number of cores and CPU model; no host name."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True).stdout
     names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Markdown tables, and the medians that stand in them."""
+"""Markdown tables, and the medians and ranges in them."""
 
 from collections.abc import Iterable, Sequence
 from statistics import median
@@ -10,13 +10,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def middle(values: Iterable[float]) -> float:
-    """The median; NaN of nothing."""
+def median_or_nan(values: Iterable[float]) -> float:
+    """The median; NaN without any value."""
     listed = list(values)
     return median(listed) if listed else float("nan")
 
 
-def spread(values: Iterable[float]) -> str:
-    """Smallest to largest, as a reader wants them beside a median."""
+def value_range(values: Iterable[float]) -> str:
+    """Smallest to largest, to stand beside a median; "" without any value."""
     listed = list(values)
     return f"{min(listed):.0f} to {max(listed):.0f}" if listed else ""

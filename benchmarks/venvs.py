@@ -1,4 +1,4 @@
-"""Environments of their own for what cannot stand beside the project's packages: made once, kept in .seaway/bench."""
+"""Virtual environments for packages that conflict with the project's: created once, kept in .seaway/bench."""
 
 import shutil
 import subprocess
@@ -10,15 +10,15 @@ HOME = ROOT / ".seaway" / "bench"
 
 
 def python(name: str) -> Path:
-    """The interpreter of the environment that requirements/<name>.txt locks; made anew where the lock has changed."""
+    """The interpreter of the environment that requirements/<name>.txt locks; recreated if the lock has changed."""
     lock, folder = ROOT / "requirements" / f"{name}.txt", HOME / f"venv-{name}"
-    interpreter, kept = folder / "bin" / "python", folder / lock.name
-    if not kept.exists() or kept.read_bytes() != lock.read_bytes():
-        print(f"making {folder} from {lock.relative_to(ROOT)}", file=sys.stderr, flush=True)
+    interpreter, installed_lock = folder / "bin" / "python", folder / lock.name
+    if not installed_lock.exists() or installed_lock.read_bytes() != lock.read_bytes():
+        print(f"creating {folder} from {lock.relative_to(ROOT)}", file=sys.stderr, flush=True)
         uv = str(Path(sys.executable).with_name("uv"))
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
         command = [uv, "pip", "sync", "--quiet", "--python", str(interpreter), "--require-hashes", str(lock)]
         subprocess.run(command, check=True)
-        shutil.copy(lock, kept)
+        shutil.copy(lock, installed_lock)
     return interpreter

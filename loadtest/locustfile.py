@@ -1,4 +1,4 @@
-"""Seaway's Locust users, to be run as they are or copied and changed.
+"""Seaway's Locust users, to run as they are or to copy and change.
 
 locust -f loadtest/locustfile.py --host http://127.0.0.1:8501 --golden models/characters/1
 """

@@ -1,9 +1,9 @@
-"""The whole way for handwritten characters: from a data source to a promoted version.
+"""The whole pipeline for handwritten characters: from a data source to a promoted version.
 
     explore ─▶ train ─▶ export ─▶ convert ─▶ validate ─▶ publish ─▶ deploy ─▶ load ─▶ promote
 
-Tasks up to `validate` are pure, so Kubeflow's cache may answer for them: their key holds each stage's image, whose tag
-is made from its code, and the data's fingerprint. From `publish` on they touch the volume or a server and always run.
+Tasks up to `validate` are pure, so Kubeflow may cache them: the cache key holds the stage's image, whose tag is made
+from its code, and the data's fingerprint. Tasks from `publish` on use the model repository or a server and always run.
 """
 
 from typing import NamedTuple
@@ -31,13 +31,16 @@ class Outputs(NamedTuple):
     load_report: dsl.HTML
 
 
-@dsl.pipeline(name="seaway-characters", description="Handwritten characters, from pictures to a promoted version.")
+@dsl.pipeline(
+    name="seaway-characters",
+    description="Trains, converts, validates, deploys and promotes a classifier of handwritten characters.",
+)
 def characters(
     source: str = "strokes",
     fingerprint: str = "",
     cache: str = "/models/.cache",
     work: str = "/models/.work",
-    volume: str = "/models",
+    repository: str = "/models",
     url: str = "http://seaway-canary:8501",
     baseline: str = "http://seaway:8501",
     metrics: str = "",
@@ -50,15 +53,19 @@ def characters(
     seed: int = 0,
     code: str = "",
     converter: str = "seaway",
-    load_seconds: int = 5,
+    load_duration_s: int = 5,
     load_users: int = 8,
     load_rate: float = 0.0,
     load_limits: dict[str, str] = {},  # noqa: B006  likewise
 ) -> Outputs:
-    """`epochs=0` is the net's own default, `training` holds further settings by name, `code` is the fingerprint of a
-    user's own net, `converter` seaway or onnx-tf. Paths are folders on the volume that the stages mount. `namespace`:
-    where the serving Deployments are; "" is the run's own on a cluster (cluster.py), and elsewhere none: one server at
-    `url` follows the volume."""
+    """Returns the published version and the stages' reports.
+
+    `source`: strokes[:N][#text], idx:DIR or emnist[:SPLIT]; `fingerprint`: of its data, for the cache. `epochs`: 0 for
+    the net's own default. `training`: further settings by name. `code`: fingerprint of a user's own net. `converter`:
+    seaway or onnx-tf. `cache`, `work`, `repository`: folders that the stages can reach; on a cluster, on the mounted
+    claim. `namespace`: of the serving Deployments; "" for the run's own namespace on a cluster (cluster.py), elsewhere
+    for none: one server at `url` watches the model repository.
+    """
     data = explore(source=source, fingerprint=fingerprint, cache=cache)
     dataset = data.outputs["dataset"]
     trained = train(
@@ -68,22 +75,22 @@ def characters(
     onnx = exported.outputs["onnx"]
     converted = convert(onnx=onnx, converter=converter)
     saved_model = converted.outputs["saved_model"]
-    proved = validate(onnx=onnx, saved_model=saved_model, dataset=dataset)
+    validated = validate(onnx=onnx, saved_model=saved_model, dataset=dataset)
     published = publish(
-        onnx=onnx, saved_model=saved_model, parity=proved.outputs["parity"], volume=volume, name=name
+        onnx=onnx, saved_model=saved_model, parity=validated.outputs["parity"], repository=repository, name=name
     ).set_caching_options(False)
     version = published.output
-    deployed = deploy(url=url, volume=volume, name=name, version=version, namespace=namespace).set_caching_options(
-        False
-    )
+    deployed = deploy(
+        url=url, repository=repository, name=name, version=version, namespace=namespace
+    ).set_caching_options(False)
     loaded = load(
         url=url,
-        volume=volume,
+        repository=repository,
         name=name,
         version=version,
         dataset=dataset,
         onnx=onnx,
-        seconds=load_seconds,
+        duration_s=load_duration_s,
         users=load_users,
         rate=load_rate,
         limits=load_limits,
@@ -92,13 +99,13 @@ def characters(
     )
     loaded.set_caching_options(False).after(deployed)
     evidence = loaded.outputs["evidence"]
-    promote(volume=volume, name=name, version=version, namespace=namespace, evidence=evidence).set_caching_options(
-        False
-    )
+    promote(
+        repository=repository, name=name, version=version, namespace=namespace, evidence=evidence
+    ).set_caching_options(False)
     return Outputs(
         version,
         data.outputs["report"],
         trained.outputs["report"],
-        proved.outputs["report"],
+        validated.outputs["report"],
         loaded.outputs["report"],
     )

@@ -1,4 +1,4 @@
-"""Any PyTorch model, from the function that builds it to a version in the volume.
+"""The pipeline for any PyTorch model: from the function that builds it to a version in the model repository.
 
 export ─▶ convert ─▶ validate ─▶ publish
 """
@@ -13,7 +13,7 @@ validate = component("validate")
 publish = component("publish")
 
 
-@dsl.pipeline(name="seaway-ship", description="Any PyTorch model, exported, converted, validated and published.")
+@dsl.pipeline(name="seaway-ship", description="Exports, converts, validates and publishes any PyTorch model.")
 def ship(
     model: str,
     inputs: list[str],
@@ -23,18 +23,20 @@ def ship(
     activation: str = "softmax",
     golden: str = "",
     converter: str = "seaway",
-    volume: str = "/models",
+    repository: str = "/models",
 ) -> int:
-    """Returns the version's number. `converter`: seaway or onnx-tf.
+    """Returns the version number. `model`: python:MODULE:FUNCTION; `inputs`: e.g. ["3x224x224"]; `converter`: seaway or
+    onnx-tf.
 
-    The user's code and weights are unknown to the cache, so every task runs."""
+    The cache does not know the user's code and weights, so every task always runs.
+    """
     exported = export_model(
         model=model, weights=weights, inputs=inputs, labels=labels, activation=activation, golden=golden, name=name
     ).set_caching_options(False)
     onnx = exported.outputs["onnx"]
     converted = convert(onnx=onnx, converter=converter).set_caching_options(False)
     saved_model = converted.outputs["saved_model"]
-    proved = validate(onnx=onnx, saved_model=saved_model).set_caching_options(False)
-    parity = proved.outputs["parity"]
-    published = publish(onnx=onnx, saved_model=saved_model, parity=parity, volume=volume, name=name)
+    validated = validate(onnx=onnx, saved_model=saved_model).set_caching_options(False)
+    parity = validated.outputs["parity"]
+    published = publish(onnx=onnx, saved_model=saved_model, parity=parity, repository=repository, name=name)
     return published.set_caching_options(False).output

@@ -1,4 +1,4 @@
-"""What every test shares. Some test processes hold both torch and TensorFlow, which no product process does."""
+"""Shared fixtures. Some test processes load both torch and TensorFlow, which no product process does."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# A shell that starts the tests in the background has them ignore Ctrl-C, and so would all that they start.
+# A shell that starts tests in the background makes them, and every process that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,7 +19,7 @@ HANDWRITING = ROOT.parent / "shared" / "data" / "handwriting"
 
 @pytest.fixture(scope="session")
 def handwriting() -> Path:
-    """The folder of real handwriting in EMNIST's format, where there is one."""
+    """The folder of real handwriting in EMNIST's format; skips the test if there is none."""
     if not HANDWRITING.is_dir():
         pytest.skip(f"no real handwriting at {HANDWRITING.relative_to(ROOT.parent)}")
     return HANDWRITING
@@ -27,7 +27,7 @@ def handwriting() -> Path:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 1 MB, to be filled."""
+    """A real file system of 1 MB, for tests of a full disk."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = shutil.which("mount")

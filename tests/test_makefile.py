@@ -1,4 +1,4 @@
-"""Which Python `make` takes, and that an environment of another is made anew; with stand-ins that install nothing."""
+"""Which Python `make` uses, and that it remakes an environment of another version; with stubs that install nothing."""
 
 import os
 import re
@@ -13,11 +13,12 @@ import pytest
 from seaway.cli import doctor
 
 ROOT = Path(__file__).resolve().parents[1]
-NOT_A_USERS = ("PYTHON", "VIRTUAL", "MAKE", "MFLAGS")  # what pytest and an outer make leave behind
-ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(NOT_A_USERS)}
+TEST_VARIABLES = ("PYTHON", "VIRTUAL", "MAKE", "MFLAGS")  # set by pytest and an outer make
+ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(TEST_VARIABLES)}
 STAND_IN = """#!/bin/sh
 case "$1 $2" in
-"-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && ln -s /bin/true "$3/bin/uv" ;;
+"-m venv") for folder; do :; done
+    mkdir -p "$folder/bin" && cp "$0" "$folder/bin/python" && ln -s /bin/true "$folder/bin/uv" ;;
 "-m pip") ;;
 *) echo {version} ;;
 esac
@@ -54,58 +55,68 @@ def make(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("found", "taken"),
+    ("installed", "chosen"),
     [
         ({"python3.12": "3.12", "python3.13": "3.13"}, "python3.12"),
         ({"python3.13": "3.13", "python3": "3.9"}, "python3.13"),
         ({"python3": "3.12"}, "python3"),
     ],
 )
-def test_the_first_that_runs_is_taken(tree: Path, found: dict[str, str], taken: str) -> None:
-    for name, version in found.items():
+def test_the_first_python_that_runs_is_used(tree: Path, installed: dict[str, str], chosen: str) -> None:
+    for name, version in installed.items():
         python(tree, version, name)
-    shown = make(tree, "--eval", "shown: ; @echo $(PYTHON) $(PYTHON_VERSION)", "shown")
-    assert shown.stdout.split() == [taken, found[taken]]
+    printed = make(tree, "--eval", "print: ; @echo $(PYTHON) $(PYTHON_VERSION)", "print")
+    assert printed.stdout.split() == [chosen, installed[chosen]]
 
 
-@pytest.mark.parametrize("goal", ["setup", "try", "demo", "test", "check"])
-@pytest.mark.parametrize(("version", "told"), [("3.10", "3.10"), ("3.14", "3.14"), (None, "none")])
-def test_another_python_is_told_in_one_line(tree: Path, goal: str, version: str | None, told: str) -> None:
-    given = python(tree, version, "python") if version else tree / "bin" / "missing"
-    refused = make(tree, goal, f"PYTHON={given}")
+@pytest.mark.parametrize("goal", ["setup", "try", "demo", "test", "check", "docs"])
+@pytest.mark.parametrize(("version", "reported"), [("3.10", "3.10"), ("3.14", "3.14"), (None, "none")])
+def test_an_unsupported_python_is_refused_in_one_line(
+    tree: Path, goal: str, version: str | None, reported: str
+) -> None:
+    interpreter = python(tree, version, "python") if version else tree / "bin" / "missing"
+    refused = make(tree, goal, f"PYTHON={interpreter}")
     assert refused.returncode != 0
     assert refused.stdout == ""
     [line] = refused.stderr.splitlines()
-    assert f'Seaway needs Python 3.11, 3.12 or 3.13, and "{given}" is {told}: make ' in line
+    assert f'Seaway needs Python 3.11, 3.12 or 3.13, and "{interpreter}" is {reported}: make ' in line
     assert not (tree / ".venv").exists()
 
 
-@pytest.mark.parametrize(("folder", "goal"), [(".venv", "setup"), (".venv-try", ".venv-try/.ready-{version}")])
-def test_an_environment_of_another_python_is_made_anew(tree: Path, folder: str, goal: str) -> None:
-    left, environment = tree / folder / "left", tree / folder
+@pytest.mark.parametrize(
+    ("folder", "goal"),
+    [
+        (".venv", "setup"),
+        (".venv-try", ".venv-try/.ready-{version}"),
+        (".venv-docs", ".venv-docs/.ready-{version}"),
+    ],
+)
+def test_an_environment_of_another_python_is_remade(tree: Path, folder: str, goal: str) -> None:
+    marker, environment = tree / folder / "marker", tree / folder
     python(tree, "3.11")
-    for version, anew in (("3.12", False), ("3.12", False), ("3.13", True), ("3.13", False), ("3.12", True)):
-        given = python(tree, version)
-        made = make(tree, goal.format(version=version), f"PYTHON={given}")
-        assert made.returncode == 0, made.stderr
-        assert (f"{folder} is not of Python {version}: it is made anew" in made.stdout) == anew
+    for version, kept in (("3.12", False), ("3.12", True), ("3.13", False), ("3.13", True), ("3.12", False)):
+        interpreter = python(tree, version)
+        done = make(tree, goal.format(version=version), f"PYTHON={interpreter}")
+        assert done.returncode == 0, done.stderr
         assert subprocess.check_output([environment / "bin" / "python"], text=True) == f"{version}\n"
         assert [path.name for path in environment.glob(".ready*")] == [f".ready-{version}"]
-        if anew:
-            assert not left.exists()
-        left.touch()
-    assert make(tree, goal.format(version="3.11")).returncode == 0  # none given: the first that runs, once more
+        assert marker.exists() == kept
+        marker.touch()
+    assert make(tree, goal.format(version="3.11")).returncode == 0  # without PYTHON: the first that runs again
     assert subprocess.check_output([environment / "bin" / "python"], text=True) == "3.11\n"
 
 
-def test_an_environment_whose_python_is_gone_is_made_anew(tree: Path) -> None:
+@pytest.mark.parametrize("text", [NOT_INSTALLED, '#!/bin/sh\ntest "$1" = -c && echo 3.12\n'], ids=["gone", "no pip"])
+def test_an_environment_whose_python_is_gone_or_has_no_pip_is_remade(tree: Path, text: str) -> None:
     (tree / ".venv" / "bin").mkdir(parents=True)
-    (tree / ".venv" / "bin" / "python").symlink_to(tree / "gone")
-    assert make(tree, "setup", f"PYTHON={python(tree, '3.12')}").returncode == 0
-    assert subprocess.check_output([tree / ".venv" / "bin" / "python"], text=True) == "3.12\n"
+    interpreter = script(tree / ".venv" / "bin" / "python", text)
+    made = make(tree, "setup", f"PYTHON={python(tree, '3.12')}")
+    assert made.returncode == 0
+    assert ".venv is incomplete or not for Python 3.12: making it again" in made.stdout
+    assert interpreter.read_text() == STAND_IN.format(version="3.12")
 
 
-def test_all_name_the_same_pythons() -> None:
+def test_makefile_doctor_and_pyproject_support_the_same_pythons() -> None:
     supported = re.search(r"(?m)^SUPPORTED := (.*)$", (ROOT / "Makefile").read_text())[1].split()
     assert [tuple(map(int, version.split("."))) for version in supported] == list(doctor.SUPPORTED)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -1,4 +1,4 @@
-"""The baseline: a Flask application that holds the SavedModel and answers JSON, as tutorials have it.
+"""The baseline: a Flask application that serves the SavedModel as JSON, as in tutorials.
 
 python -m benchmarks.article.flask_app VERSION PORT
 """
@@ -9,7 +9,7 @@ from typing import Any
 import flask
 import numpy as np
 
-from seaway.quiet import import_tensorflow
+from seaway.tensorflow_import import import_tensorflow
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
         return "ready"
 
     @app.post("/v1/models/characters:predict")
-    def answer() -> Any:
+    def predict_view() -> Any:
         image = np.array(flask.request.get_json()["instances"], np.float32)
         return flask.jsonify(predictions=predict(image=tf.constant(image))["scores"].numpy().tolist())
 

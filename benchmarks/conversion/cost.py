@@ -1,11 +1,11 @@
-"""Claim: a conversion takes little time and memory, and what comes out is run for less CPU than onnx-tf's.
+"""Claim: a conversion takes little time and memory, and its result needs less CPU than onnx-tf's.
 
     python -m benchmarks.conversion.cost --folder measured [--only resnet18] [--rounds 7]
 
-Each model is exported (`models.py`; opset 15, which onnx-tf has, where PyTorch can) and converted by each converter in
-a process of its own: CPU seconds, and peak memory beyond that of TensorFlow's import. Then one process with one thread
-runs both SavedModels and ONNX Runtime in turn on the same batches; the median of the rounds' CPU time counts.
-`--gigabytes 2.5` converts, loads and checks a synthetic model of that size with its data in a file of their own.
+Each model is exported (`models.py`; opset 15, the newest for onnx-tf) and converted by each converter in its own
+process: CPU seconds, and peak memory beyond TensorFlow's import. Then one process with one thread runs both SavedModels
+and ONNX Runtime in turn on the same batches; the result is the median CPU time of the rounds.
+`--gigabytes 2.5` converts, loads and checks a synthetic model of that size with external data.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 BATCHES = (1, 32)
-SECONDS = 0.2  # of CPU time that a round lasts at least, for each of those compared
+MIN_ROUND_S = 0.2  # CPU time of a round, for each runtime
 CONVERTERS = ("seaway", "onnx-tf")
 MODELS = ("emnist", "resnet18", "mobilenet_v3_large", "inception_v3", "vit_b_16")
 OPSET = 15
@@ -30,21 +30,23 @@ OPSET = 15
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.conversion.cost")
-    parser.add_argument("--folder", type=Path, help="where ONNX files are found or put, and SavedModels")
+    parser.add_argument(
+        "--folder", type=Path, help="a folder for ONNX files and SavedModels; existing ONNX files are used"
+    )
     parser.add_argument("--only", nargs="+", default=list(MODELS))
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--gigabytes", type=float, help="a synthetic model of this size instead")
-    parser.add_argument("--part", nargs="+", help="what a process of its own does")
-    given = parser.parse_args()
-    if given.part:
-        name, *words = given.part
+    parser.add_argument("--gigabytes", type=float, help="use a synthetic model of this size instead")
+    parser.add_argument("--part", nargs="+", help="for internal use: the part that a child process runs")
+    arguments = parser.parse_args()
+    if arguments.part:
+        name, *words = arguments.part
         print(json.dumps({"export": export, "convert": convert, "infer": infer}[name](*words)))
-    elif not given.folder:
+    elif not arguments.folder:
         parser.error("give --folder")
-    elif given.gigabytes:
-        synthetic(given.folder, given.gigabytes)
+    elif arguments.gigabytes:
+        synthetic(arguments.folder, arguments.gigabytes)
     else:
-        compare(given.folder, given.only, given.rounds)
+        compare(arguments.folder, arguments.only, arguments.rounds)
 
 
 def compare(folder: Path, names: list[str], rounds: int) -> None:
@@ -59,17 +61,23 @@ def compare(folder: Path, names: list[str], rounds: int) -> None:
             part("export", name, path)
         saved = {c: folder / f"{name}-{c}" for c in CONVERTERS}
         size = path.stat().st_size / 1e6
-        told = {c: part("convert", c, path, saved[c]) for c in CONVERTERS}
-        for converter, got in told.items():
-            row = [f"{got['seconds']:.1f}", f"{got['megabytes']:.0f}", f"{got['megabytes'] / size:.1f}"] if got else []
+        conversions_of = {c: part("convert", c, path, saved[c]) for c in CONVERTERS}
+        for converter, figures in conversions_of.items():
+            row = (
+                [f"{figures['seconds']:.1f}", f"{figures['megabytes']:.0f}", f"{figures['megabytes'] / size:.1f}"]
+                if figures
+                else []
+            )
             conversions.append([name, f"{size:.0f}", converter, *(row or ["refused", "", ""])])
-        print(f"{name}: {told}", file=sys.stderr, flush=True)
-        got = part("infer", rounds, path, *(saved[c] for c in CONVERTERS if told[c]))
-        print(f"{name}: {got}", file=sys.stderr, flush=True)
+        print(f"{name}: {conversions_of}", file=sys.stderr, flush=True)
+        figures = part("infer", rounds, path, *(saved[c] for c in CONVERTERS if conversions_of[c]))
+        print(f"{name}: {figures}", file=sys.stderr, flush=True)
         for batch in map(str, BATCHES):
-            one = {key: value * 1e3 for key, value in got[batch].items()}
-            ratios = [f"{one['seaway'] / one[k]:.2f}" if k in one else "" for k in ("onnx-tf", "onnxruntime")]
-            times = [f"{one[k]:.2f}" if k in one else "" for k in ("seaway", "onnx-tf", "onnxruntime")]
+            times_ms = {key: value * 1e3 for key, value in figures[batch].items()}
+            ratios = [
+                f"{times_ms['seaway'] / times_ms[k]:.2f}" if k in times_ms else "" for k in ("onnx-tf", "onnxruntime")
+            ]
+            times = [f"{times_ms[k]:.2f}" if k in times_ms else "" for k in ("seaway", "onnx-tf", "onnxruntime")]
             runs.append([name, batch, *times, *ratios])
     print(machine(), end="\n\n")
     print(table(["model", "MB", "converter", "CPU s", "peak MB beyond TensorFlow", "times the file"], conversions))
@@ -78,7 +86,7 @@ def compare(folder: Path, names: list[str], rounds: int) -> None:
 
 
 def part(*words: Any) -> dict[str, Any]:
-    """What a process of its own answered; nothing where it failed, with its last line on stderr."""
+    """The result of a part in a child process; empty if it failed, with its last line on stderr."""
     command = [sys.executable, "-m", "benchmarks.conversion.cost", "--part", *map(str, words)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -96,11 +104,11 @@ def export(name: str, path: str) -> dict[str, Any]:
 
 
 def convert(converter: str, path: str, saved: str) -> dict[str, Any]:
-    from seaway import quiet
+    from seaway import tensorflow_import
 
-    quiet.import_tensorflow()
+    tensorflow_import.import_tensorflow()
     from seaway.convert import convert as converting
-    from seaway.convert.native import net  # noqa: F401  what is imported is no part of the conversion
+    from seaway.convert.native import net  # noqa: F401  so that the import does not count
 
     before, began = _peak(), time.process_time()
     converting.convert(Path(path), Path(saved), converter)
@@ -110,7 +118,7 @@ def convert(converter: str, path: str, saved: str) -> dict[str, Any]:
 def infer(rounds: str, path: str, *saved: str) -> dict[str, Any]:
     """Batch → name → CPU seconds of one inference."""
     runs, shape = _runs(path, saved)
-    found: dict[str, Any] = {}
+    medians: dict[str, Any] = {}
     for batch in BATCHES:
         images = np.random.default_rng(batch).normal(size=(batch, *shape)).astype(np.float32)
         counts = {name: _count(run, images) for name, run in runs.items()}
@@ -118,39 +126,39 @@ def infer(rounds: str, path: str, *saved: str) -> dict[str, Any]:
         for _ in range(int(rounds)):
             for name, run in runs.items():
                 times[name].append(_seconds(run, images, counts[name]))
-        found[str(batch)] = {name: float(np.median(values)) for name, values in times.items()}
-    return found
+        medians[str(batch)] = {name: float(np.median(values)) for name, values in times.items()}
+    return medians
 
 
 def _runs(path: str, saved: tuple[str, ...]) -> tuple[dict[str, Callable[[np.ndarray], Any]], tuple[int, ...]]:
     import onnxruntime
 
-    from seaway import quiet
+    from seaway import tensorflow_import
 
-    tf = quiet.import_tensorflow()
+    tf = tensorflow_import.import_tensorflow()
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    own = session.get_inputs()[0]
+    model_input = session.get_inputs()[0]
     runs: dict[str, Callable[[np.ndarray], Any]] = {}
     for folder in saved:
         loaded = tf.saved_model.load(folder)
         call = loaded.signatures["serving_default"]
         (name,) = call.structured_input_signature[1]
         runs[next(c for c in CONVERTERS if folder.endswith(c))] = (
-            lambda x, call=call, name=name, kept=loaded: call(**{name: tf.constant(x)})  # type: ignore[misc]
+            lambda x, call=call, name=name, loaded_model=loaded: call(**{name: tf.constant(x)})  # type: ignore[misc]
         )
-    runs["onnxruntime"] = lambda x: session.run(None, {own.name: x})
-    return runs, tuple(own.shape[1:])
+    runs["onnxruntime"] = lambda x: session.run(None, {model_input.name: x})
+    return runs, tuple(model_input.shape[1:])
 
 
 def _count(run: Callable[[np.ndarray], Any], images: np.ndarray) -> int:
-    """How many inferences a round has; the first ones, which are slower, are not counted."""
+    """The number of inferences in a round; the first, slower ones do not count."""
     run(images)
     run(images)
-    return max(1, round(SECONDS / _seconds(run, images, 1)))
+    return max(1, round(MIN_ROUND_S / _seconds(run, images, 1)))
 
 
 def _seconds(run: Callable[[np.ndarray], Any], images: np.ndarray, count: int) -> float:
@@ -165,7 +173,7 @@ def _peak() -> float:
 
 
 def synthetic(folder: Path, gigabytes: float) -> None:
-    """A chain of products of [4096, 4096], whose answer is known: every matrix turns the vector by one place."""
+    """Converts and checks a chain of [4096, 4096] products with a known result: each rotates the vector by one."""
     import onnx
     from onnx import helper
 
@@ -174,8 +182,8 @@ def synthetic(folder: Path, gigabytes: float) -> None:
     count = round(gigabytes * 1e9 / (4 * side * side))
     path = folder / "synthetic.onnx"
     nodes = [helper.make_node("MatMul", [f"x{i}", f"w{i}"], [f"x{i + 1}"]) for i in range(count)]
-    ends = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["n", side]) for n in ("x0", f"x{count}")]
-    graph = helper.make_graph(nodes, "synthetic", ends[:1], ends[1:])
+    infos = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["n", side]) for n in ("x0", f"x{count}")]
+    graph = helper.make_graph(nodes, "synthetic", infos[:1], infos[1:])
     with (folder / "synthetic.data").open("wb") as file:
         for i in range(count):
             tensor = graph.initializer.add(name=f"w{i}", data_type=onnx.TensorProto.FLOAT, dims=[side, side])
@@ -183,20 +191,20 @@ def synthetic(folder: Path, gigabytes: float) -> None:
             tensor.external_data.add(key="location", value="synthetic.data")
             tensor.external_data.add(key="offset", value=str(i * 4 * side * side))
             matrix = np.roll(np.eye(side, dtype=np.float32), 1, axis=1)
-            matrix[i, i] = 1e-3  # no two are equal
+            matrix[i, i] = 1e-3  # all matrices differ
             file.write(matrix.tobytes())
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
     path.write_bytes(model.SerializeToString())
-    got = part("convert", "seaway", path, folder / "synthetic-seaway")
+    figures = part("convert", "seaway", path, folder / "synthetic-seaway")
     began = time.process_time()
     runs, _ = _runs(str(path), (str(folder / "synthetic-seaway"),))
     x = np.random.default_rng(1).normal(size=(1, side)).astype(np.float32)
-    wanted = runs["onnxruntime"](x)[0]
-    (answer,) = runs["seaway"](x).values()
-    same = float(np.abs(answer.numpy() - wanted).max())
+    expected = runs["onnxruntime"](x)[0]
+    (output,) = runs["seaway"](x).values()
+    difference = float(np.abs(output.numpy() - expected).max())
     seconds = time.process_time() - began
     size = count * 4 * side * side / 1e9
-    print(f"{size:.2f} GB: {got}, largest difference {same:.2g}, loading and running {seconds:.1f} CPU s")
+    print(f"{size:.2f} GB: {figures}, largest difference {difference:.2g}, loading and running {seconds:.1f} CPU s")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
-"""Claim: every classifier of torchvision's that ONNX Runtime runs comes over, whichever exporter wrote it.
+"""Claim: every torchvision classifier that ONNX Runtime runs is converted correctly, from either exporter.
 
     python -m benchmarks.conversion.models --folder measured [--only resnet18 vit_b_16] [--exporters script dynamo]
         [--kind classification|segmentation|detection]
 
-Each has random weights from a seed, and BatchNorm statistics with a spread; it is exported by PyTorch (`script`: the
-tracing exporter, opset 17; `dynamo`: torch.export), converted, saved, loaded and compared with ONNX Runtime on batches
-of 1 and 5: the largest difference as a share of the largest output, and how often both name the same class. Finished
-models are kept in the folder, so that it can be interrupted; each runs in processes of its own. Prints a table.
-Segmentation: the class of each pixel. Detection: one picture; "same class" is the share of boxes that both find. Among
-random weights' boxes, all but equally good, rounding decides which stay, so "itself" is that share for ONNX Runtime and
-itself on pictures that differ by one part in a million: that much is asked of the converted model, and MOST at least.
+Each has seeded random weights and BatchNorm statistics with a spread; PyTorch exports it (`script`: the tracing
+exporter, opset 17; `dynamo`: torch.export), then it is converted, saved, loaded and compared with ONNX Runtime on
+batches of 1 and 5: the largest difference as a share of the largest output, and how often both predict the same class.
+The folder keeps results, so the run can be interrupted; each model runs in its own processes. Prints a table.
+Segmentation: the class of each pixel. Detection: one image; "same class" is the share of boxes that both find. Random
+weights' boxes have almost equal scores, so rounding decides which are kept. "itself" is therefore that share between
+two runs of ONNX Runtime on images that differ by one part in a million; the converted model must reach it, and at least
+MIN_AGREEMENT.
 """
 
 import argparse
@@ -23,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 BATCHES = (1, 5)
-CLOSE, ALIKE = 1e-3, 1e-2  # of the largest output: one that is right, and a box that is the same
-MOST = 0.9  # of boxes: where even ONNX Runtime finds fewer again, nothing can be told
+TOLERANCE, BOX_TOLERANCE = 1e-3, 1e-2  # as a share of the largest output
+MIN_AGREEMENT = 0.9  # of boxes: if even ONNX Runtime reproduces fewer, the comparison says nothing
 EXPORTERS = ("script", "dynamo")
-FOUND = ("scores", "boxes", "labels")  # the outputs of detection, before masks or keypoints
-LAST = ("cls_logits", "cls_score", "bbox_pred", "bbox_reg")  # detection's layers that give scores and boxes
-KINDS = {  # torchvision's module, and the side of the pictures
+DETECTIONS = ("scores", "boxes", "labels")  # the outputs of detection, before masks or keypoints
+OUTPUT_LAYERS = ("cls_logits", "cls_score", "bbox_pred", "bbox_reg")  # detection's layers for scores and boxes
+KINDS = {  # torchvision's module, and the side of the images
     "classification": ("", 224),
     "segmentation": (".segmentation", 128),
     "detection": (".detection", 320),
@@ -41,31 +42,31 @@ SIDES = {"inception_v3": 299, OWN: 28}
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.conversion.models")
-    parser.add_argument("--folder", type=Path, help="where results are kept")
+    parser.add_argument("--folder", type=Path, help="a folder that keeps results")
     parser.add_argument("--only", nargs="+", help="names of models (default: all of torchvision's classifiers)")
     parser.add_argument("--exporters", nargs="+", choices=EXPORTERS, default=list(EXPORTERS))
     parser.add_argument("--kind", choices=KINDS, default="classification")
     parser.add_argument("--export", nargs=3, metavar=("NAME", "EXPORTER", "PATH"), help="one model to an ONNX file")
     parser.add_argument("--check", type=Path, help="convert one ONNX file and print its figures as JSON")
-    given = parser.parse_args()
-    if given.export:
-        export(*given.export)
-    elif given.check:
-        print(json.dumps(check(given.check)))
-    elif not given.folder:
-        parser.error("give --folder, where results are kept")
+    arguments = parser.parse_args()
+    if arguments.export:
+        export(*arguments.export)
+    elif arguments.check:
+        print(json.dumps(check(arguments.check)))
+    elif not arguments.folder:
+        parser.error("give --folder")
     else:
-        compare(given.folder, given.only or names(given.kind), given.exporters)
+        compare(arguments.folder, arguments.only or names(arguments.kind), arguments.exporters)
 
 
 def names(kind: str) -> list[str]:
-    """All that torchvision has of a kind."""
+    """All models of a kind in torchvision."""
     code = f"import torchvision; print(*torchvision.models.list_models(torchvision.models{KINDS[kind][0]}))"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
 
 def export(name: str, exporter: str, path: str, side: int | None = None, opset: int = 17) -> None:
-    """The net with random weights to an ONNX file, for pictures of `side` or of its kind's."""
+    """Exports the net with random weights, for images of `side` or the kind's default."""
     import torch
 
     torch.backends.mha.set_fastpath_enabled(False)  # the fused attention of inference has no ONNX operator
@@ -85,7 +86,7 @@ def export(name: str, exporter: str, path: str, side: int | None = None, opset: 
 
 
 def build(name: str) -> tuple[Any, str]:
-    """The net, ready for inference, that takes a batch and gives tensors; and its kind."""
+    """The net in eval mode, from a batch to tensors, and its kind."""
     import torch
 
     net, kind = _own() if name == OWN else _torchvision(name)
@@ -94,16 +95,17 @@ def build(name: str) -> tuple[Any, str]:
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
     for parameter in net.parameters():
-        if not parameter.any():  # a head of zeros would say nothing of what is before it
+        if not parameter.any():  # a head of zeros would hide the layers before it
             torch.nn.init.normal_(parameter, 0, 0.02)
     if kind == "detection":
         (net.roi_heads if hasattr(net, "roi_heads") else net).score_thresh = 0.0  # scores of random weights are low
-        moderate(net)
+        rescale(net)
     return (net if kind == "classification" else tensors(net, kind)), kind
 
 
-def moderate(net: Any) -> None:
-    """Random weights give scores and boxes so large that rounding moves them by pixels: they get a spread of 1."""
+def rescale(net: Any) -> None:
+    """Scales the output layers to a standard deviation of 1: random weights give scores and boxes so large that
+    rounding moves them by pixels."""
     import torch
 
     def once(layer: Any, _: Any, output: Any) -> Any:
@@ -113,7 +115,7 @@ def moderate(net: Any) -> None:
             parameter.data.mul_(factor)
         return output * factor
 
-    last = [layer for name, layer in net.named_modules() if name.endswith(LAST) or "head.module_list." in name]
+    last = [layer for name, layer in net.named_modules() if name.endswith(OUTPUT_LAYERS) or "head.module_list." in name]
     hooks = {layer: layer.register_forward_hook(once) for layer in last if hasattr(layer, "weight")}
     side = KINDS["detection"][1]
     with torch.no_grad():
@@ -138,7 +140,7 @@ def _torchvision(name: str) -> tuple[Any, str]:
 
 
 def tensors(net: Any, kind: str) -> Any:
-    """Segmentation gives a dictionary, detection takes a list and gives one of dictionaries."""
+    """Wraps segmentation, which returns a dictionary, and detection, which takes a list and returns dictionaries."""
     import torch
 
     class Tensors(torch.nn.Module):
@@ -149,47 +151,53 @@ def tensors(net: Any, kind: str) -> Any:
         def forward(self, images: torch.Tensor) -> Any:
             if kind == "segmentation":
                 return self.net(images)["out"]
-            (found,) = self.net([images[0]])
-            return tuple(found[name] for name in (*FOUND, *sorted({*found} - {*FOUND})))
+            (detections,) = self.net([images[0]])
+            return tuple(detections[name] for name in (*DETECTIONS, *sorted({*detections} - {*DETECTIONS})))
 
     return Tensors().eval()
 
 
 def check(path: Path) -> dict[str, Any]:
-    """How far the converted model is from ONNX Runtime, over all outputs; "agreed": of the first, the same class, or of
-    boxes those that both have, and "itself" the same of ONNX Runtime and itself."""
+    """Compares the converted model with ONNX Runtime: the largest difference over all outputs; "agreed": the share with
+    the same class (of the first output) or the same boxes; "itself": that of ONNX Runtime with itself."""
     import numpy as np
     import onnxruntime
 
-    from seaway import quiet
+    from seaway import tensorflow_import
 
-    tf = quiet.import_tensorflow()
+    tf = tensorflow_import.import_tensorflow()
     from seaway.convert.convert import convert
 
     began = time.process_time()
     saved = path.with_suffix(".saved")
-    card = convert(path, saved, "seaway")
+    metadata = convert(path, saved, "seaway")
     seconds = time.process_time() - began
-    name = card.inputs[0].name
+    name = metadata.inputs[0].name
     call = tf.saved_model.load(str(saved)).signatures["serving_default"]
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    own = session.get_inputs()[0]
+    model_input = session.get_inputs()[0]
     differences, agreed, itself = [], [], []
-    for batch in BATCHES if not isinstance(own.shape[0], int) else (own.shape[0],):
-        images = np.random.default_rng(batch).normal(size=(batch, *own.shape[1:])).astype(np.float32)
-        wanted = session.run(None, {own.name: images})
-        found = call(**{name: tf.constant(images)})
-        got = [found[tensor.name].numpy() for tensor in card.outputs]
-        if got[0].ndim == 1:
-            difference, same = boxes(got, wanted)
+    for batch in BATCHES if not isinstance(model_input.shape[0], int) else (model_input.shape[0],):
+        images = np.random.default_rng(batch).normal(size=(batch, *model_input.shape[1:])).astype(np.float32)
+        expected = session.run(None, {model_input.name: images})
+        results = call(**{name: tf.constant(images)})
+        outputs = [results[tensor.name].numpy() for tensor in metadata.outputs]
+        if outputs[0].ndim == 1:
+            difference, same = boxes(outputs, expected)
             for seed in range(3):
                 noise = 1 + 1e-6 * np.random.default_rng(seed).normal(size=images.shape)
-                itself.append(boxes(session.run(None, {own.name: (images * noise).astype(np.float32)}), wanted)[1])
+                itself.append(
+                    boxes(session.run(None, {model_input.name: (images * noise).astype(np.float32)}), expected)[1]
+                )
         else:
-            if [mine.shape for mine in got] != [one.shape for one in wanted]:
-                raise ValueError(f"{[mine.shape for mine in got]} in place of {[one.shape for one in wanted]}")
-            difference = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(got, wanted, strict=True))
-            same = float(np.mean(got[0].argmax(1) == wanted[0].argmax(1)))
+            if [output.shape for output in outputs] != [value.shape for value in expected]:
+                raise ValueError(
+                    f"{[output.shape for output in outputs]} instead of {[value.shape for value in expected]}"
+                )
+            difference = max(
+                float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(outputs, expected, strict=True)
+            )
+            same = float(np.mean(outputs[0].argmax(1) == expected[0].argmax(1)))
         differences.append(difference)
         agreed.append(same)
     megabytes = sum(f.stat().st_size for f in saved.rglob("*") if f.is_file()) / 1e6
@@ -197,20 +205,20 @@ def check(path: Path) -> dict[str, Any]:
     return figures | ({"itself": min(itself)} if itself else {})
 
 
-def boxes(got: list[Any], wanted: list[Any]) -> tuple[float, float]:
-    """The largest difference in boxes that both have to within ALIKE, as a share of each output's largest value; and
-    how many those are, as a share. In any order, since equal scores may stand in any."""
+def boxes(outputs: list[Any], expected: list[Any]) -> tuple[float, float]:
+    """The largest difference of boxes that both have within BOX_TOLERANCE, as a share of each output's largest value,
+    and the share of such boxes. The order is ignored, because equal scores may come in any order."""
     import numpy as np
 
-    scales = [max(1e-9, float(np.abs(one).max(initial=0))) for one in wanted]
+    scales = [max(1e-9, float(np.abs(one).max(initial=0))) for one in expected]
 
     def rows(outputs: list[Any]) -> Any:
         scaled = [one / scale for one, scale in zip(outputs, scales, strict=True)]
         return np.concatenate([one.reshape(len(one), int(np.prod(one.shape[1:]))) for one in scaled], 1)
 
-    mine, theirs = rows(got), rows(wanted)
+    mine, theirs = rows(outputs), rows(expected)
     nearest = [float(np.abs(mine - row).max(1).min(initial=1)) for row in theirs]
-    same = [distance for distance in nearest if distance <= ALIKE]
+    same = [distance for distance in nearest if distance <= BOX_TOLERANCE]
     return max(same, default=0), len(same) / max(len(mine), len(theirs), 1)
 
 
@@ -221,31 +229,31 @@ def compare(folder: Path, chosen: list[str], exporters: list[str]) -> None:
     rows, count = [], 0
     for name in chosen:
         for exporter in exporters:
-            kept = folder / f"{name}-{exporter}.json"
-            if not kept.exists():
-                kept.write_text(json.dumps(one(folder, name, exporter)))
-            got = json.loads(kept.read_text())
-            print(f"{name} {exporter}: {got}", file=sys.stderr, flush=True)
+            file = folder / f"{name}-{exporter}.json"
+            if not file.exists():
+                file.write_text(json.dumps(one(folder, name, exporter)))
+            figures = json.loads(file.read_text())
+            print(f"{name} {exporter}: {figures}", file=sys.stderr, flush=True)
             keys = ("said", "difference", "agreed", "itself", "seconds")
-            rows.append([name, exporter, *(got.get(key, "") for key in keys)])
-            count += right(got)
-    print(f"{count} of {len(rows)} right\n")
+            rows.append([name, exporter, *(figures.get(key, "") for key in keys)])
+            count += right(figures)
+    print(f"{count} of {len(rows)} passed\n")
     print(table(["model", "exporter", "failed", "largest difference", "same class", "itself", "CPU s"], rows))
 
 
-def right(got: dict[str, Any]) -> bool:
-    """Whether what `check` found, if it came so far, is all that can be asked."""
-    if "said" in got:
+def right(figures: dict[str, Any]) -> bool:
+    """Whether the figures of `check` are good enough; False if it failed."""
+    if "said" in figures:
         return False
-    if "itself" in got:
-        return bool(got["agreed"] >= max(MOST, got["itself"]))
-    return bool(got["difference"] <= CLOSE and got["agreed"] == 1)
+    if "itself" in figures:
+        return bool(figures["agreed"] >= max(MIN_AGREEMENT, figures["itself"]))
+    return bool(figures["difference"] <= TOLERANCE and figures["agreed"] == 1)
 
 
 def one(folder: Path, name: str, exporter: str) -> dict[str, Any]:
-    own = folder / f"{name}-{exporter}"  # weights of over 2 GB are exported to files beside the model
-    own.mkdir(exist_ok=True)
-    path = own / "model.onnx"
+    work_folder = folder / f"{name}-{exporter}"  # weights over 2 GB are exported to files beside the model
+    work_folder.mkdir(exist_ok=True)
+    path = work_folder / "model.onnx"
     try:
         for words in (("--export", name, exporter, path), ("--check", path)):
             command = [sys.executable, "-m", "benchmarks.conversion.models", *map(str, words)]
@@ -255,7 +263,7 @@ def one(folder: Path, name: str, exporter: str) -> dict[str, Any]:
                 return {"said": f"{words[0]}: {(done.stderr.strip().splitlines() or ['?'])[-1][:200]}"}
         return dict(json.loads(done.stdout.splitlines()[-1]))
     finally:
-        shutil.rmtree(own, ignore_errors=True)
+        shutil.rmtree(work_folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The model that fuzzed requests are read against: a signature for every type and form that the protocols know."""
+"""The model that fuzzed requests are for, with a signature for every type and format that the protocols support."""
 
-from seaway.artifacts.card import Tensor
-from seaway.protocols.calls import Served, Signature
+from seaway.artifacts.artifact_metadata import Tensor
+from seaway.protocols.calls import ModelVersionInfo, Signature
 
 TYPES = (
     "bool",
@@ -20,7 +20,7 @@ TYPES = (
 SCORES = Tensor("scores", "float32", (None, 3))
 
 
-def served() -> Served:
+def model() -> ModelVersionInfo:
     image = Tensor("image", "float32", (None, 2, 2, 1))
     signatures = {
         "serving_default": Signature((image,), (SCORES,), "tensorflow/serving/predict"),
@@ -41,4 +41,6 @@ def served() -> Served:
     for dtype in TYPES:
         x = Tensor("x", dtype, (None,))
         signatures[dtype] = Signature((x,), (Tensor("y", dtype, (None,)),))
-    return Served("fuzzed", 1, "fuzzed/1@0", signatures, {name: {} for name in signatures}, ("a", "b", "c"), "fuzz")
+    return ModelVersionInfo(
+        "fuzzed", 1, "fuzzed/1@0", signatures, {name: {} for name in signatures}, ("a", "b", "c"), "fuzz"
+    )

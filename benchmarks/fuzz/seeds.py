@@ -1,7 +1,7 @@
-"""What the fuzzer starts from: requests that are right, one of each form, and the words of the protocols.
+"""The fuzzer's seeds: valid requests, one of each form, and the words of the protocols.
 
-input of tfserving    verb's number (1 byte), body
-input of oip          0, JSON; 1, header's length (uint16), JSON, tensors; 2, the tensor's bytes alone
+input of tfserving    number of the verb (1 byte), body
+input of oip          0, JSON; 1, header's length (uint16), JSON, tensors; 2, the tensor's raw bytes
 input of graphpipe    the body
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.fuzz.model import TYPES
 from seaway.protocols import graphpipe
-from seaway.protocols.calls import Asked
+from seaway.protocols.calls import RawRequest
 
 VERBS = ("predict", "classify", "regress")
 IMAGE = [[[0.25], [1.5]], [[-3.0], [1e-3]]]
@@ -35,7 +35,7 @@ CLASSIFY: list[dict[str, Any]] = [
     {"signature_name": "classify", "examples": [{"x": 1, "y": [1.5, 2.0], "z": {"b64": "AAE="}}, {"s": ["a", "b"]}]}
 ]
 REGRESS: list[dict[str, Any]] = [{"signature_name": "regress", "context": {"c": [True]}, "examples": [{"x": -(2**63)}]}]
-WORDS = {  # separated by blanks; as libFuzzer has them, but for the quotes within
+WORDS = {  # separated by blanks, in libFuzzer's syntax but for the quotes
     "tfserving": r"""
         "instances" "inputs" "signature_name" "examples" "context" "b64" "image" "a" "b" "two" "text" "unranked"
         "classify" "regress" "int8" "uint64" NaN Infinity -Infinity null true false [[ ]] ],[ {} [] 1e999 -0 1e-400
@@ -49,22 +49,22 @@ WORDS = {  # separated by blanks; as libFuzzer has them, but for the quotes with
 }
 
 
-def asked(protocol: str, data: bytes) -> Asked:
+def request_from(protocol: str, data: bytes) -> RawRequest:
     if protocol == "graphpipe":
-        return Asked("infer", data)
+        return RawRequest("infer", data)
     kind = data[0] if data else 0
     if protocol == "tfserving":
-        return Asked(VERBS[kind % 3], data[1:])
+        return RawRequest(VERBS[kind % 3], data[1:])
     header = "inference-header-content-length"
     if kind % 3 == 0:
-        return Asked("infer", data[1:])
+        return RawRequest("infer", data[1:])
     if kind % 3 == 1 and len(data) >= 3:
-        return Asked("infer", data[3:], {header: str(struct.unpack_from("<H", data, 1)[0])})
-    return Asked("infer", data[1:], {header: "0"})
+        return RawRequest("infer", data[3:], {header: str(struct.unpack_from("<H", data, 1)[0])})
+    return RawRequest("infer", data[1:], {header: "0"})
 
 
 def seeds(protocol: str) -> Iterator[bytes]:
-    """Inputs as `asked` takes them apart."""
+    """Inputs in the format of `request_from`."""
     if protocol == "tfserving":
         for verb, documents in enumerate((TFSERVING, CLASSIFY, REGRESS)):
             for document in documents:
@@ -98,9 +98,9 @@ def _oip() -> Iterator[bytes]:
     yield b"\x02" + np.array([1, 2, 3, 4], np.float32).tobytes()
 
 
-def _binary(given: dict[str, object], data: bytes, signature: str) -> bytes:
-    given["parameters"] = {"binary_data_size": len(data)}
-    document = {"inputs": [given], "parameters": {"signature_name": signature, "binary_data_output": True}}
+def _binary(tensor: dict[str, object], data: bytes, signature: str) -> bytes:
+    tensor["parameters"] = {"binary_data_size": len(data)}
+    document = {"inputs": [tensor], "parameters": {"signature_name": signature, "binary_data_output": True}}
     header = json.dumps(document).encode()
     return b"\x01" + struct.pack("<H", len(header)) + header + data
 

@@ -1,4 +1,4 @@
-"""The peer: a bare FastHttpUser that posts one body, and does not look at what comes back."""
+"""The peer: a bare FastHttpUser that posts one body and ignores the responses."""
 
 import os
 from pathlib import Path

@@ -1,11 +1,11 @@
-"""A trivial responder on loopback in a process of its own: one fixed right answer, at once or after a known latency.
+"""A trivial responder on loopback in a process of its own: one fixed response, at once or after a known latency.
 
     python -m benchmarks.loadgen.responder MEDIAN_MS SIGMA
     python -m benchmarks.loadgen.responder SERVICE_MS queue
 
-`GET /seen` gives, once, the milliseconds between each request and its answer, as the responder's own clock had them.
-With `queue` it serves one after the other, each at departure = max(arrival, the departure before) + SERVICE_MS: a
-deadline, so that a late timer delays one answer and none of those behind it. `GET /seen` then gives when each came, ms.
+`GET /recorded` returns and clears the milliseconds between each request and its response, by the responder's own clock.
+With `queue` it serves one request at a time, each until departure = max(arrival, previous departure) + SERVICE_MS: a
+deadline, so that a late timer delays one response and none behind it. `GET /recorded` then returns the arrivals, ms.
 """
 
 import asyncio
@@ -26,17 +26,17 @@ BODY = b'{"predictions":[[%s]]}' % b",".join(b"0.016129" for _ in range(62))
 CORE = 1
 
 
-def _answer(body: bytes) -> bytes:
+def _response(body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
 
 
-ANSWER = _answer(BODY)
+RESPONSE = _response(BODY)
 
 
 class _Connection(asyncio.Protocol):
     median_s, sigma, queue = 0.0, 0.0, False
-    departed = 0.0  # of the queue, by perf_counter
-    seen: list[float] = []  # noqa: RUF012  of the process
+    departure_s = 0.0  # of the queue's last request, by perf_counter
+    recorded: list[float] = []  # noqa: RUF012  shared by all connections
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport, self.parser, self.url = transport, httptools.HttpRequestParser(self), b""
@@ -48,23 +48,23 @@ class _Connection(asyncio.Protocol):
         self.url = url
 
     def on_message_complete(self) -> None:
-        if self.url == b"/seen":
-            told, self.seen[:] = json.dumps(self.seen).encode(), []
-            self.transport.write(_answer(told))  # type: ignore[attr-defined]
+        if self.url == b"/recorded":
+            body, self.recorded[:] = json.dumps(self.recorded).encode(), []
+            self.transport.write(_response(body))  # type: ignore[attr-defined]
         elif not self.median_s:
-            self.transport.write(ANSWER)  # type: ignore[attr-defined]
+            self.transport.write(RESPONSE)  # type: ignore[attr-defined]
         elif self.queue:
-            came = time.perf_counter()
-            self.seen.append(came * 1000)
-            _Connection.departed = max(came, _Connection.departed) + self.median_s
-            asyncio.get_running_loop().call_later(_Connection.departed - came, self.transport.write, ANSWER)  # type: ignore[attr-defined]
+            arrival_s = time.perf_counter()
+            self.recorded.append(arrival_s * 1000)
+            _Connection.departure_s = max(arrival_s, _Connection.departure_s) + self.median_s
+            asyncio.get_running_loop().call_later(_Connection.departure_s - arrival_s, self.transport.write, RESPONSE)  # type: ignore[attr-defined]
         else:
-            delay = self.median_s * random.lognormvariate(0, self.sigma)
-            asyncio.get_running_loop().call_later(delay, self.later, time.perf_counter())
+            delay_s = self.median_s * random.lognormvariate(0, self.sigma)
+            asyncio.get_running_loop().call_later(delay_s, self.respond, time.perf_counter())
 
-    def later(self, began: float) -> None:
-        self.seen.append((time.perf_counter() - began) * 1000)
-        self.transport.write(ANSWER)  # type: ignore[attr-defined]
+    def respond(self, arrival_s: float) -> None:
+        self.recorded.append((time.perf_counter() - arrival_s) * 1000)
+        self.transport.write(RESPONSE)  # type: ignore[attr-defined]
 
 
 async def _serve() -> None:
@@ -73,16 +73,16 @@ async def _serve() -> None:
     await server.serve_forever()
 
 
-def _precise() -> asyncio.AbstractEventLoop:
-    """uvloop and epoll round every timer up to a millisecond; select does not."""
+def _select_loop() -> asyncio.AbstractEventLoop:
+    """A loop with precise timers: uvloop and epoll round every timer up to a millisecond; select does not."""
     return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
 @contextmanager
 def serving(median_ms: float = 0.0, sigma: float | str = 0.0) -> Iterator[str]:
-    """Its address; `sigma` may be "queue"."""
-    own = ["-m", "benchmarks.loadgen.responder", str(median_ms), str(sigma)]
-    command = ["taskset", "-c", str(CORE), sys.executable, *own]
+    """Runs a responder; yields its address. `sigma` may be "queue"."""
+    arguments = ["-m", "benchmarks.loadgen.responder", str(median_ms), str(sigma)]
+    command = ["taskset", "-c", str(CORE), sys.executable, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
@@ -91,16 +91,16 @@ def serving(median_ms: float = 0.0, sigma: float | str = 0.0) -> Iterator[str]:
             process.terminate()
 
 
-def seen(url: str) -> list[float]:
-    with urllib.request.urlopen(f"{url}/seen", timeout=30) as answer:
-        found: list[float] = json.load(answer)
-    return found
+def take_recorded(url: str) -> list[float]:
+    with urllib.request.urlopen(f"{url}/recorded", timeout=30) as response:
+        recorded: list[float] = json.load(response)
+    return recorded
 
 
 if __name__ == "__main__":
     _Connection.median_s, _Connection.queue = float(sys.argv[1]) / 1000, sys.argv[2] == "queue"
     if _Connection.queue:
-        with asyncio.Runner(loop_factory=_precise) as runner:
+        with asyncio.Runner(loop_factory=_select_loop) as runner:
             runner.run(_serve())
     _Connection.sigma = float(sys.argv[2])
     uvloop.run(_serve())

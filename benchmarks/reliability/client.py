@@ -1,4 +1,4 @@
-"""Clients that know the right answer to each of their requests: raw HTTP/1.1 over asyncio, and a tally of what came."""
+"""Clients that know the correct response to each request, over raw HTTP/1.1 with asyncio, and counters of responses."""
 
 import asyncio
 import contextlib
@@ -15,24 +15,24 @@ import numpy as np
 from seaway.errors import InvalidInput
 from seaway.protocols import graphpipe
 
-PATIENCE_SECONDS = 60.0  # an answer that takes longer is counted as lost
-REFUSED = (429, 503)
-LARGEST_ID = 1 << 22  # below this, id/2 + 3 is exact in float32
+RESPONSE_TIMEOUT_S = 60.0  # a response that takes longer counts as lost
+RETRY_STATUSES = (429, 503)
+MAX_ID = 1 << 22  # below this, id/2 + 3 is exact in float32
 
 
 class Lost(Exception):
-    """The connection ended before the answer was complete."""
+    """The connection closed before the response was complete."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
 
 
 class Connection:
-    """One connection; requests one after the other."""
+    """One connection for sequential requests."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -41,17 +41,17 @@ class Connection:
     async def open(cls, port: int) -> Self:
         return cls(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 22))
 
-    async def ask(self, path: str, body: bytes, kind: str = "application/json") -> Answer:
+    async def send(self, path: str, body: bytes, kind: str = "application/json") -> Response:
         """Raises Lost."""
         self.writer.write(request(path, body, kind))
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(RESPONSE_TIMEOUT_S):
                 head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
                 headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
-                said = await self.reader.readexactly(int(headers["content-length"]))
+                content = await self.reader.readexactly(int(headers["content-length"]))
         except (asyncio.IncompleteReadError, ConnectionError, TimeoutError) as error:
             raise Lost(f"{type(error).__name__}: {error}") from None
-        return Answer(int(head[0].split()[1]), headers, said)
+        return Response(int(head[0].split()[1]), headers, content)
 
     def close(self) -> None:
         self.writer.transport.abort()
@@ -67,18 +67,18 @@ def request(path: str, body: bytes, kind: str = "application/json") -> bytes:
 
 
 @dataclass
-class Tally:
-    right: int = 0
+class Counters:
+    correct: int = 0
     wrong: int = 0
     lost: int = 0
-    refused: int = 0  # 429 and 503 with Retry-After
-    failed: Counter[int] = field(default_factory=Counter)  # any other status than 200, and refusals without Retry-After
+    rejected: int = 0  # 429 and 503 with Retry-After
+    failed: Counter[int] = field(default_factory=Counter)  # other statuses than 200, and 429 or 503 without Retry-After
     versions: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
 
     @property
-    def asked(self) -> int:
-        return self.right + self.wrong + self.lost + self.refused + self.failed.total()
+    def total(self) -> int:
+        return self.correct + self.wrong + self.lost + self.rejected + self.failed.total()
 
     def problem(self, text: str) -> None:
         if len(self.problems) < 5:
@@ -86,16 +86,17 @@ class Tally:
 
 
 class Load:
-    """So many connections that ask without a pause while the `with` lasts, each request with a number of its own.
+    """Connections that send requests without a pause during the `with` block, each request with a unique number.
 
-    The model answers x/2 + the version's offset, so an answer meant for another request is wrong. TensorFlow Serving's
-    protocol, OIP and GraphPipe in turn. A connection that cannot be had ends its client where `ending` was set.
+    The model returns x/2 + the version's offset, so the response to another request is wrong. Each request uses
+    TensorFlow Serving's protocol, OIP or GraphPipe at random. If `server_stopping` is set, a refused connection ends
+    its client.
     """
 
     numbers = itertools.count()
 
     def __init__(self, port: int, connections: int, offsets: Mapping[str, float], model: str = "half") -> None:
-        self.tally, self.ending = Tally(), False
+        self.counters, self.server_stopping = Counters(), False
         self._port, self._count, self._offsets, self._model = port, connections, offsets, model
         self._stop = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -115,17 +116,17 @@ class Load:
                 if connection is None or connection.ended:
                     connection = await Connection.open(self._port)
             except OSError as error:
-                if self.ending:
+                if self.server_stopping:
                     return
-                self.tally.lost += 1
-                self.tally.problem(f"no connection: {error}")
+                self.counters.lost += 1
+                self.counters.problem(f"no connection: {error}")
                 await asyncio.sleep(0.1)
                 continue
             try:
-                close = await self._one(connection)
+                close = await self._send_one(connection)
             except Lost as error:
-                self.tally.lost += 1
-                self.tally.problem(str(error))
+                self.counters.lost += 1
+                self.counters.problem(str(error))
                 close = True
             if close:
                 connection.close()
@@ -133,44 +134,44 @@ class Load:
         if connection is not None:
             connection.close()
 
-    async def _one(self, connection: Connection) -> bool:
-        """One request; whether the connection is to be closed."""
-        x = float(next(self.numbers) % LARGEST_ID)
+    async def _send_one(self, connection: Connection) -> bool:
+        """Sends one request. Returns whether to close the connection."""
+        x = float(next(self.numbers) % MAX_ID)
         path, body, kind = self.request(x)
-        answer = await connection.ask(path, body, kind)
-        if answer.status == 200:
-            self._check(x, path, answer)
-        elif answer.status in REFUSED and "retry-after" in answer.headers:
-            self.tally.refused += 1
+        response = await connection.send(path, body, kind)
+        if response.status == 200:
+            self._check(x, path, response)
+        elif response.status in RETRY_STATUSES and "retry-after" in response.headers:
+            self.counters.rejected += 1
             await asyncio.sleep(0.05)
         else:
-            self.tally.failed[answer.status] += 1
-            self.tally.problem(f"{answer.status}: {answer.body[:200]!r}")
-        return answer.headers.get("connection") == "close"
+            self.counters.failed[response.status] += 1
+            self.counters.problem(f"{response.status}: {response.body[:200]!r}")
+        return response.headers.get("connection") == "close"
 
     def request(self, x: float) -> tuple[str, bytes, str]:
         kind = random.randrange(3)
         if kind == 0:
             return f"/v1/models/{self._model}:predict", json.dumps({"instances": [x]}).encode(), "application/json"
         if kind == 1:
-            given = {"name": "x", "shape": [1], "datatype": "FP32", "data": [x]}
-            return f"/v2/models/{self._model}/infer", json.dumps({"inputs": [given]}).encode(), "application/json"
+            tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": [x]}
+            return f"/v2/models/{self._model}/infer", json.dumps({"inputs": [tensor]}).encode(), "application/json"
         body = graphpipe.write_infer_request([("", np.array([x], np.float32))])
         return f"/graphpipe/{self._model}", body, "application/octet-stream"
 
-    def _check(self, x: float, path: str, answer: Answer) -> None:
-        version = answer.headers.get("seaway-model", "").partition("@")[0]
-        got = None
+    def _check(self, x: float, path: str, response: Response) -> None:
+        version = response.headers.get("seaway-model", "").partition("@")[0]
+        value = None
         with contextlib.suppress(ValueError, KeyError, IndexError, TypeError, InvalidInput):
             if path.startswith("/v1"):
-                [got] = json.loads(answer.body)["predictions"]
+                [value] = json.loads(response.body)["predictions"]
             elif path.startswith("/v2"):
-                [got] = json.loads(answer.body)["outputs"][0]["data"]
+                [value] = json.loads(response.body)["outputs"][0]["data"]
             else:
-                [got] = graphpipe.read_infer_response(answer.body)[0].tolist()
-        if version in self._offsets and got == x / 2 + self._offsets[version]:
-            self.tally.right += 1
-            self.tally.versions[version] += 1
+                [value] = graphpipe.read_infer_response(response.body)[0].tolist()
+        if version in self._offsets and value == x / 2 + self._offsets[version]:
+            self.counters.correct += 1
+            self.counters.versions[version] += 1
         else:
-            self.tally.wrong += 1
-            self.tally.problem(f"{path} of {x}: {answer.body[:120]!r} from {version!r}")
+            self.counters.wrong += 1
+            self.counters.problem(f"{path} of {x}: {response.body[:120]!r} from {version!r}")

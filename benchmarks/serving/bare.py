@@ -1,10 +1,9 @@
-"""The model alone in a process: what its computing takes and what it holds, with no server around it. Prints JSON.
+"""The model alone in a process, without a server: time per run and memory. Prints JSON.
 
 python -m benchmarks.serving.bare savedmodel VERSION --rows 32 --threads 2
 """
 
 import argparse
-import importlib
 import json
 import os
 import time
@@ -14,10 +13,10 @@ import numpy as np
 
 from benchmarks.processes import pss_bytes
 from benchmarks.serving.cases import INPUT, OUTPUT
-from benchmarks.tables import middle
-from seaway.artifacts import card as cards
-from seaway.artifacts import store
-from seaway.quiet import import_tensorflow
+from benchmarks.tables import median_or_nan
+from seaway.artifacts import artifact_metadata, model_repository
+from seaway.serve.backends.backend import module
+from seaway.tensorflow_import import import_tensorflow
 
 SIGNATURE = "serving_default"
 
@@ -29,30 +28,30 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runs", type=int, default=300)
-    given = parser.parse_args()
-    image = np.random.default_rng(0).random((given.rows, 28, 28, 1)).astype(np.float32)
-    if given.backend == "tensorflow":
+    arguments = parser.parse_args()
+    image = np.random.default_rng(0).random((arguments.rows, 28, 28, 1)).astype(np.float32)
+    if arguments.backend == "tensorflow":
         tf = import_tensorflow()
-        tf.config.threading.set_intra_op_parallelism_threads(given.threads)
-        model = tf.saved_model.load(str(given.version)).signatures[SIGNATURE]
+        tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
+        model = tf.saved_model.load(str(arguments.version)).signatures[SIGNATURE]
 
         def run() -> object:
             return model(**{INPUT: tf.constant(image)})[OUTPUT].numpy()
     else:
-        backend = importlib.import_module(f"seaway.serve.{given.backend}")
-        card = cards.read(given.version, store.CARD)
-        loaded = backend.load(given.version, card, given.threads, frozenset())
+        backend = module(arguments.backend)
+        metadata = artifact_metadata.read(arguments.version, model_repository.METADATA_FILE)
+        loaded = backend.load(arguments.version, metadata, arguments.threads, frozenset())
 
         def run() -> object:
             return loaded.predict(SIGNATURE, {INPUT: image}, None)
 
     run()
     times = []
-    for _ in range(given.runs):
+    for _ in range(arguments.runs):
         began = time.perf_counter()
         run()
         times.append(time.perf_counter() - began)
-    print(json.dumps({"p50_us": middle(times) * 1e6, "least_us": min(times) * 1e6, "pss": pss_bytes(os.getpid())}))
+    print(json.dumps({"p50_us": median_or_nan(times) * 1e6, "min_us": min(times) * 1e6, "pss": pss_bytes(os.getpid())}))
 
 
 if __name__ == "__main__":

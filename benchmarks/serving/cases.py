@@ -1,4 +1,4 @@
-"""What is asked of the servers: the same images in each protocol, and whether an answer is the right one."""
+"""The requests to the servers: the same images in each protocol, and the check of responses."""
 
 import http.client
 import json
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from seaway.artifacts import golden, store
+from seaway.artifacts import golden, model_repository
 from seaway.protocols import graphpipe
 
 MODEL, INPUT, OUTPUT = "conv", "image", "scores"
-SAMPLES = 16  # different requests whose answers are compared before a case is timed
+SAMPLES = 16  # different requests whose responses are checked before a case is timed
 TOLERANCE = 1e-4  # absolute; scores of two of the images differ by far more
 
 Read = Callable[[bytes, Mapping[str, str]], np.ndarray]
@@ -33,27 +33,27 @@ class Case:
 
 
 def check(port: int, case: Case) -> None:
-    """Stops the benchmark where an answer is not PyTorch's: what answers wrongly is not worth timing."""
+    """Stops the benchmark if a response differs from PyTorch's: wrong responses are not worth timing."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         for number, (body, expected) in enumerate(zip(case.bodies, case.expected, strict=True)):
             connection.request("POST", case.path, body, dict(case.headers))
-            answer = connection.getresponse()
-            said = answer.read()
-            if answer.status != 200:
-                raise SystemExit(f"{case.title}: request {number} was answered {answer.status}: {said[:300]!r}")
-            got = case.read(said, {name.lower(): value for name, value in answer.getheaders()})
-            if got.shape != expected.shape or not np.abs(got - expected).max() < TOLERANCE:
-                raise SystemExit(f"{case.title}: answer {number} is not PyTorch's; nothing was timed")
+            response = connection.getresponse()
+            content = response.read()
+            if response.status != 200:
+                raise SystemExit(f"{case.title}: request {number} got status {response.status}: {content[:300]!r}")
+            scores = case.read(content, {name.lower(): value for name, value in response.getheaders()})
+            if scores.shape != expected.shape or not np.abs(scores - expected).max() < TOLERANCE:
+                raise SystemExit(f"{case.title}: response {number} is not PyTorch's; nothing was timed")
     finally:
         connection.close()
 
 
 class Cases:
-    """The requests of every protocol, made from a version's golden examples."""
+    """The requests of each protocol, made from a version's golden examples."""
 
     def __init__(self, version: Path) -> None:
-        examples = golden.read(version / store.EXTRA / golden.GOLDEN)
+        examples = golden.read(version / model_repository.EXTRA / golden.GOLDEN)
         self._images, self._scores = examples.inputs[INPUT], examples.outputs[OUTPUT]
 
     def tfserving(self, rows: int = 1) -> Case:
@@ -63,20 +63,20 @@ class Cases:
         return self._case("TFS REST, JSON", f"/v1/models/{MODEL}:predict", rows, write, _read_tfserving, "json")
 
     def oip_json(self, rows: int = 1) -> Case:
-        """Flat numbers, as MLServer reads them fastest; MLServer is asked exactly this."""
+        """Flat numbers, which MLServer parses fastest; MLServer gets the same requests."""
 
         def write(images: np.ndarray) -> bytes:
-            given = {"name": INPUT, "shape": list(images.shape), "datatype": "FP32", "data": _numbers(images.ravel())}
-            return json.dumps({"inputs": [given]}, separators=(",", ":")).encode()
+            tensor = {"name": INPUT, "shape": list(images.shape), "datatype": "FP32", "data": _numbers(images.ravel())}
+            return json.dumps({"inputs": [tensor]}, separators=(",", ":")).encode()
 
         return self._case("OIP v2, JSON", f"/v2/models/{MODEL}/infer", rows, write, _read_oip_json, "json")
 
     def oip_binary(self, rows: int = 1) -> Case:
         def header(images: np.ndarray) -> bytes:
             size = {"binary_data_size": images.nbytes}
-            given = {"name": INPUT, "shape": list(images.shape), "datatype": "FP32", "parameters": size}
+            tensor = {"name": INPUT, "shape": list(images.shape), "datatype": "FP32", "parameters": size}
             wanted = {"name": OUTPUT, "parameters": {"binary_data": True}}
-            return json.dumps({"inputs": [given], "outputs": [wanted]}, separators=(",", ":")).encode()
+            return json.dumps({"inputs": [tensor], "outputs": [wanted]}, separators=(",", ":")).encode()
 
         length = len(header(self._batch(0, rows)[0]))
         case = self._case(
@@ -112,7 +112,7 @@ class Cases:
 
 
 def _numbers(images: np.ndarray) -> object:
-    """Four decimals, which is all that the images have, so that one image is about 7 KB of JSON."""
+    """Four decimals, the images' precision, so that one image is about 7 KB of JSON."""
     return images.astype(np.float64).round(4).tolist()
 
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime under MLServer, as lean as can be: one thread, flat JSON in and out. Runs in MLServer's environment."""
+"""ONNX Runtime in MLServer, as lean as possible: one thread, flat JSON in and out. Runs in MLServer's environment."""
 
 import numpy as np
 import onnxruntime
@@ -14,8 +14,8 @@ class OnnxModel(MLModel):  # type: ignore[misc]
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        [given] = payload.inputs
-        array = np.array(given.data.root, np.float32).reshape(given.shape)
-        [scores] = self._session.run(["scores"], {given.name: array})
+        [tensor] = payload.inputs
+        array = np.array(tensor.data.root, np.float32).reshape(tensor.shape)
+        [scores] = self._session.run(["scores"], {tensor.name: array})
         output = ResponseOutput(name="scores", shape=scores.shape, datatype="FP32", data=scores.ravel().tolist())
         return InferenceResponse(model_name=self.name, outputs=[output])

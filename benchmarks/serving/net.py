@@ -1,7 +1,7 @@
 """The network that is served: conv32, pool, conv64, pool, dense128, 62 classes, on 28 by 28 (2.6 M multiply-adds).
 
-Its weights are random and the same each time; the last layer's are enlarged, so that any two images have answers that
-differ by far more than rounding, and an answer that reached the wrong caller would be noticed.
+Its weights are random with a fixed seed. Those of the last layer are scaled up, so that the scores of any two images
+differ by far more than rounding, and a response to the wrong client is detected.
 """
 
 import torch
@@ -12,7 +12,7 @@ CONTRAST = 60.0  # of the last layer; 1 would give nearly the same scores to eve
 
 class _ChannelsFirst(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """[N, 28, 28, 1], as TensorFlow has images, to [N, 1, 28, 28]."""
+        """[N, 28, 28, 1], TensorFlow's image layout, to [N, 1, 28, 28]."""
         return image.permute(0, 3, 1, 2)
 
 

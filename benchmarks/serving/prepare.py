@@ -1,4 +1,4 @@
-"""What is needed before anything is timed: the model, through our own stages, and the servers around it."""
+"""Preparation: the model, made by our own stages, and the servers."""
 
 import dataclasses
 import json
@@ -13,36 +13,39 @@ import numpy as np
 from benchmarks import processes, venvs
 from benchmarks.processes import Server
 from benchmarks.serving.cases import INPUT, MODEL
-from seaway.artifacts import atomic, store
-from seaway.artifacts import card as cards
+from seaway.artifacts import artifact_metadata, atomic, model_repository
 
 IMAGES = 64
-WORKERS = (0, 1, 2)  # MLServer's parallel_workers; the best of them is what we are compared with
+WORKERS = (0, 1, 2)  # MLServer's parallel_workers; we compare with the best of them
 
 
-def volume() -> Path:
-    """The volume with the model as version 1; its SavedModel is `native`'s. Made once, kept in .seaway/bench."""
+def repository() -> Path:
+    """The repository with the model as version 1 and `native`'s SavedModel. Made once and kept in .seaway/bench."""
     models = venvs.HOME / "native" / "models"
     if not version(models).exists():
         with atomic.folder(version(models)) as folder:
-            converted = version(converted_volume())
-            shutil.copytree(converted / store.EXTRA, folder / store.EXTRA)
-            onnx = folder / store.EXTRA / "model.onnx"
+            converted = version(converted_repository())
+            shutil.copytree(converted / model_repository.EXTRA, folder / model_repository.EXTRA)
+            onnx = folder / model_repository.EXTRA / "model.onnx"
             _run([sys.executable, "-m", "benchmarks.serving.native", str(onnx), str(folder)])
-            cards.write(folder, dataclasses.replace(cards.read(converted, store.CARD), sha256=""), at=store.CARD)
+            artifact_metadata.write(
+                folder,
+                dataclasses.replace(artifact_metadata.read(converted, model_repository.METADATA_FILE), sha256=""),
+                at=model_repository.METADATA_FILE,
+            )
     return models
 
 
-def converted_volume() -> Path:
-    """The same with the SavedModel that our own stages make: exported, converted, validated and published."""
+def converted_repository() -> Path:
+    """The same with the SavedModel from our own stages: exported, converted, validated and published."""
     root = venvs.HOME / "conv"
     if not version(root / "models").exists():
         print("exporting, converting, validating and publishing the model", file=sys.stderr, flush=True)
-        with tempfile.TemporaryDirectory() as held:
+        with tempfile.TemporaryDirectory() as folder:
             images = np.random.default_rng(4).random((IMAGES, 28, 28, 1)).round(4).astype(np.float32)
-            np.savez(Path(held, "images.npz"), image=images)
+            np.savez(Path(folder, "images.npz"), image=images)
             command = [sys.executable, "-m", "seaway.cli.main", "ship", "python:benchmarks.serving.net:conv"]
-            command += ["--input", f"{INPUT}:28x28x1", "--golden", f"{held}/images.npz", "--name", MODEL]
+            command += ["--input", f"{INPUT}:28x28x1", "--golden", f"{folder}/images.npz", "--name", MODEL]
             _run([*command, "--root", str(root)])
     return root / "models"
 
@@ -58,13 +61,13 @@ def version(models: Path) -> Path:
 
 
 def ours(models: Path, folder: Path, backend: str, *options: str, cpus: str = "") -> Server:
-    """Our server; `cpus`: the cores that it may use, as taskset has them ("0", "0,1")."""
+    """Our server; `cpus`: the cores that it may use, in taskset's notation ("0", "0,1")."""
     prefix = ["taskset", "-c", cpus] if cpus else []
     return processes.seaway(models, folder / f"seaway-{backend}.log", "--backend", backend, *options, prefix=prefix)
 
 
 def mlserver(models: Path, folder: Path, workers: int) -> Server:
-    """MLServer with its own venv and our model class; metrics, access log and debug off, as is best for it."""
+    """MLServer with its own venv and our model class; with metrics, access log and debug off, its fastest settings."""
     home = folder / f"mlserver-{workers}"
     home.mkdir(exist_ok=True)
     http, grpc, metrics = processes.free_ports(3)

@@ -1,4 +1,4 @@
-"""Requests a second against MLServer's best, in alternating rounds, and the CPU time that a request costs."""
+"""Requests per second compared with MLServer's best, in alternating rounds, and CPU time per request."""
 
 import tempfile
 from collections import defaultdict
@@ -11,13 +11,13 @@ from pathlib import Path
 from benchmarks.processes import Server
 from benchmarks.serving import cases, prepare, wrk
 from benchmarks.serving.cases import Case, Cases
-from benchmarks.tables import middle, spread, table
+from benchmarks.tables import median_or_nan, table, value_range
 
 CONNECTIONS = (1, 8, 32)
-WARM_SECONDS = 1.0
-CONVERTED = "savedmodel, as convert made it"
-# Must and aim of the two bars at 8 and 32 connections, as multiples of MLServer's best
-BARS = {
+WARM_UP_S = 1.0
+CONVERTED = "savedmodel, converted"
+# Minimum and target at 8 and 32 connections, as multiples of MLServer's best
+TARGETS = {
     ("savedmodel", "TFS REST, JSON"): (2.2, 4.0),
     ("onnx", "TFS REST, JSON"): (2.5, 4.5),
     ("savedmodel", "OIP v2, binary"): (3.0, 6.0),
@@ -41,17 +41,17 @@ Start = Callable[[Path], Server]
 
 
 def measure(models: Path, backends: Sequence[str], rounds: int, seconds: float, only: Sequence[str]) -> Samples:
-    """Each round starts every server anew, one at a time: MLServer with 0, 1 and 2 workers between ours."""
+    """Each round starts every server anew, one at a time: MLServer with 0, 1 and 2 workers, alternating with ours."""
     made = Cases(prepare.version(models))
     ours = [c for c in (made.tfserving(), made.oip_json(), made.oip_binary(), made.graphpipe()) if _wanted(c, only)]
     samples: Samples = defaultdict(list)
-    with tempfile.TemporaryDirectory() as held:
+    with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds):
-            for name, start, asked in _servers(models, backends, ours, made.oip_json()):
-                with start(Path(held)) as server:
-                    for case in asked:
+            for name, start, used in _servers(models, backends, ours, made.oip_json()):
+                with start(Path(folder)) as server:
+                    for case in used:
                         cases.check(server.port, case)
-                        wrk.run(server.port, case, 8, WARM_SECONDS)
+                        wrk.run(server.port, case, 8, WARM_UP_S)
                         for connections in CONNECTIONS:
                             sample = _sample(server, case, connections, seconds)
                             samples[name, case.title, connections].append(sample)
@@ -71,21 +71,21 @@ def _servers(
         if backend is not None:
             yield backend, partial(_ours, models, backend), ours
     if "savedmodel" in backends and (rest := [case for case in ours if case.title == "TFS REST, JSON"]):
-        yield CONVERTED, partial(_ours, prepare.converted_volume(), "savedmodel"), rest
+        yield CONVERTED, partial(_ours, prepare.converted_repository(), "savedmodel"), rest
 
 
-def _mlserver(models: Path, workers: int, held: Path) -> Server:
-    return prepare.mlserver(models, held, workers)
+def _mlserver(models: Path, workers: int, folder: Path) -> Server:
+    return prepare.mlserver(models, folder, workers)
 
 
-def _ours(models: Path, backend: str, held: Path) -> Server:
-    return prepare.ours(models, held, backend)
+def _ours(models: Path, backend: str, folder: Path) -> Server:
+    return prepare.ours(models, folder, backend)
 
 
 def _sample(server: Server, case: Case, connections: int, seconds: float) -> Sample:
-    before = server.cpu_seconds()
+    before = server.cpu_s()
     run = wrk.run(server.port, case, connections, seconds)
-    cpu_ms = (server.cpu_seconds() - before) / max(1, run.requests) * 1e3
+    cpu_ms = (server.cpu_s() - before) / max(1, run.requests) * 1e3
     return Sample(run.rate, cpu_ms, run.p50_ms, run.p99_ms, run.bad)
 
 
@@ -94,22 +94,23 @@ def _wanted(case: Case, only: Sequence[str]) -> bool:
 
 
 def best_of_mlserver(samples: Samples, connections: int) -> tuple[float, str]:
-    """The highest median among its numbers of workers, and which one that was."""
+    """MLServer's highest median over its numbers of workers, and the name of that configuration."""
     names = sorted({name for name, _, count in samples if name.startswith("MLServer") and count == connections})
     medians = {
-        n: middle(s.rate for k, v in samples.items() if k[0] == n and k[2] == connections for s in v) for n in names
+        n: median_or_nan(s.rate for k, v in samples.items() if k[0] == n and k[2] == connections for s in v)
+        for n in names
     }
     name = max(medians, key=lambda n: medians[n])
     return medians[name], name
 
 
 def report(samples: Samples) -> str:
-    """A line for each server, protocol and number of connections."""
+    """One row for each server, protocol and number of connections."""
     rows = []
     for (name, title, connections), listed in samples.items():
-        rate = middle(s.rate for s in listed)
+        rate = median_or_nan(s.rate for s in listed)
         peer, which = best_of_mlserver(samples, connections)
-        bar = BARS.get((name, title)) if connections in (8, 32) else None
+        limits = TARGETS.get((name, title)) if connections in (8, 32) else None
         ratio = f"{rate / peer:.2f}" + (" (best)" if name == which else "")
         rows.append(
             [
@@ -117,24 +118,24 @@ def report(samples: Samples) -> str:
                 title,
                 connections,
                 f"{rate:.0f}",
-                spread(s.rate for s in listed),
+                value_range(s.rate for s in listed),
                 ratio,
-                _verdict(rate / peer, bar),
-                f"{middle(s.cpu_ms for s in listed):.3f}",
-                f"{middle(s.p50_ms for s in listed):.2f}",
-                f"{middle(s.p99_ms for s in listed):.2f}",
+                _verdict(rate / peer, limits),
+                f"{median_or_nan(s.cpu_ms for s in listed):.3f}",
+                f"{median_or_nan(s.p50_ms for s in listed):.2f}",
+                f"{median_or_nan(s.p99_ms for s in listed):.2f}",
                 sum(s.bad for s in listed),
             ]
         )
-    head = ["server", "protocol", "connections", "requests/s", "of rounds", "÷ MLServer's best", "bar"]
+    head = ["server", "protocol", "connections", "requests/s", "range of rounds", "÷ MLServer's best", "verdict"]
     head += ["CPU ms", "p50 ms", "p99 ms", "not 2xx"]
     return table(head, rows)
 
 
-def _verdict(ratio: float, bar: tuple[float, float] | None) -> str:
-    if bar is None:
+def _verdict(ratio: float, limits: tuple[float, float] | None) -> str:
+    if limits is None:
         return ""
-    must, aim = bar
-    if ratio >= aim:
-        return f"aim {aim} met"
-    return f"must {must} {'met' if ratio >= must else 'MISSED'}, aim {aim}"
+    minimum, target = limits
+    if ratio >= target:
+        return f"target {target} met"
+    return f"minimum {minimum} {'met' if ratio >= minimum else 'MISSED'}, target {target}"

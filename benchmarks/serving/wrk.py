@@ -1,4 +1,4 @@
-"""wrk as a function: one request, sent over and over by so many connections, and what came of it."""
+"""wrk as a function: repeats one request over several connections, and returns the results."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ end
 class Run:
     requests: int
     seconds: float
-    bad: int  # answers that were not 2xx, and sockets that failed
+    bad: int  # responses other than 2xx, and socket errors
     p50_ms: float
     p99_ms: float
 
@@ -38,29 +38,22 @@ class Run:
 
 
 def run(port: int, case: Case, connections: int, seconds: float, cpus: str = "") -> Run:
-    """One thread of wrk: its request is formatted once, so it costs the cores that it shares with the server little."""
+    """Runs wrk with one thread. It formats its request once, so it takes little CPU time from the server."""
     if not shutil.which("wrk"):
-        raise SystemExit("wrk is not installed: apt-get install wrk, or see its project for other systems")
-    with tempfile.TemporaryDirectory() as held:
-        body, script = Path(held, "body"), Path(held, "post.lua")
+        raise SystemExit("wrk is not installed: apt-get install wrk, or see its website for other systems")
+    with tempfile.TemporaryDirectory() as folder:
+        body, script = Path(folder, "body"), Path(folder, "post.lua")
         body.write_bytes(case.bodies[0])
         headers = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in case.headers.items())
         script.write_text(SCRIPT.format(body=body, headers=headers))
         command = ["taskset", "-c", cpus] if cpus else []
-        command += [
-            "wrk",
-            "--threads",
-            "1",
-            "--connections",
-            str(connections),
-            "--duration",
-            f"{max(1, round(seconds))}s",
-        ]
+        command += ["wrk", "--threads", "1", "--connections", str(connections)]
+        command += ["--duration", f"{max(1, round(seconds))}s"]
         command += ["--timeout", "10s", "--latency", "--script", str(script), f"http://127.0.0.1:{port}{case.path}"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
-    found = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if not found:
+    results = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if not results:
         raise SystemExit(f"wrk failed:\n{done.stdout}{done.stderr}")
-    result = json.loads(found[0].removeprefix("RESULT "))
+    result = json.loads(results[0].removeprefix("RESULT "))
     bad = result["non_2xx"] + result["socket"]
     return Run(result["requests"], result["us"] / 1e6, bad, result["p50_us"] / 1e3, result["p99_us"] / 1e3)

@@ -9,11 +9,11 @@ from seaway.pipeline.images import image
 def explore(
     source: str, fingerprint: str, cache: str, dataset: dsl.Output[dsl.Dataset], report: dsl.Output[dsl.HTML]
 ) -> None:
-    """Reads `source` into the dataset artifact. `fingerprint` (of the data) is there for Kubeflow's cache key alone."""
+    """Reads labelled images into a dataset and reports on them. `fingerprint`: of the data, for Kubeflow's cache."""
     from pathlib import Path
 
     from seaway.errors import exit_with_message
-    from seaway.explore.explore import explore as work
+    from seaway.explore.explore import explore as read
 
     with exit_with_message("explore"):
-        work(source, Path(dataset.path), Path(report.path), cache=Path(cache))
+        read(source, Path(dataset.path), Path(report.path), cache=Path(cache))

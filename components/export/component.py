@@ -1,4 +1,4 @@
-"""The KFP specs of `export`: of a trained checkpoint, and of any user's PyTorch model."""
+"""The KFP specs of `export`: for a trained checkpoint, and for a user's own PyTorch model."""
 
 from kfp import dsl
 
@@ -9,7 +9,7 @@ from seaway.pipeline.images import image
 def export(
     checkpoint: dsl.Input[dsl.Model], dataset: dsl.Input[dsl.Dataset], name: str, onnx: dsl.Output[dsl.Model]
 ) -> None:
-    """Exports the trained net to ONNX with golden examples and PyTorch's outputs for the whole test set."""
+    """Exports a trained net to ONNX, with golden examples and PyTorch's outputs for the whole test set."""
     from pathlib import Path
 
     from seaway.errors import exit_with_message
@@ -30,7 +30,7 @@ def export_model(
     name: str,
     onnx: dsl.Output[dsl.Model],
 ) -> None:
-    """Exports `python:module:function` to ONNX. `weights`, `labels` and `golden` are paths, "" for none."""
+    """Exports a user's own model, `python:module:function`, to ONNX. `weights`, `labels`, `golden`: paths, or ""."""
     from pathlib import Path
 
     from seaway.errors import exit_with_message

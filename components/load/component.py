@@ -8,12 +8,12 @@ from seaway.pipeline.images import image
 @dsl.component(base_image=image("load"), packages_to_install=[], install_kfp_package=False)
 def load(
     url: str,
-    volume: str,
+    repository: str,
     name: str,
     version: int,
     dataset: dsl.Input[dsl.Dataset],
     onnx: dsl.Input[dsl.Model],
-    seconds: int,
+    duration_s: int,
     users: int,
     rate: float,
     limits: dict[str, str],
@@ -23,28 +23,28 @@ def load(
     measured: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
 ) -> None:
-    """Runs the test set and then Locust against the served version, on each protocol, checking every answer."""
+    """Sends the test set and then a load by Locust to the served version, over each protocol; checks every response."""
     from pathlib import Path
 
     from seaway.errors import exit_with_message
     from seaway.load.load import load as work
 
     with exit_with_message("load"):
-        card = work(
+        metadata = work(
             url,
-            Path(volume),
+            Path(repository),
             name,
             version,
             evidence=Path(evidence.path),
             report=Path(report.path),
             dataset=Path(dataset.path),
             onnx=Path(onnx.path),
-            seconds=seconds,
+            duration_s=duration_s,
             users=users,
             rate=rate,
             limits=limits,
             metrics=metrics,
             baseline=baseline,
         )
-        for key, value in card.metrics.items():
+        for key, value in metadata.metrics.items():
             measured.log_metric(key, value)

@@ -10,16 +10,16 @@ def publish(
     onnx: dsl.Input[dsl.Model],
     saved_model: dsl.Input[dsl.Model],
     parity: dsl.Input[dsl.Artifact],
-    volume: str,
+    repository: str,
     name: str,
 ) -> int:
-    """Puts the validated model into the volume as the next version of `name`. Returns the version's number."""
+    """Publishes a validated model to the model repository as the next version of `name`. Returns the version number."""
     from pathlib import Path
 
     from seaway.errors import exit_with_message
     from seaway.publish.publish import publish as work
 
     with exit_with_message("publish"):
-        version = work(Path(onnx.path), Path(saved_model.path), Path(parity.path), Path(volume), name)
-        print(f"{name}/{version} in {volume}")
+        version = work(Path(onnx.path), Path(saved_model.path), Path(parity.path), Path(repository), name)
+        print(f"{name}/{version} in {repository}")
         return version

@@ -14,15 +14,15 @@ def validate(
     report: dsl.Output[dsl.HTML],
     dataset: dsl.Input[dsl.Dataset] = None,  # not Optional: on a cluster KFP instantiates this
 ) -> None:
-    """Proves ONNX Runtime and TensorFlow equal to PyTorch, or fails: nothing unvalidated reaches the volume."""
+    """Checks that ONNX Runtime and TensorFlow reproduce PyTorch's outputs; fails if not, so nothing is published."""
     from pathlib import Path
 
     from seaway.errors import exit_with_message
     from seaway.validate.validate import validate as work
 
     with exit_with_message("validate"):
-        pictures = Path(dataset.path) if dataset else None
-        card = work(Path(onnx.path), Path(saved_model.path), pictures, Path(parity.path), Path(report.path))
-        for name, value in card.metrics.items():
+        images = Path(dataset.path) if dataset else None
+        metadata = work(Path(onnx.path), Path(saved_model.path), images, Path(parity.path), Path(report.path))
+        for name, value in metadata.metrics.items():
             metrics.log_metric(name, value)
-        Path(metrics.path).write_text(f"{card.metrics}\n")  # without a file KFP's local cache never finds the task
+        Path(metrics.path).write_text(f"{metadata.metrics}\n")  # KFP's local cache needs a file

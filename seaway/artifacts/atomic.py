@@ -1,11 +1,11 @@
-"""Files and folders that appear whole or not at all, whatever happens midway: kill -9, a full disk, two writers.
+"""Atomic writes: files and folders appear complete or not at all, despite kill -9, a full disk or two writers.
 
-Work goes into a hidden neighbour `.incoming-*`, is flushed to the disk, and takes its name by rename. What a killed
-writer left behind is removed by the next writer to the same place; a living writer's is kept by its flock. An OSError
-that passes through names a file: the system's own, or the one that was to appear.
+A writer works in a hidden folder `.incoming-*` beside the target, flushes it to the disk and renames it. The next
+writer to the same place removes what a killed writer left behind; a flock protects a running writer's folder. Every
+OSError names a file: the system's own, or the target.
 
-Files are 0644 and folders 0755, whatever the umask: a server under another user reads what a stage wrote, and where the
-umask is 0, as in Kubeflow's pods, nobody else may change it.
+Files are 0644 and folders 0755, whatever the umask: a server under another user can read what a stage wrote, and where
+the umask is 0, as in Kubeflow's pods, nobody else can change it.
 """
 
 import errno
@@ -23,7 +23,7 @@ FILE_MODE, FOLDER_MODE = 0o644, 0o755
 
 @contextmanager
 def file(path: Path) -> Iterator[Path]:
-    """Yields a temporary path to write; on success it replaces `path` at once, on error it is gone."""
+    """Yields a temporary path to write; on success it replaces `path` atomically, on error it is removed."""
     with _named(path), _incoming(path.parent) as holder:
         part = holder / path.name
         yield part
@@ -34,7 +34,7 @@ def file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def folder(path: Path) -> Iterator[Path]:
-    """Yields a temporary folder to fill; on success it takes the place of `path`, on error `path` is as it was."""
+    """Yields a temporary folder to fill; on success it replaces `path`, on error `path` stays unchanged."""
     with _named(path), _incoming(path.parent) as holder:
         part = holder / path.name
         part.mkdir()
@@ -48,7 +48,7 @@ def folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(parent: Path) -> Iterator[Path]:
-    """Yields a hidden folder under `parent` for the caller to fill, `sync` and rename; gone on exit if still there."""
+    """Yields a hidden folder under `parent` for the caller to fill, `sync` and rename; removed on exit otherwise."""
     with _named(parent), _incoming(parent) as holder:
         part = holder / "new"
         part.mkdir()
@@ -56,15 +56,15 @@ def new_folder(parent: Path) -> Iterator[Path]:
 
 
 def make_folder(path: Path) -> None:
-    """Makes the folder, and those above it, where they are missing."""
-    missing = [one for one in (path, *path.parents) if not one.exists()]
+    """Creates the folder and its missing parents."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
-    for one in missing:
-        _set_mode(one)
+    for created in missing:
+        _set_mode(created)
 
 
 def sync(path: Path) -> None:
-    """Gives a file, or a folder and all that is in it, its mode, and flushes it to the disk."""
+    """Sets the mode of a file, or of a folder and its contents, and flushes them to the disk."""
     _set_mode(path)
     if path.is_dir():
         for child in path.iterdir():
@@ -73,7 +73,7 @@ def sync(path: Path) -> None:
 
 
 def sync_entry(path: Path) -> None:
-    """Flushes one file or one folder's own entries to the disk."""
+    """Flushes a file, or a folder's own entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -83,9 +83,9 @@ def sync_entry(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds the advisory lock of a file (made where missing) or a folder; it ends with the process at the latest.
+    """Holds the advisory lock of a file (created if missing) or a folder; the process's end releases it too.
 
-    `file`, `folder` and `new_folder` take the lock of the folder they write into: do not hold that one around them.
+    `file`, `folder` and `new_folder` lock the folder that they write into: do not hold that lock around them.
     """
     missing = not path.exists()
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, FILE_MODE)
@@ -99,14 +99,14 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _set_mode(path: Path) -> None:
-    """Keeps a set-group-id bit, by which a volume with fsGroup hands its group on. A volume that knows no modes, or
-    whose owner another made, stays as it is."""
-    now = path.stat().st_mode
-    wanted = now & 0o7000 | (FOLDER_MODE if path.is_dir() else FILE_MODE)
-    if now & 0o7777 == wanted:
+    """Keeps the set-group-ID bit, which passes a volume's fsGroup on. A file system without modes, or an entry of
+    another owner, stays unchanged."""
+    current = path.stat().st_mode
+    mode = current & 0o7000 | (FOLDER_MODE if path.is_dir() else FILE_MODE)
+    if current & 0o7777 == mode:
         return
     try:
-        path.chmod(wanted)
+        path.chmod(mode)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
             raise
@@ -114,7 +114,7 @@ def _set_mode(path: Path) -> None:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """A full disk does not say where it is: this does."""
+    """Adds the path to an OSError without one, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -125,7 +125,7 @@ def _named(path: Path) -> Iterator[None]:
 @contextmanager
 def _incoming(parent: Path) -> Iterator[Path]:
     make_folder(parent)
-    with locked(parent):  # so that nobody takes the new holder for an abandoned one before it is locked
+    with locked(parent):  # so that no other writer removes the new folder as abandoned before it is locked
         _remove_abandoned(parent)
         holder = Path(tempfile.mkdtemp(prefix=INCOMING, dir=parent))
         descriptor = os.open(holder, os.O_RDONLY)
@@ -138,15 +138,15 @@ def _incoming(parent: Path) -> Iterator[Path]:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    for left in parent.glob(f"{INCOMING}*"):
+    for abandoned in parent.glob(f"{INCOMING}*"):
         try:
-            descriptor = os.open(left, os.O_RDONLY)
+            descriptor = os.open(abandoned, os.O_RDONLY)
         except OSError:
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(abandoned, ignore_errors=True)
         except OSError:
-            pass  # its writer lives
+            pass  # its writer is still running
         finally:
             os.close(descriptor)

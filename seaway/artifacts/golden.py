@@ -1,8 +1,9 @@
-"""Golden examples: inputs with PyTorch's outputs for them, in one .npz that every later hop compares itself with.
+"""Golden examples: inputs and PyTorch's outputs for them, in one .npz against which every later hop is compared.
 
 Keys are "input:<name>" and "output:<name>"; the first dimension of every array is the example.
 """
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -10,8 +11,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from seaway.artifacts import atomic
-from seaway.artifacts.card import Tolerance
-from seaway.errors import CardError
+from seaway.artifacts.artifact_metadata import Tolerance
+from seaway.errors import MetadataError
 
 GOLDEN = "golden.npz"  # beside model.onnx; in a published version under assets.extra/
 TEST_OUTPUTS = "test_outputs.npz"  # beside model.onnx: PyTorch's outputs for the dataset's whole test set, no inputs
@@ -26,18 +27,19 @@ class Golden:
 def write(path: Path, golden: Golden) -> None:
     arrays = {f"input:{name}": a for name, a in golden.inputs.items()}
     arrays |= {f"output:{name}": a for name, a in golden.outputs.items()}
+    save = np.savez_compressed if golden.inputs else np.savez  # outputs alone hardly shrink, and can be large
     with atomic.file(path) as part, part.open("wb") as opened:
-        np.savez(opened, **arrays)  # type: ignore[arg-type]
+        save(opened, **arrays)  # type: ignore[arg-type]
 
 
 def read(path: Path) -> Golden:
-    """Raises CardError where the file is missing or broken."""
+    """Raises MetadataError if the file is missing or broken."""
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             inputs = {key.removeprefix("input:"): arrays[key] for key in arrays if key.startswith("input:")}
             outputs = {key.removeprefix("output:"): arrays[key] for key in arrays if key.startswith("output:")}
-    except (OSError, EOFError, ValueError, AttributeError, TypeError, BadZipFile) as error:
-        raise CardError(f"{path}: golden examples cannot be read ({error}); export the model again") from None
+    except (OSError, EOFError, ValueError, AttributeError, TypeError, BadZipFile, zlib.error) as error:
+        raise MetadataError(f"{path}: golden examples cannot be read ({error}); export the model again") from None
     return Golden(inputs, outputs)
 
 
@@ -54,26 +56,28 @@ class Comparison:
     rows: int
 
 
-def compare(got: np.ndarray, expected: np.ndarray, tolerance: Tolerance) -> Comparison:
+def compare(actual: np.ndarray, expected: np.ndarray, tolerance: Tolerance) -> Comparison:
     """Both [N, ...] of the same shape; a different shape makes every row wrong."""
     rows = len(expected)
-    if got.shape != expected.shape:
+    if actual.shape != expected.shape:
         return Comparison(float("inf"), float("inf"), rows, rows, rows)
     if not expected.size:
         return Comparison(0, 0, 0, 0, rows)
-    got64, expected64 = got.astype(np.float64).reshape(rows, -1), expected.astype(np.float64).reshape(rows, -1)
+    actual64, expected64 = actual.astype(np.float64).reshape(rows, -1), expected.astype(np.float64).reshape(rows, -1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        distance = np.abs(got64 - expected64)
-        distance[(got64 == expected64) | (np.isnan(got64) & np.isnan(expected64))] = 0
+        distance = np.abs(actual64 - expected64)
+        distance[(actual64 == expected64) | (np.isnan(actual64) & np.isnan(expected64))] = 0
         distance[np.isnan(distance)] = np.inf
         allowed = tolerance.allowed(expected64)
-        bad = ((distance > allowed) | np.isinf(distance)).any(axis=1)  # inf too where PyTorch's NaN or ∞ was not met
+        wrong = ((distance > allowed) | np.isinf(distance)).any(
+            axis=1
+        )  # also infinite where PyTorch's NaN or ∞ is not matched
         relative = np.where(distance > 0, distance / np.abs(expected64), 0)
         flipped = np.zeros(rows, bool)
         if expected64.shape[1] > 1:
             top = np.sort(expected64, axis=1)[:, -2:]
-            clear = top[:, 1] - top[:, 0] > 2 * allowed.max(axis=1)
-            flipped = clear & (got64.argmax(axis=1) != expected64.argmax(axis=1))
+            distinct = top[:, 1] - top[:, 0] > 2 * allowed.max(axis=1)
+            flipped = distinct & (actual64.argmax(axis=1) != expected64.argmax(axis=1))
     return Comparison(
-        float(distance.max(initial=0)), float(relative.max(initial=0)), int(bad.sum()), int(flipped.sum()), rows
+        float(distance.max(initial=0)), float(relative.max(initial=0)), int(wrong.sum()), int(flipped.sum()), rows
     )

@@ -1,4 +1,4 @@
-"""`seaway status`, `deploy`, `promote` and `rollback`: what is served in a namespace of a cluster, and changing it."""
+"""`seaway status`, `deploy`, `promote` and `rollback`: the versions that a cluster or a folder serves."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,160 +10,191 @@ from seaway.cli import options
 if TYPE_CHECKING:
     from seaway.kube.rollout import Serving
 
-Namespace = Annotated[str, typer.Option(help="Of the cluster, where the serving stack was applied.")]
-Cluster = Annotated[
-    str, typer.Option("--namespace", help="Of a cluster, whose Deployment is rolled out; without it, --volume alone.")
-]
-Context = Annotated[str, typer.Option(help="Of kubectl's configuration; the current one where none is named.")]
 Timeout = Annotated[float, typer.Option(help="Seconds to wait for the rollout.", min=1)]
-Version = Annotated[int, typer.Option(help="The version, e.g. 3.", min=1)]
-Mounted = Annotated[
-    Path | None, typer.Option(help="The model volume, where it is mounted here; its labels are set too.")
-]
 DEFAULT_NAMESPACE = "seaway"
+TargetNamespace = Annotated[
+    str,
+    typer.Option(
+        help="Kubernetes namespace of the serving stack. Default: seaway, or none (the model repository only) if "
+        "--model-repository is given without --context."
+    ),
+]
 
 
-def where(namespace: str, context: str, volume: Path | None) -> str:
-    """The namespace of the cluster that is meant, or "" for a folder: where a volume, and no cluster, is named."""
-    return namespace or ("" if volume and not context else DEFAULT_NAMESPACE)
+def target_namespace(namespace: str, context: str, repository: Path | None) -> str:
+    """The namespace to act on, or "" if the options name a model repository and no cluster."""
+    return namespace or ("" if repository and not context else DEFAULT_NAMESPACE)
 
 
 def status(
-    namespace: Namespace = DEFAULT_NAMESPACE,
-    context: Context = "",
-    volume: Annotated[
-        Path | None, typer.Option(help="The cluster's model volume, where it is mounted here: are its labels as that?")
-    ] = None,
+    namespace: options.Namespace = DEFAULT_NAMESPACE,
+    context: options.Context = "",
+    repository: options.MountedRepository = None,
 ) -> None:
-    """Shows which version each Deployment serves, why, and since which revision.
+    """Shows the version that each Deployment serves, with its revision and the cause of its last change.
+
+    With --model-repository it also reports labels that differ from the Deployments, and how to fix them.
 
     [bold]Examples[/bold]
 
       seaway status --namespace seaway
 
-      seaway status --volume /mnt/models
+      seaway status --model-repository /mnt/models
     """
     from rich.console import Console
     from rich.table import Table
 
-    from seaway.kube import kube, rollout
-    from seaway.load.results import short
+    from seaway.kube import api_client, rollout
+    from seaway.load.formatting import shorten_identity
 
-    api = kube.connect(context)
-    table = Table("deployment", "serves", "ready", "revision", "because", "image")
-    differing = []
+    api = api_client.connect(context)
+    table = Table("deployment", "serves", "ready", "revision", "change cause", "image")
+    differences = []
     for name in (rollout.STABLE, rollout.CANARY):
-        found = rollout.read(api, namespace, name)
-        differing += differs(volume, name, found, namespace) if volume else []
-        serves = short(found.serves) or "what is stable in the volume when a pod starts"
-        ready = f"{found.ready} of {found.replicas}"
-        table.add_row(name, serves, ready, str(found.revision), found.cause, found.image)
+        serving = rollout.read(api, namespace, name)
+        differences += label_differences(repository, name, serving, namespace) if repository else []
+        serves = shorten_identity(serving.serves) or "the version labelled stable when a pod starts"
+        ready = f"{serving.ready} of {serving.replicas}"
+        table.add_row(name, serves, ready, str(serving.revision), serving.cause, serving.image)
     console = Console()
     console.width = max(console.width, 100)
     console.print(table)
-    for line in differing:
+    for line in differences:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def differs(volume: Path, deployment: str, found: "Serving", namespace: str) -> list[str]:
-    """What the volume's label says otherwise than the Deployment, and the command that has it follow."""
-    from seaway.artifacts import store
+def label_differences(repository: Path, deployment: str, serving: "Serving", namespace: str) -> list[str]:
+    """A line if the label in the model repository differs from the Deployment, with the command that sets it."""
+    from seaway.artifacts import model_repository
     from seaway.kube import rollout
 
     label = {rollout.STABLE: "stable", rollout.CANARY: "canary"}[deployment]
-    if found.version is None or not found.replicas:  # then it serves what the label says, or nothing
+    if serving.version is None or not serving.replicas:  # then it serves the labelled version, or nothing
         return []
-    labelled = store.labels(volume, found.model).get(label)
-    if labelled == found.version:
+    labelled = model_repository.labels(repository, serving.model).get(label)
+    if labelled == serving.version:
         return []
     verb = "rollback" if label == "stable" else "deploy"
-    said = f"is on {labelled}" if labelled else "is not set"
+    state = f"is on {labelled}" if labelled else "is not set"
     return [
-        f"{deployment} serves {found.model}/{found.version}, but the label {label} in {volume} {said}; where the "
-        f"Deployment is right: seaway {verb} --version {found.version} --name {found.model} --volume {volume} "
-        f"--namespace {namespace}"
+        f"{deployment} serves {serving.model}/{serving.version}, but the label {label} in {repository} {state}; if the "
+        f"Deployment is right: seaway {verb} --version {serving.version} --name {serving.model} "
+        f"--model-repository {repository} --namespace {namespace}"
     ]
 
 
 def deploy(
-    version: Version,
-    name: options.Name = options.DEFAULT_NAME,
+    version: options.Version,
+    name: options.Name = "",
     replicas: Annotated[int, typer.Option(help="Pods of the canary.", min=1)] = 1,
-    url: Annotated[str, typer.Option(help="Where the canary answers; then its answers are compared.")] = "",
-    volume: Mounted = None,
-    namespace: Cluster = "",
-    context: Context = "",
+    url: Annotated[
+        str,
+        typer.Option(
+            help=f"URL of the canary, for the comparison with PyTorch. Default: {options.DEFAULT_URL}; on a cluster "
+            "there is none, and nothing is compared.",
+            metavar="URL",
+        ),
+    ] = "",
+    repository: options.MountedRepository = None,
+    namespace: TargetNamespace = "",
+    context: options.Context = "",
     timeout: Timeout = 300,
 ) -> None:
-    """Makes a published version the canary, and waits until it is served; says why where it does not come up.
+    """Makes a published version the canary and waits until it is served; reports why a rollout failed.
 
-    On a cluster it is rolled out beside stable: in --namespace, or in "seaway" where no --volume is given. With
-    --volume alone a server follows that folder. The version's golden examples, which are in the volume, are sent to
-    --url over each protocol, and every answer is compared with PyTorch's.
+    With --namespace (or --context, or without --model-repository) the canary Deployment is rolled out in the cluster of
+    kubectl's context. With --model-repository alone, only the label in that folder moves, which a server follows. The
+    version's golden examples are sent to --url over each protocol, and every response is compared with PyTorch's
+    output.
 
     [bold]Examples[/bold]
 
-      seaway deploy --version 3 --volume .seaway/models
+      seaway deploy --version 3 --model-repository .seaway/models
 
-      seaway deploy --version 3 --url http://127.0.0.1:30081 --volume /mnt/models --namespace seaway
+      seaway deploy --version 3 --url http://127.0.0.1:30081 --model-repository /mnt/models --namespace seaway
     """
     from seaway.deploy.deploy import deploy as work
 
-    namespace = where(namespace, context, volume)
+    namespace = target_namespace(namespace, context, repository)
+    name = options.model_name(repository, name) if repository else name or options.DEFAULT_NAME
     work(
-        url or ("" if namespace else options.DEFAULT_URL), volume, name, version, timeout, namespace, replicas, context
+        url or ("" if namespace else options.DEFAULT_URL),
+        repository,
+        name,
+        version,
+        timeout,
+        namespace,
+        replicas,
+        context,
     )
 
 
 def promote(
-    version: Version,
-    volume: options.Volume = options.DEFAULT_VOLUME,
-    name: options.Name = options.DEFAULT_NAME,
+    version: options.Version,
+    repository: options.Repository = options.DEFAULT_REPOSITORY,
+    name: options.Name = "",
     evidence: Annotated[
-        Path | None, typer.Option(exists=True, file_okay=False, help="What load wrote; else the newest in the volume.")
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Evidence of a load test. Default: the newest in the model repository."
+        ),
     ] = None,
-    namespace: Cluster = "",
-    context: Context = "",
+    namespace: Annotated[
+        str,
+        typer.Option(
+            help="Kubernetes namespace of the serving stack. Default: none (the model repository only), or seaway with "
+            "--context."
+        ),
+    ] = "",
+    context: options.Context = "",
     timeout: Timeout = 300,
 ) -> None:
-    """Makes a version stable, if the evidence says that it answered rightly under load.
+    """Makes a version stable, if there is evidence that its responses were correct under load.
+
+    `seaway verify` and the pipeline's load stage write that evidence. With --namespace (or --context) the cluster's
+    Deployment is rolled out too; otherwise only the label moves.
 
     [bold]Examples[/bold]
 
       seaway promote --version 3
 
-      seaway promote --version 3 --volume /mnt/models --namespace seaway
+      seaway promote --version 3 --model-repository /mnt/models --namespace seaway
     """
     from seaway.promote.promote import promote as work
 
-    work(volume, name, version, evidence, where(namespace, context, volume), context, timeout)
+    name = options.model_name(repository, name)
+    work(repository, name, version, evidence, target_namespace(namespace, context, repository), context, timeout)
 
 
 def rollback(
     version: Annotated[
-        int | None, typer.Option(help="Back to this one, which was stable once; else to the one before.", min=1)
+        int | None, typer.Option(help="A version that was stable before. Default: the previous one.", min=1)
     ] = None,
-    volume: Mounted = None,
-    name: Annotated[str, typer.Option(help="The model; on a cluster by default the one that is served.")] = "",
-    namespace: Cluster = "",
-    context: Context = "",
+    repository: options.MountedRepository = None,
+    name: Annotated[
+        str, typer.Option(help="The model's name. Default: on a cluster the served model, else the only one there is.")
+    ] = "",
+    namespace: TargetNamespace = "",
+    context: options.Context = "",
     timeout: Timeout = 300,
 ) -> None:
-    """Takes stable back to the version that it served before, and waits. It needs no evidence: that was stable once.
+    """Makes the previous stable version stable again, without new evidence, and waits until it is served.
 
-    On a cluster (--namespace, or "seaway" where no --volume is given) the Deployment is rolled back; the labels follow
-    where the --volume is given too. With --volume alone the labels of that folder move. What was rolled back already
-    stays as it is: a version further back is named by --version.
+    With --namespace (or --context, or without --model-repository) the Deployment in the cluster of kubectl's context is
+    rolled back; with --model-repository too, its labels follow. With --model-repository alone, only the labels in that
+    folder move. A second rollback changes nothing: --version names a version further back.
 
     [bold]Examples[/bold]
 
-      seaway rollback --volume .seaway/models
+      seaway rollback --model-repository .seaway/models
 
-      seaway rollback --namespace seaway --volume /mnt/models
+      seaway rollback --namespace seaway --model-repository /mnt/models
 
       seaway rollback --namespace seaway
     """
     from seaway.promote.rollback import rollback as work
 
-    namespace = where(namespace, context, volume)
-    work(volume, name or ("" if namespace else options.DEFAULT_NAME), version, namespace, context, timeout)
+    namespace = target_namespace(namespace, context, repository)
+    if repository and not namespace:
+        name = options.model_name(repository, name)
+    work(repository, name, version, namespace, context, timeout)

@@ -1,4 +1,4 @@
-"""`seaway compile`: a pipeline as Kubeflow's YAML."""
+"""`seaway compile`: compiles a pipeline to YAML for Kubeflow."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ def compile_(
     registry: options.Registry = "seaway",
     claim: options.Claim = "seaway-models",
 ) -> None:
-    """Compiles a pipeline to Kubeflow's intermediate representation, for a cluster.
+    """Compiles a pipeline to YAML for Kubeflow Pipelines (KFP IR).
 
     [bold]Examples[/bold]
 
@@ -25,3 +25,4 @@ def compile_(
     from seaway.pipeline.compile import compile_pipeline
 
     compile_pipeline(pipeline, output, registry, claim)
+    typer.echo(f"wrote {output}")

@@ -1,32 +1,30 @@
-"""`seaway doctor`: what is installed, what is missing, how to mend it.
+"""`seaway doctor`: what is installed, what is missing, how to fix it.
 
-In a checkout everything is wanted, in the versions of its lock; of an installed package the extras that are there."""
+In a checkout every package has to be there, in the locked version; an installed package may lack extras."""
 
 import importlib.metadata
 import math
 import re
 import shutil
 import socket
-import subprocess
 import sys
-from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import typer
 
 from seaway import extras
+from seaway.arguments import seaway_command
 from seaway.cli import options
 from seaway.platform import cgroup, memory
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements" / "dev.txt"
-NEEDED = ("torch", "torchvision", "onnx", "onnx-tf", "onnxruntime", "tensorflow-cpu", "kfp", "locust")
-ALWAYS = ("onnxruntime", "numpy", "pillow")  # those of the default install that are looked for
+REQUIRED = ("torch", "torchvision", "onnx", "onnx-tf", "onnxruntime", "tensorflow-cpu", "kfp", "locust")
+DEFAULT_PACKAGES = ("onnxruntime", "numpy", "pillow")  # those of the default install that are checked
 REINSTALL = "make setup"
-EITHER = {"tensorflow-cpu": "tensorflow"}  # which serves as well
-ADDS = {  # extra → what it is for
+ALTERNATIVES = {"tensorflow-cpu": "tensorflow"}
+USES = {  # extra → the verbs that need it
     "tensorflow": "serve --backend savedmodel",
     "convert": "convert",
     "cluster": "status; deploy, promote, rollback, versions on a cluster",
@@ -36,24 +34,24 @@ ADDS = {  # extra → what it is for
     "ship": "ship",
     "all": "run",
 }
-FRAMEWORKS = {"torch": "torch", "tensorflow": "TensorFlow"}
-MOST_NAMED = 3  # packages of an extra that is missing
+MAX_NAMED = 3  # missing modules of an extra that are listed
 SUPPORTED = ((3, 11), (3, 12), (3, 13))
 
 
 class Finding(NamedTuple):
-    """`good` is None for what is only needed for some work."""
+    """The result of one check. `ok` is None for a failed check of something that only some verbs need."""
 
-    what: str
-    good: bool | None
-    found: str
-    mend: str = ""
+    check: str
+    ok: bool | None
+    result: str
+    fix: str = ""
 
 
 def doctor() -> None:
-    """Tells what is installed, what is missing and how to mend it. Exit status 1 if what is installed would not work.
+    """Checks the installation, and says what is missing and how to fix it.
 
-    In a checkout that is all that `seaway run` needs; what an extra of the package would add is no fault.
+    The exit status is 1 if a check fails. In a checkout everything that `seaway run` needs has to be installed; missing
+    extras of a package are not an error.
 
     [bold]Example[/bold]
 
@@ -63,87 +61,74 @@ def doctor() -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    findings = [*(_locked() if LOCK.exists() else _installed()), _port(), *_tools()]
-    table = Table("", "what", "found", "how to mend it")
+    findings = [*(_check_checkout() if LOCK.exists() else _check_package()), _port(), *_tools()]
+    table = Table("status", "check", "result", "fix")
     for finding in findings:
-        sign = {True: "[green]ok[/green]", False: "[red]bad[/red]", None: "[yellow]--[/yellow]"}[finding.good]
-        texts = (finding.what, finding.found, "" if finding.good else finding.mend)
-        table.add_row(sign, *map(escape, texts))
+        state = {True: "[green]ok[/green]", False: "[red]fail[/red]", None: "[yellow]optional[/yellow]"}[finding.ok]
+        texts = (finding.check, finding.result, "" if finding.ok else finding.fix)
+        table.add_row(state, *map(escape, texts))
     Console().print(table)
-    if any(finding.good is False for finding in findings):
+    if any(finding.ok is False for finding in findings):
         raise typer.Exit(1)
 
 
-def _locked() -> list[Finding]:
-    """Of a checkout, where `seaway run` is to work."""
-    return [_python(), *map(_package, NEEDED), _frameworks([*FRAMEWORKS]), _disk(), _memory()]
+def _check_checkout() -> list[Finding]:
+    """A checkout has to have everything that `seaway run` needs."""
+    return [_python(), *map(_package, REQUIRED), _disk(), _memory()]
 
 
-def _installed() -> list[Finding]:
-    """Of a package from a wheel: what is there has to work; what an extra adds is named."""
+def _check_package() -> list[Finding]:
+    """A package from a wheel may lack extras."""
     absent = {extra: extras.missing(extra) for extra in extras.EXTRAS}
-    present = [name for name in FRAMEWORKS if find_spec(name)]
-    findings = [_python(), *map(_package, ALWAYS)]
+    findings = [_python(), *map(_package, DEFAULT_PACKAGES)]
     findings += [_extra(extra, modules) for extra, modules in absent.items()]
-    findings += [_frameworks(present)] if present else []
-    room = [_disk(), _memory()]
-    return findings + (room if not absent["all"] else [one._replace(good=one.good or None) for one in room])
+    resources = [_disk(), _memory()]
+    return findings + ([each._replace(ok=each.ok or None) for each in resources] if absent["all"] else resources)
 
 
 def _extra(extra: str, absent: list[str]) -> Finding:
-    more = ", …" if len(absent) > MOST_NAMED else ""
-    found = f"not installed: {', '.join(absent[:MOST_NAMED])}{more}" if absent else "installed"
-    what = f"seaway[{extra}]"
-    return Finding(what, None if absent else True, found, f'pip install "{what}", for {ADDS[extra]}')
+    more = ", …" if len(absent) > MAX_NAMED else ""
+    result = f"not installed: {', '.join(absent[:MAX_NAMED])}{more}" if absent else "installed"
+    name = f"seaway[{extra}]"
+    return Finding(name, None if absent else True, result, f'pip install "{name}" (for {USES[extra]})')
 
 
 def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Finding("Python 3.11 to 3.13", sys.version_info[:2] in SUPPORTED, version, "make setup PYTHON=python3.11")
+    fix = f"{REINSTALL} PYTHON=python3.11"
+    if not LOCK.exists():
+        fix = "install seaway in a virtual environment with Python 3.11, 3.12 or 3.13"
+    return Finding("Python 3.11 to 3.13", sys.version_info[:2] in SUPPORTED, version, fix)
 
 
 def _package(name: str) -> Finding:
-    wanted = re.search(rf"^{re.escape(name)}==(\S+)", LOCK.read_text(), re.MULTILINE) if LOCK.exists() else None
-    mend = REINSTALL if LOCK.exists() else "pip install --force-reinstall seaway"
-    found = _version(name) or _version(EITHER.get(name, ""))
-    if not found:
-        return Finding(name, False, "missing", mend)
-    as_locked = wanted is None or found == wanted[1]
-    return Finding(name, as_locked, found, f"the lock says {wanted[1]}: {REINSTALL}" if wanted else "")
+    locked = re.search(rf"^{re.escape(name)}==(\S+)", LOCK.read_text(), re.MULTILINE) if LOCK.exists() else None
+    installed = _version(name) or _version(ALTERNATIVES.get(name, ""))
+    if not installed:
+        return Finding(name, False, "missing", REINSTALL if LOCK.exists() else "pip install --force-reinstall seaway")
+    matches = locked is None or installed == locked[1]
+    return Finding(name, matches, installed, f"{REINSTALL} (the locked version is {locked[1]})" if locked else "")
 
 
 def _version(name: str) -> str:
-    """ "" for what is not installed."""
+    """The installed version, or ""."""
     try:
         return importlib.metadata.version(name) if name else ""
     except importlib.metadata.PackageNotFoundError:
         return ""
 
 
-def _frameworks(modules: Sequence[str]) -> Finding:
-    """Imports torch and TensorFlow for real, each in a process of its own."""
-    broken = []
-    for module in modules:
-        tried = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, text=True, timeout=300)
-        if tried.returncode:
-            broken.append(f"{module}: {(tried.stderr.strip().splitlines() or ['killed'])[-1]}")
-    mend = f"rm -r .venv && {REINSTALL}" if LOCK.exists() else "pip install them anew"
-    return Finding(
-        f"{' and '.join(FRAMEWORKS[module] for module in modules)} import", not broken, "; ".join(broken) or "yes", mend
-    )
-
-
 def _disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
-    return Finding("2 GB of disk for a run", free >= 2, f"{free:.1f} GB free here", "free some space, or use --root")
+    return Finding("2 GB of free disk space", free >= 2, f"{free:.1f} GB free here", "free some space, or use --root")
 
 
 def _memory() -> Finding:
     available = memory.available_bytes()
     if available is None:
-        return Finding("3 GB of memory for a run", None, "cannot be told here")
-    free = min(available, cgroup.memory_bytes() or math.inf) / 1e9  # what is available is so to the whole machine
-    return Finding("3 GB of memory for a run", free >= 3, f"{free:.1f} GB available", "end other programs")
+        return Finding("3 GB of free memory", None, "unknown on this system")
+    free = min(available, cgroup.memory_bytes() or math.inf) / 1e9  # the first is for the whole machine
+    return Finding("3 GB of free memory", free >= 3, f"{free:.1f} GB available", "close other programs")
 
 
 def _port() -> Finding:
@@ -153,13 +138,13 @@ def _port() -> Finding:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            return Finding(f"port {port}", None, str(error.strerror), "seaway run --port 8601")
+            return Finding(f"port {port}", None, str(error.strerror), seaway_command("run", "--port", 8601))
     return Finding(f"port {port}", True, "free")
 
 
 def _tools() -> list[Finding]:
-    wanted = {"docker": "only for images", "kubectl": "only for a cluster", "kind": "only for a cluster of your own"}
+    uses = {"docker": "building images", "kubectl": "clusters", "kind": "a local cluster"}
     return [
-        Finding(tool, True if shutil.which(tool) else None, shutil.which(tool) or "missing", why)
-        for tool, why in wanted.items()
+        Finding(tool, True if shutil.which(tool) else None, shutil.which(tool) or "missing", f"install it for {use}")
+        for tool, use in uses.items()
     ]

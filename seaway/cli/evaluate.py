@@ -1,4 +1,4 @@
-"""`seaway evaluate`: the score of a running server on a test set."""
+"""`seaway evaluate`: the accuracy of a running server on a test set."""
 
 import tempfile
 from pathlib import Path
@@ -6,23 +6,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seaway.cli import options, plans
+from seaway.cli import load_options, options
 
 if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
 
-WORST = 10
+CONFUSIONS = 10  # the most frequent ones are printed
 
 
 def evaluate(
     data: options.Data = "strokes",
     url: options.Url = options.DEFAULT_URL,
-    name: options.Name = options.DEFAULT_NAME,
-    protocol: plans.Protocol = "",
-    batch: Annotated[int, typer.Option(help="Pictures a request.", min=1)] = 128,
+    name: options.Name = "",
+    protocol: load_options.Protocol = "",
+    batch: Annotated[int, typer.Option(help="Images per request.", min=1)] = 128,
+    insecure: load_options.Insecure = False,
 ) -> None:
-    """Scores a running server on a test set: accuracy, balanced accuracy and its worst confusions.
+    """Measures a running server on a test set: accuracy, balanced accuracy and the most frequent confusions.
+
+    The merged accuracy, where the classes have them, counts 0, O and o as one class, and 1, I and l.
 
     [bold]Examples[/bold]
 
@@ -34,58 +37,75 @@ def evaluate(
     from rich.console import Console
     from rich.progress import track
 
-    from seaway.data import data as sources
+    from seaway.data import datasets as sources
     from seaway.errors import InvalidInput
-    from seaway.load import served, spoken
+    from seaway.load import supported_protocols
     from seaway.load.client import Client
-    from seaway.protocols import wire
+    from seaway.load.served_parity import predict_batches
+    from seaway.protocols import client_codecs
+    from seaway.protocols.calls import DEFAULT_SIGNATURE
 
     cache = options.DEFAULT_ROOT.absolute() / "data"
+    with Client(url, insecure=insecure) as client:
+        name = options.served_name(client, name)  # before the data is read
     with tempfile.TemporaryDirectory(prefix="seaway-") as folder:
         labels = sources.read(data, Path(folder), cache)
         images = np.load(Path(folder) / "test_images.npy", mmap_mode="r")
-        truth = np.load(Path(folder) / "test_labels.npy")
-        guesses = np.zeros(len(truth), np.int64)
-        with Client(url) as client:
-            inputs = client.metadata(name)["metadata"]["signature_def"]["signature_def"]["serving_default"]["inputs"]
-            if len(inputs) != 1:
-                raise InvalidInput(f"{name} takes {sorted(inputs)}, and only a model of pictures alone can be scored")
-            (given,) = inputs
+        true_classes = np.load(Path(folder) / "test_labels.npy")
+        predicted = np.zeros(len(true_classes), np.int64)
+        with Client(url, insecure=insecure) as client:
+            signatures = client.signatures(name)
+            # Servers choose serving_default themselves; another one has to be named
+            chosen = "" if DEFAULT_SIGNATURE in signatures else min(signatures)
+            signature = signatures[chosen or DEFAULT_SIGNATURE]
+            if len(signature.inputs) != 1:
+                names = sorted(tensor.name for tensor in signature.inputs)
+                raise InvalidInput(f"{name} has the inputs {names}; only a model with one image input can be scored")
+            outputs = [tensor.name for tensor in signature.outputs]
+            output = "scores" if "scores" in outputs else outputs[0]
 
-            def take(part: slice) -> "dict[str, np.ndarray]":
-                return {given: sources.model_input(images[part])}
+            def read_inputs(part: slice) -> "dict[str, np.ndarray]":
+                return {signature.inputs[0].name: sources.model_input(images[part])}
 
-            def ask(tried: wire.Protocol) -> object:
-                return client.predict(tried, name, take(slice(1)), "scores")
+            def send(candidate: client_codecs.Protocol) -> object:
+                return client.predict(candidate, name, read_inputs(slice(1)), output, signature=chosen)
 
-            chosen = wire.named(protocol or next(spoken.speaking(ask, spoken.FIRST)))
-            answers = served.scores(client, chosen, name, None, take, len(truth), "scores", batch)
-            for part, scores, by in track(answers, "evaluating", total=-(-len(truth) // batch), transient=True):
+            supported = supported_protocols.filter_supported(send, supported_protocols.PREFERENCE)
+            codec = client_codecs.named(protocol or next(supported))
+            count = len(true_classes)
+            batches = predict_batches(client, codec, name, None, read_inputs, count, output, batch, chosen)
+            for part, scores, served_by in track(batches, "evaluating", total=-(-count // batch), transient=True):
                 if scores.ndim != 2 or scores.shape[1] != len(labels):
                     raise InvalidInput(
-                        f"{by or url} answers {scores.shape[1:]} scores, {data} has {len(labels)} classes"
+                        f"{served_by or url} returns scores of shape {scores.shape[1:]}, but {data} has "
+                        f"{len(labels)} classes"
                     )
-                guesses[part] = scores.argmax(axis=1)
+                predicted[part] = scores.argmax(axis=1)
     confusion = np.zeros((len(labels), len(labels)), np.int64)
-    np.add.at(confusion, (truth, guesses), 1)
-    _print(Console(), confusion, labels, by)
+    np.add.at(confusion, (true_classes, predicted), 1)
+    _print(Console(), confusion, labels, served_by)
 
 
 def _print(console: "Console", confusion: "np.ndarray", labels: tuple[str, ...], served_by: str) -> None:
-    """`confusion` [true class, answered class] of counts."""
+    """`confusion`: counts [true class, predicted class]."""
     import numpy as np
     from rich.table import Table
 
+    from seaway.data import merged
+
     per_class = confusion.sum(axis=1)
     recall = np.diag(confusion)[per_class > 0] / per_class[per_class > 0]
-    console.print(f"{confusion.sum():,} pictures, answered by {served_by}")
+    console.print(f"{confusion.sum():,} images, served by {served_by or 'a server that does not report its model'}")
     console.print(f"accuracy           {np.trace(confusion) / confusion.sum():.2%}")
+    alike = merged.accuracy(confusion, merged.look_alikes(labels))
+    if alike is not None:
+        console.print(f"accuracy, merged   {alike:.2%} (0, O and o as one class, and 1, I and l)")
     console.print(f"balanced accuracy  {recall.mean():.2%}")
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
-    table = Table("is", "taken for", "times", "of", title="worst confusions")
-    for index in np.argsort(wrong, axis=None)[::-1][:WORST]:
-        true, answered = np.unravel_index(index, wrong.shape)
-        if wrong[true, answered]:
-            table.add_row(labels[true], labels[answered], f"{wrong[true, answered]:,}", f"{per_class[true]:,}")
+    table = Table("true label", "predicted as", "errors", "of", title="Most frequent confusions")
+    for index in np.argsort(wrong, axis=None)[::-1][:CONFUSIONS]:
+        true, predicted = np.unravel_index(index, wrong.shape)
+        if wrong[true, predicted]:
+            table.add_row(labels[true], labels[predicted], f"{wrong[true, predicted]:,}", f"{per_class[true]:,}")
     console.print(table)

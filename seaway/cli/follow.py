@@ -1,22 +1,22 @@
-"""A run of Kubeflow's to its end: each stage's changes, what holds it up, why it failed; again where a pod was lost."""
+"""Follows a Kubeflow run to its end: stage changes, what blocks a stage, why it failed; resubmits if a pod was lost."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import typer
+from seaway.arguments import seaway_command
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from seaway.kube.runs import Trouble
-    from seaway.pipeline.kubeflow import Kubeflow, State
+    from seaway.kube.run_diagnostics import StageFailure
+    from seaway.pipeline.kubeflow import Kubeflow, RunStatus
 
-QUIET_LOOKS = 6  # without a change, after which the pods are asked whether something holds them up
-PATIENCE = 120  # seconds of a host that answered before and does not now
-INTERRUPTED = 130
-AGAIN = 2  # times that a run is submitted again
+POLLS_UNTIL_DIAGNOSIS = 6  # without a change; then the pods are checked for what blocks them
+UNREACHABLE_TIMEOUT_S = 120  # for a host that responded before
+INTERRUPTED = 130  # exit status
+MAX_RESUBMISSIONS = 2
 _COLOURS = {
     "RUNNING": "cyan", "SUCCEEDED": "green", "CACHED": "green", "FAILED": "bold red", "CANCELED": "bold red",
 }  # fmt: skip
@@ -24,181 +24,190 @@ _COLOURS = {
 
 @dataclass(frozen=True)
 class Watch:
-    """How runs are followed. `namespace`: of their pods; `context`: of kubectl's configuration; `poll`: seconds between
-    looks; `pull_deadline`: seconds that an image may not be pulled."""
+    """How to follow runs. `namespace`: of their pods; `context`: of kubectl's configuration; `poll_interval_s`: between
+    requests for the state; `pull_deadline_s`: how long an image may fail to be pulled."""
 
     api: "Kubeflow"
     namespace: str
     context: str
-    poll: float
-    pull_deadline: float
+    poll_interval_s: float
+    pull_deadline_s: float
     console: "Console"
 
 
-def follow(watch: Watch, run: str, again: Callable[[int], str] | None = None) -> None:
-    """Tells each change of a stage, and raises SeawayError where the run ends otherwise than well.
+def follow(watch: Watch, run: str, resubmit: Callable[[int], str] | None = None) -> None:
+    """Prints each change of a stage, and raises SeawayError unless the run succeeds.
 
-    `again`: submits it another time (1, 2), where a stage's pod was lost, and returns the new run's id. Without it the
-    run is only looked at: nothing is submitted, and nothing ended.
+    `resubmit` is called with 1, 2, … if a stage lost its pod: it submits the run again and returns the new run's id.
+    Without it the run is only observed: nothing is submitted or terminated.
     """
     from seaway.errors import SeawayError
 
     submitted = 0
     while True:
-        ended = _to_the_end(watch, run, again is not None)
+        ended = _wait_for_end(watch, run, resubmit is not None)
         if ended.state == "SUCCEEDED":
             watch.console.print(f"[green]The run succeeded[/green]: {watch.api.page(run)}")
             return
-        found, unread = _why(watch, run)
-        told = _ending(watch, run, ended, found, unread)
-        if not _lost(ended, found):
-            raise SeawayError(told)
-        if again is None:
-            raise SeawayError(f"{told}\n  no fault of the stage's: submit it again; training goes on where it was")
-        if submitted == AGAIN:
-            raise SeawayError(f"{told}\n  no fault of the stage's, but submitted again {AGAIN} times already")
+        failures, unreadable = _diagnose(watch, run)
+        message = _end_message(watch, run, ended, failures, unreadable)
+        if not _only_lost_pods(ended, failures):
+            raise SeawayError(message)
+        if resubmit is None:
+            raise SeawayError(
+                f"{message}\n  the stage failed only because its pod was lost: submit the run again; training resumes"
+            )
+        if submitted == MAX_RESUBMISSIONS:
+            raise SeawayError(
+                f"{message}\n  the stage failed only because its pod was lost, but this was resubmission "
+                f"{submitted}, the last"
+            )
         submitted += 1
-        watch.console.print(told[0].upper() + told[1:], style="yellow", markup=False)
-        run = again(submitted)
-        watch.console.print(f"Submitted again ({submitted} of {AGAIN}), for a pod was lost and no stage failed itself")
+        watch.console.print(message[0].upper() + message[1:], style="yellow", markup=False)
+        run = resubmit(submitted)
+        watch.console.print(f"Resubmitted ({submitted} of {MAX_RESUBMISSIONS}), because the stage only lost its pod")
         watch.console.print(f"Run   {run}\nPage  {watch.api.page(run)}")
 
 
-def _to_the_end(watch: Watch, run: str, own: bool) -> "State":
-    """The run's last state. `own`: whether it may be ended, where an image does not come."""
+def _wait_for_end(watch: Watch, run: str, own: bool) -> "RunStatus":
+    """The run's final state. `own`: whether to terminate it if an image cannot be pulled."""
     from seaway.errors import Refused, Unavailable
-    from seaway.pipeline.kubeflow import FINAL
+    from seaway.pipeline.kubeflow import FINAL_STATES
 
     api = watch.api
-    goes_on = f"the run goes on: {api.page(run)}; to follow it again: seaway submit --host {api.host} --follow {run}"
-    said: dict[str, str] = {}
-    waiting = _Waiting(watch, run, own)
-    began = time.monotonic()
+    continues = f"the run continues: {api.page(run)}; to follow it again: " + seaway_command(
+        "submit", "--host", api.host, "--follow", run
+    )
+    printed: dict[str, str] = {}
+    blockers = _Blockers(watch, run, own)
+    started = time.monotonic()
     try:
         while True:
-            state = _look(api, run, watch.poll)
-            news = {stage: now for stage, now in state.stages.items() if said.get(stage) != now}
-            for stage, now in sorted(news.items(), key=lambda one: one[1] == "RUNNING"):  # first what ended
-                _tell(watch.console, time.monotonic() - began, stage, now)
-            said |= news
-            if state.state in FINAL:
+            state = _poll(api, run, watch.poll_interval_s)
+            changes = {stage: now for stage, now in state.stages.items() if printed.get(stage) != now}
+            for stage, now in sorted(changes.items(), key=lambda change: change[1] == "RUNNING"):  # ended ones first
+                _print_change(watch.console, time.monotonic() - started, stage, now)
+            printed |= changes
+            if state.state in FINAL_STATES:
                 return state
-            waiting.look(state, bool(news))
-            time.sleep(watch.poll)
+            blockers.check(state, bool(changes))
+            time.sleep(watch.poll_interval_s)
     except (Refused, Unavailable) as error:
-        raise type(error)(f"{error}; {goes_on}") from None
+        raise type(error)(f"{error}; {continues}") from None
     except KeyboardInterrupt:
-        watch.console.print(f"\nInterrupted; {goes_on}")
-        raise typer.Exit(INTERRUPTED) from None
+        watch.console.print(f"\nInterrupted; {continues}")
+        raise SystemExit(INTERRUPTED) from None
 
 
-def _look(api: "Kubeflow", run: str, poll: float) -> "State":
-    """The run's state, from a host that may be away for a while."""
+def _poll(api: "Kubeflow", run: str, interval_s: float) -> "RunStatus":
+    """The run's state, from a host that may be unreachable for a while."""
     from seaway.errors import Unavailable
 
-    patience = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + UNREACHABLE_TIMEOUT_S
     while True:
         try:
-            return api.state(run)
+            return api.run_status(run)
         except Unavailable:
-            if time.monotonic() > patience:
+            if time.monotonic() > deadline:
                 raise
-            time.sleep(poll)
+            time.sleep(interval_s)
 
 
-def _tell(console: "Console", seconds: float, stage: str, state: str) -> None:
+def _print_change(console: "Console", elapsed_s: float, stage: str, state: str) -> None:
     colour = _COLOURS.get(state, "dim")
-    clock = f"{seconds // 60:3.0f}:{seconds % 60:02.0f}"
+    clock = f"{elapsed_s // 60:3.0f}:{elapsed_s % 60:02.0f}"
     console.print(f"[dim]{clock}[/dim]  {stage:<12} [{colour}]{state.lower()}[/{colour}]")
 
 
-class _Waiting:
-    """What keeps stages from beginning, which no state of Kubeflow's shows, and images that do not come."""
+class _Blockers:
+    """Reports what keeps stages from starting, which Kubeflow's states do not show, and images that are not pulled."""
 
     def __init__(self, watch: Watch, run: str, own: bool) -> None:
         self._watch, self._run, self._own = watch, run, own
-        self._quiet = 0
-        self._unread = ""  # why the pods cannot be read: a cluster that does not answer is not waited for twice
-        self._said: set[str] = set()
-        self._since: dict[str, float] = {}  # stage → when its image was first seen not to come
+        self._polls_without_change = 0
+        self._unreadable = ""  # why the pods cannot be read: an unreachable cluster is not tried twice
+        self._printed: set[str] = set()
+        self._not_pulled_since: dict[str, float] = {}  # stage → when its image was first seen not to be pulled
 
-    def look(self, state: "State", news: bool) -> None:
-        """Tells it after some looks without news, each line once. Raises SeawayError for an image beyond its time."""
-        self._quiet = 0 if news and not state.pending else self._quiet + 1
-        if not self._quiet or self._quiet % QUIET_LOOKS:
+    def check(self, state: "RunStatus", changed: bool) -> None:
+        """Prints blockers after some polls without a change, each line once. Raises SeawayError after the deadline for
+        an image."""
+        self._polls_without_change = 0 if changed and not state.pending else self._polls_without_change + 1
+        if not self._polls_without_change or self._polls_without_change % POLLS_UNTIL_DIAGNOSIS:
             return
-        every, unread = _why(self._watch, self._run, self._unread)
-        self._unread = self._unread or unread
-        found = [one for one in every if not one.failed]
-        for line in (f"        {one.stage}: {reason}" for one in found for reason in one.reasons):
-            if line not in self._said:
+        failures, unreadable = _diagnose(self._watch, self._run, self._unreadable)
+        self._unreadable = self._unreadable or unreadable
+        blocked = [failure for failure in failures if not failure.failed]
+        for line in (f"        {failure.stage}: {reason}" for failure in blocked for reason in failure.reasons):
+            if line not in self._printed:
                 self._watch.console.print(line, markup=False)
-                self._said.add(line)
+                self._printed.add(line)
         now = time.monotonic()
-        self._since = {one.stage: self._since.get(one.stage, now) for one in found if one.image}
-        for one in found:
-            if one.image and now - self._since[one.stage] > self._watch.pull_deadline:
-                self._end(one)
+        not_pulled = [failure for failure in blocked if failure.image]
+        self._not_pulled_since = {each.stage: self._not_pulled_since.get(each.stage, now) for each in not_pulled}
+        for failure in not_pulled:
+            if now - self._not_pulled_since[failure.stage] > self._watch.pull_deadline_s:
+                self._give_up(failure)
 
-    def _end(self, trouble: "Trouble") -> None:
+    def _give_up(self, failure: "StageFailure") -> None:
         from seaway.errors import SeawayError
 
-        api, seconds = self._watch.api, self._watch.pull_deadline
-        became = "the run goes on"
+        api, deadline_s = self._watch.api, self._watch.pull_deadline_s
+        outcome = "the run continues"
         if self._own:
             try:
                 api.terminate(self._run)
-                became = "the run was terminated"
+                outcome = "the run was terminated"
             except SeawayError as error:
-                became = f"the run could not be terminated ({error})"
-        reasons = "".join(f"\n  {reason}" for reason in trouble.reasons)
+                outcome = f"the run could not be terminated ({error})"
+        reasons = "".join(f"\n  {reason}" for reason in failure.reasons)
         raise SeawayError(
-            f"{trouble.stage} waited {seconds:g} s for an image that cannot be pulled: {trouble.image}; {became}: "
-            f"{api.page(self._run)}{reasons}\n  push the image, or name another --registry"
+            f"{failure.stage} waited {deadline_s:g} s for an image that cannot be pulled: {failure.image}; {outcome}: "
+            f"{api.page(self._run)}{reasons}\n  push the image, or give another --registry"
         )
 
 
-# ---- why
+# ---- diagnosis
 
 
-def _why(watch: Watch, run: str, unread: str = "") -> tuple[list["Trouble"], str]:
-    """What holds stages up or made them fail, by Kubeflow's API and, where kubectl's configuration leads there, by the
-    run's pods; and why these cannot be read, "" where they can. `unread`: it is known already."""
+def _diagnose(watch: Watch, run: str, unreadable: str = "") -> tuple[list["StageFailure"], str]:
+    """What blocks stages or made them fail, from Kubeflow's API and, if kubectl's configuration has the cluster, from
+    the run's pods; and why these cannot be read, or "". `unreadable`: that reason, if it is known already."""
     from seaway.errors import SeawayError
-    from seaway.kube import kube, runs
+    from seaway.kube import api_client, run_diagnostics
 
     workflow = watch.api.workflow(run)
-    if workflow and unread:
-        return runs.of_nodes(workflow), unread
+    if workflow and unreadable:
+        return run_diagnostics.workflow_failures(workflow), unreadable
     try:
-        return runs.troubles(kube.connect(watch.context), watch.namespace, run, workflow), ""
+        return run_diagnostics.stage_failures(api_client.connect(watch.context), watch.namespace, run, workflow), ""
     except SeawayError as error:
-        return runs.of_nodes(workflow), str(error)
+        return run_diagnostics.workflow_failures(workflow), str(error)
 
 
-def _lost(ended: "State", found: list["Trouble"]) -> bool:
-    """Whether each stage that failed lost its pod: one that failed by its own fault would fail again."""
-    failed = {one.stage.removesuffix(" (its driver)"): one.lost for one in found if one.failed}
+def _only_lost_pods(ended: "RunStatus", failures: list["StageFailure"]) -> bool:
+    """Whether every failed stage lost its pod: a stage that failed for any other reason would fail again."""
+    failed = {each.stage.removesuffix(" (its driver)"): each.lost for each in failures if each.failed}
     stages = {stage for stage, now in ended.stages.items() if now == "FAILED"}
     return ended.state == "FAILED" and bool(failed) and stages <= failed.keys() and all(failed.values())
 
 
-def _ending(watch: Watch, run: str, ended: "State", found: list["Trouble"], unread: str) -> str:
-    """How the run ended, why, and the last words of what failed; else how to see them."""
-    from seaway.kube import runs
+def _end_message(watch: Watch, run: str, ended: "RunStatus", failures: list["StageFailure"], unreadable: str) -> str:
+    """How the run ended, why, and the logs of what failed, or how to see them."""
+    from seaway.kube import run_diagnostics
 
-    hint = f"kubectl -n {watch.namespace} logs -l {runs.RUN}={run} -c {runs.MAIN} --tail=20 --prefix"
-    failed = [one for one in found if one.failed]
+    selector, container = f"{run_diagnostics.RUN_LABEL}={run}", run_diagnostics.MAIN_CONTAINER
+    hint = f"kubectl -n {watch.namespace} logs -l {selector} -c {container} --tail=20 --prefix"
+    failed = [one for one in failures if one.failed]
     reasons = list(ended.messages)
     for one in failed:
-        reasons += [f"{one.stage}:", *(f"  {reason}" for reason in one.reasons), *(f"  | {said}" for said in one.said)]
-    if unread:
-        what = "what its pods said" if failed else "why"
-        reasons.append(f"{what} cannot be read from here ({unread}); where the cluster is at hand: {hint}")
+        reasons += [f"{one.stage}:", *(f"  {reason}" for reason in one.reasons)]
+        reasons += [f"  | {line}" for line in one.log_tail]
+    if unreadable:
+        subject = "the pods' logs" if failed else "the reasons"
+        reasons.append(f"{subject} cannot be read from here ({unreadable}); with access to the cluster: {hint}")
     elif not failed:
-        reasons.append(
-            f"no failed pod of it is in {watch.namespace} of kubectl's context; where the run's pods are: {hint}"
-        )
+        reasons.append(f"kubectl's context has no failed pod of the run in {watch.namespace}; in its cluster: {hint}")
     stages = [stage for stage, now in ended.stages.items() if now == "FAILED"]
     where = f" in {', '.join(stages)}" if stages else ""
     return f"the run {ended.state.lower()}{where}: {watch.api.page(run)}" + "".join(f"\n  {one}" for one in reasons)

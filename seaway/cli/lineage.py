@@ -1,4 +1,4 @@
-"""`seaway lineage`: from a served version back to the data."""
+"""`seaway lineage`: traces a published version back to its data."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,17 +9,17 @@ from seaway.cli import options
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from seaway.artifacts.card import Card
+    from seaway.artifacts.artifact_metadata import ArtifactMetadata
 
 
 def lineage(
-    version: Annotated[int, typer.Argument(help="The version's number, as `seaway versions` lists it.")],
-    name: options.Name = options.DEFAULT_NAME,
-    volume: options.Volume = options.DEFAULT_VOLUME,
+    version: Annotated[int, typer.Argument(help="The model's version, as listed by `seaway versions`.")],
+    name: options.Name = "",
+    repository: options.Repository = options.DEFAULT_REPOSITORY,
 ) -> None:
-    """Walks from a version back to the data, with every stage's digest, settings and metrics.
+    """Traces a version back to its data, with the digest, settings and metrics of every stage.
 
-    Every byte of the version is read and compared with its card first; a changed file is an error.
+    First every file of the version is compared with its metadata; a changed file is an error.
 
     [bold]Example[/bold]
 
@@ -28,28 +28,30 @@ def lineage(
     from rich.console import Console
     from rich.tree import Tree
 
-    from seaway.artifacts import card as cards
-    from seaway.artifacts import store
+    from seaway.artifacts import artifact_metadata, model_repository
 
-    card = cards.check(store.existing(volume, name, version), "version", at=store.CARD)
-    tree = Tree(f"[bold]{name}/{version}[/bold]  every file is as it was published")
-    _grow(tree, "version", card, set())
+    name = options.model_name(repository, name)
+    metadata = artifact_metadata.check(
+        model_repository.existing(repository, name, version), "version", at=model_repository.METADATA_FILE
+    )
+    tree = Tree(f"[bold]{name}/{version}[/bold]  no file has changed since it was published")
+    _add_branch(tree, "version", metadata, set())
     Console().print(tree)
 
 
-def _grow(tree: "Tree", role: str, card: "Card", seen: set[str]) -> None:
-    if card.sha256 in seen:
-        tree.add(f"[cyan]{role}[/cyan] @{card.sha256[:12]}  [dim]as above[/dim]")
+def _add_branch(tree: "Tree", role: str, metadata: "ArtifactMetadata", seen: set[str]) -> None:
+    if metadata.sha256 in seen:
+        tree.add(f"[cyan]{role}[/cyan] @{metadata.sha256[:12]}  [dim]see above[/dim]")
         return
-    seen.add(card.sha256)
-    branch = tree.add(f"[cyan]{role}[/cyan] @{card.sha256[:12]}")
-    for title, values in (("settings", card.settings), ("metrics", card.metrics)):
+    seen.add(metadata.sha256)
+    branch = tree.add(f"[cyan]{role}[/cyan] @{metadata.sha256[:12]}")
+    for title, values in (("settings", metadata.settings), ("metrics", metadata.metrics)):
         if values:
-            branch.add(f"[dim]{title}[/dim] " + ", ".join(f"{key}={_shown(value)}" for key, value in values.items()))
-    for parent_role, parent in card.parents.items():
-        _grow(branch, parent_role, parent, seen)
+            branch.add(f"[dim]{title}[/dim] " + ", ".join(f"{key}={_format(value)}" for key, value in values.items()))
+    for parent_role, parent in metadata.parents.items():
+        _add_branch(branch, parent_role, parent, seen)
 
 
-def _shown(value: object) -> str:
+def _format(value: object) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 60 else text[:57] + "…"

@@ -1,68 +1,68 @@
-"""A load test as it runs: one line a run on a terminal, a line every few seconds elsewhere."""
+"""The progress of a load test: one updating line on a terminal, a line every few seconds elsewhere."""
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seaway.load.run import Progress
+    from seaway.load.progress import Progress, ProgressCallback
 
 BARS = " ▁▂▃▄▅▆▇█"
-SHOWN = 40  # seconds of the throughput's picture
-PLAIN_SECONDS = 10.0
+SPARKLINE_LENGTH = 40  # updates, one each second
+LOG_INTERVAL_S = 10.0  # where standard error is no terminal
 
 
 @contextmanager
-def watching(title: str) -> Iterator[Callable[["Progress"], None]]:
-    """Yields what is to be told of a run's progress."""
+def show_progress(title: str) -> Iterator["ProgressCallback"]:
+    """Yields a callback that shows a run's progress on standard error."""
     from rich.console import Console
     from rich.live import Live
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _plain(title)
+        yield _logger(title)
         return
     rates: list[int] = []
     with Live(f"{title}: starting", console=console, transient=True, refresh_per_second=4) as live:
 
-        def told(progress: "Progress") -> None:
-            rates.append(sum(bins.total() for bins in progress.last.seconds.values()))
-            live.update(f"{title}  {_line(progress)}  {_picture(rates[-SHOWN:])}")
+        def on_progress(progress: "Progress") -> None:
+            rates.append(sum(histogram.total() for histogram in progress.latest.latencies.values()))
+            live.update(f"{title}  {_status(progress)}  {_sparkline(rates[-SPARKLINE_LENGTH:])}")
 
-        yield told
-
-
-def _plain(title: str) -> "Callable[[Progress], None]":
-    said = time.monotonic()
-
-    def told(progress: "Progress") -> None:
-        nonlocal said
-        if time.monotonic() - said >= PLAIN_SECONDS:
-            said = time.monotonic()
-            print(f"{title}: {_line(progress)}", file=sys.stderr, flush=True)
-
-    return told
+        yield on_progress
 
 
-def _line(progress: "Progress") -> str:
+def _logger(title: str) -> "ProgressCallback":
+    logged_at = time.monotonic()
+
+    def on_progress(progress: "Progress") -> None:
+        nonlocal logged_at
+        if time.monotonic() - logged_at >= LOG_INTERVAL_S:
+            logged_at = time.monotonic()
+            print(f"{title}: {_status(progress)}", file=sys.stderr, flush=True)
+
+    return on_progress
+
+
+def _status(progress: "Progress") -> str:
     from collections import Counter
 
-    from seaway.load.results import latency
-    from seaway.load.tally import percentile
+    from seaway.load.counters import percentile
+    from seaway.load.formatting import format_latency
 
-    bins: Counter[int] = Counter()
-    for second in progress.last.seconds.values():
-        bins.update(second)
+    histogram: Counter[int] = Counter()
+    for one in progress.latest.latencies.values():
+        histogram.update(one)
     total = progress.total
-    p50, p99 = (latency(percentile(bins, share), " ms") for share in (0.5, 0.99))
+    p50, p99 = (format_latency(percentile(histogram, quantile), " ms") for quantile in (0.5, 0.99))
     return (
-        f"{progress.elapsed:4.0f} s  {progress.users} users  {bins.total()}/s  p50 {p50}  p99 {p99}  "
+        f"{progress.elapsed_s:4.0f} s  {progress.users} users  {histogram.total()}/s  p50 {p50}  p99 {p99}  "
         f"{total.wrong} wrong  {total.failed} failed"
     )
 
 
-def _picture(rates: list[int]) -> str:
-    most = max(rates, default=0) or 1
-    return "".join(BARS[round(rate / most * (len(BARS) - 1))] for rate in rates)
+def _sparkline(rates: list[int]) -> str:
+    highest = max(rates, default=0) or 1
+    return "".join(BARS[round(rate / highest * (len(BARS) - 1))] for rate in rates)

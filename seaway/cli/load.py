@@ -1,73 +1,89 @@
-"""`seaway load`: Locust against a running server, every answer checked; capacity and comparisons."""
+"""`seaway load`: Locust against a running server, every response checked; capacity and comparisons."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from seaway.cli import options, plans
+from seaway.cli import load_options, options
 
 if TYPE_CHECKING:
-    from seaway.load.gate import Limits, Line, Target
-    from seaway.load.run import LoadResult, Plan
+    from seaway.load.config import LoadConfig
+    from seaway.load.gate import LimitResult, Limits, Target
+    from seaway.load.result import LoadResult
 
-DEFAULT = "run"
-SLOWER = 0.2  # than a baseline, where no limit says how much is too much
+DEFAULT_COMMAND = "run"
+DEFAULT_SLOWER = 0.2  # than a baseline, without a limit `slower`
+MIN_WIDTH = 100  # columns; where the output is a file, the tables still need their width
 
 
-class DefaultCommand(TyperGroup):
-    """`seaway load URL` is `seaway load run URL`."""
+class DefaultCommandGroup(options.Group):
+    """Makes `seaway load URL` mean `seaway load run URL`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args or (args[0] not in self.commands and args[0] not in ("--help", "-h")):
-            args = [DEFAULT, *args]
+            args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
     name="load",
-    cls=DefaultCommand,
+    cls=DefaultCommandGroup,
     rich_markup_mode="rich",
-    help="Loads a running server and compares every answer with PyTorch's: `seaway load URL`, and options of `run`.",
+    help="Load-tests a running server and compares every response with PyTorch's output. `seaway load URL` is short "
+    "for `seaway load run URL`; `seaway load run --help` lists its options.",
 )
 
 
-@app.command(DEFAULT)
+@app.command(DEFAULT_COMMAND, cls=options.Command)
 def load(
-    url: Annotated[str, typer.Argument(help="Address of a running server.")] = options.DEFAULT_URL,
-    protocol: plans.Protocols = None,
-    users: plans.Users = 0,
-    rate: plans.Rate = 0,
-    arrivals: plans.Arrivals = "poisson",
-    seed: plans.Seed = 0,
-    seconds: plans.Time = 10,
-    warmup: plans.Warmup = 2,
-    batch: plans.Batch = 1,
+    url: Annotated[str, typer.Argument(help="URL of a running server.", metavar="URL")] = options.DEFAULT_URL,
+    protocol: load_options.Protocols = None,
+    users: load_options.Users = None,
+    rate: load_options.Rate = 0,
+    arrivals: load_options.Arrivals = "poisson",
+    seed: load_options.Seed = 0,
+    duration_s: load_options.Time = 10,
+    warmup: load_options.Warmup = 2,
+    batch: load_options.Batch = 1,
     shape: Annotated[
-        str, typer.Option(help="constant, step, ramp, spike or soak: the load over the time.")
+        str,
+        typer.Option(
+            help="Load profile: constant, step (25, 50, 75, 100%), ramp (5 to 100%), spike (a burst in the middle) or "
+            "soak (short ramp, then constant)."
+        ),
     ] = "constant",
-    processes: plans.Processes = 1,
-    new_connections: Annotated[bool, typer.Option("--new-connections", help="Open one for every request.")] = False,
-    timeout: plans.Timeout = 30,
-    insecure: plans.Insecure = False,
-    name: plans.Name = "",
-    version: plans.Version = 0,
-    volume: options.Volume = options.DEFAULT_VOLUME,
-    golden: plans.Golden = None,
-    limits: plans.LimitsFile = None,
-    limit: plans.Limit = None,
+    processes: load_options.Processes = 1,
+    new_connections: Annotated[
+        bool, typer.Option("--new-connections", help="Open a new connection for every request.")
+    ] = False,
+    timeout: load_options.Timeout = 30,
+    insecure: load_options.Insecure = False,
+    name: load_options.Name = "",
+    version: load_options.Version = None,
+    repository: options.Repository = options.DEFAULT_REPOSITORY,
+    golden: load_options.Golden = None,
+    limits: load_options.LimitsFile = None,
+    limit: load_options.Limit = None,
     baseline: Annotated[
-        str, typer.Option(help="Address of a server to be compared with, in turn (needs --rate).")
+        str,
+        typer.Option(
+            help="URL of a server to compare with, in alternating rounds; needs --rate. The limit slower is 20% unless "
+            "set.",
+            metavar="URL",
+        ),
     ] = "",
-    baseline_version: Annotated[int, typer.Option(help="The version to be compared with; 0: whichever answers.")] = 0,
-    metrics: plans.Metrics = "",
-    report: plans.Report = None,
+    baseline_version: Annotated[
+        int | None,
+        typer.Option(help="The version to compare with. Default: the server's default.", min=1, show_default=False),
+    ] = None,
+    metrics: load_options.Metrics = "",
+    report: load_options.Report = None,
 ) -> None:
-    """Loads a running server with Locust, compares every answer with PyTorch's, and judges by limits.
+    """Load-tests a running server with Locust, compares every response with PyTorch's output, and checks limits.
 
-    The exit status is 0 where every limit is kept, 1 where one is broken, 3 where it cannot be told. Without limits, no
-    answer may be wrong and no request may fail.
+    The exit status is 0 if every limit is met, 1 if one is violated, and 3 if the result is inconclusive. By default no
+    response may be wrong and no request may fail.
 
     [bold]Examples[/bold]
 
@@ -81,116 +97,136 @@ def load(
     """
     from dataclasses import replace
 
+    from seaway.errors import InvalidInput
     from seaway.load import gate
-    from seaway.load.run import Plan
-    from seaway.protocols import wire
+    from seaway.load.config import LoadConfig
+    from seaway.protocols import client_codecs
 
-    plans.check_extra(report)
-    plan = Plan(
-        users=users, rate=rate, seconds=seconds, warmup=warmup, batch=batch, shape=shape, processes=processes,
-        new_connections=new_connections, request_timeout=timeout, insecure=insecure, metrics=metrics,
-        arrivals=arrivals, seed=seed,
+    load_options.check_extra(report)
+    config = LoadConfig(
+        users=users or 0, rate=rate, duration_s=duration_s, warmup_s=warmup, batch=batch, shape=shape,
+        processes=processes, new_connections=new_connections, request_timeout_s=timeout, insecure=insecure,
+        metrics_url=metrics, arrivals=arrivals, seed=seed,
     )  # fmt: skip
-    plan.check()
-    wanted = plans.limits_of(limits, limit)
-    gate.check(wanted, plan)
-    source, plan = plans.source_of(golden, volume, name, version, plan)
-    results: list[LoadResult] = []
-    lines: list[Line] = []
+    config.check()
+    parsed_limits = load_options.parse_limits(limits, limit)
+    gate.check_feasible(parsed_limits, config)
+    if parsed_limits.slower is not None and not (baseline or baseline_version):
+        raise InvalidInput("limit slower needs a baseline: add --baseline URL or --baseline-version N")
     if baseline or baseline_version:
-        gate.check_comparison(plan)
+        gate.check_comparison(config)
     for key in protocol or ():
-        replace(plan, protocol=key).check()
-    keys = plans.protocols_of(protocol, url, source, plan)
+        replace(config, protocol=key).check()
+    for each in filter(None, (url, baseline)):
+        load_options.check_server(each, config)
+    source, config = load_options.find_examples(golden, repository, name, version, config)
+    results: list[LoadResult] = []
+    limit_results: list[LimitResult] = []
+    keys = load_options.select_protocols(protocol, url, source, config)
     for key in keys:
-        one = replace(plan, protocol=key)
+        protocol_config = replace(config, protocol=key)
         if baseline or baseline_version:
-            before = gate.Target(baseline or url, source, baseline_version or None)
-            found, said = _versus(before, gate.Target(url, source, plan.version), one, wanted)
+            baseline_target = gate.Target(baseline or url, source, baseline_version)
+            candidate = gate.Target(url, source, config.version)
+            own, evaluated = _compare(baseline_target, candidate, protocol_config, parsed_limits)
         else:
-            found = [plans.run(url, source, one)]
-            said = gate.judge(found[0], wanted)
-        several = f"{wire.named(key).title}, " if len(keys) > 1 else ""
-        results += found
-        lines += [replace(line, limit=several + line.limit) for line in said]
-    _show(results, lines, report)
-    raise typer.Exit(gate.EXIT[gate.verdict(lines)])
+            own = [load_options.run(url, source, protocol_config)]
+            evaluated = gate.evaluate_limits(own[0], parsed_limits)
+        prefix = f"{client_codecs.named(key).title}, " if len(keys) > 1 else ""
+        results += own
+        limit_results += [replace(one, limit=prefix + one.limit) for one in evaluated]
+        if own[-1].partial:
+            break
+    _show(results, limit_results, report)
+    raise typer.Exit(gate.EXIT_STATUS[gate.verdict(limit_results)])
 
 
-def _versus(
-    baseline: "Target", candidate: "Target", plan: "Plan", limits: "Limits"
-) -> "tuple[list[LoadResult], list[Line]]":
-    """The candidate's runs, in turn with the baseline's, and what became of the limits."""
-    from seaway.cli.live import watching
+def _compare(
+    baseline: "Target", candidate: "Target", config: "LoadConfig", limits: "Limits"
+) -> "tuple[list[LoadResult], list[LimitResult]]":
+    """The candidate's results in rounds that alternate with the baseline's, and the evaluated limits."""
+    from seaway.cli.live import show_progress
     from seaway.load import gate
-    from seaway.protocols import wire
+    from seaway.protocols import client_codecs
 
-    slower = SLOWER if limits.slower is None else limits.slower
-    with watching(wire.named(plan.protocol).title) as told:
-        pairs = gate.rounds(baseline, candidate, plan, slower, lambda _, progress: told(progress))
-    own = [candidate_s for _, candidate_s in pairs]
-    broken = [line for result in own for line in gate.judge(result, limits) if line.state != "pass"]
-    return own, [*gate.against(pairs, slower), *broken]
+    slower = DEFAULT_SLOWER if limits.slower is None else limits.slower
+    with show_progress(client_codecs.named(config.protocol).title) as on_progress:
+        pairs = gate.run_rounds(baseline, candidate, config, slower, lambda _, progress: on_progress(progress))
+    results = [result for _, result in pairs]
+    not_passed = [one for result in results for one in gate.evaluate_limits(result, limits) if one.state != "pass"]
+    return results, [*gate.compare_with_baseline(pairs, slower), *not_passed]
 
 
-def _show(results: "list[LoadResult]", lines: "list[Line]", report: Path | None) -> None:
+def _show(results: "list[LoadResult]", limit_results: "list[LimitResult]", report: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from seaway.load import results as written
+    from seaway.load import formatting
 
-    table = Table("protocol", "req/s", "p50 ms", "p95 ms", "p99 ms", "max |Δ|", "wrong", "failed", "answered by")
+    table = Table("protocol", "correct/s", "p50 ms", "p95 ms", "p99 ms", "max |Δ|", "wrong", "failed", "served by")
     for result in results:
         table.add_row(
             result.title,
             f"{result.requests_per_second:.0f}",
-            *map(written.latency, (result.p50_ms, result.p95_ms, result.p99_ms)),
-            written.farthest(result),
-            str(result.wrong),
-            str(result.failed),
-            "\n".join(written.short(model) for model in result.served_by),
+            *map(formatting.format_latency, (result.p50_ms, result.p95_ms, result.p99_ms)),
+            formatting.format_max_abs(result),
+            f"{result.wrong:,}",
+            f"{result.failed:,}",
+            "\n".join(formatting.shorten_identity(model) for model in result.served_by),
         )
         for kind, count in result.errors.items():
-            typer.echo(f"{result.title}: {count} times {kind}", err=True)
+            typer.echo(f"{result.title}: {kind} ({count:,} times)", err=True)
     console = Console()
-    console.width = max(console.width, 100)  # where the output goes to a file, it still wants its columns
+    console.width = max(console.width, MIN_WIDTH)
     console.print(table)
-    for line in lines:
-        colour = {"pass": "green", "fail": "red", "inconclusive": "yellow"}[line.state]
-        console.print(f"[{colour}]{line.state:12}[/] {line.limit}: {line.text}", highlight=False)
-    for text in written.compared(results):
+    for one in limit_results:
+        colour = {"pass": "green", "fail": "red", "inconclusive": "yellow"}[one.state]
+        console.print(f"[{colour}]{one.state:12}[/] {one.limit}: {one.text}", highlight=False)
+    for text in formatting.describe_references(results):
         console.print(text, highlight=False)
     for result in results:
         if result.generator.bottleneck:
             console.print(f"[bold yellow]note:[/] {result.generator.bottleneck}", highlight=False)
     if report:
-        plans.write_report(report, results, lines)
+        load_options.write_report(report, results, limit_results)
 
 
-@app.command()
+@app.command(cls=options.Command)
 def capacity(
-    url: Annotated[str, typer.Argument(help="Address of a running server.")] = options.DEFAULT_URL,
-    protocol: plans.Protocol = "",
-    rate: Annotated[float, typer.Option(help="Where the search begins, requests a second.", min=0)] = 0,
-    arrivals: plans.Arrivals = "poisson",
-    seed: plans.Seed = 0,
-    seconds: plans.Time = 10,
-    warmup: plans.Warmup = 2,
-    batch: plans.Batch = 1,
-    processes: plans.Processes = 1,
-    timeout: plans.Timeout = 30,
-    insecure: plans.Insecure = False,
-    name: plans.Name = "",
-    version: plans.Version = 0,
-    volume: options.Volume = options.DEFAULT_VOLUME,
-    golden: plans.Golden = None,
-    limits: plans.LimitsFile = None,
-    limit: plans.Limit = None,
+    url: Annotated[str, typer.Argument(help="URL of a running server.", metavar="URL")] = options.DEFAULT_URL,
+    protocol: load_options.Protocol = "",
+    rate: Annotated[
+        float, typer.Option(help="Requests per second of the first trial. Default: 20.", min=0, show_default=False)
+    ] = 0,
+    arrivals: load_options.Arrivals = "poisson",
+    seed: load_options.Seed = 0,
+    duration_s: Annotated[int, load_options.time_option("Measured time per trial, after the warm-up")] = 10,
+    warmup: load_options.Warmup = 2,
+    batch: load_options.Batch = 1,
+    processes: load_options.Processes = 1,
+    timeout: load_options.Timeout = 30,
+    insecure: load_options.Insecure = False,
+    name: load_options.Name = "",
+    version: load_options.Version = None,
+    repository: options.Repository = options.DEFAULT_REPOSITORY,
+    golden: load_options.Golden = None,
+    limits: load_options.LimitsFile = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A maximum; repeat for more. Latency: p50_ms, p90_ms, p95_ms, p99_ms (at least one); failed, wrong "
+            "(fraction of requests; default 0).",
+            metavar="NAME=VALUE",
+        ),
+    ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Folder for load.html, load.json and load.md of all trials.")
+        Path | None,
+        typer.Option(help="Folder to write load.html, load.json and load.md of all trials to.", metavar="DIR"),
     ] = None,
 ) -> None:
-    """Finds the highest rate of requests at which the server keeps its limits, and says how sure that is.
+    """Finds the highest rate of requests at which the server meets its limits, and confirms it with further runs.
+
+    Needs a latency limit, e.g. --limit p99_ms=50. The exit status is 1 if not even the first rate met the limits.
 
     [bold]Example[/bold]
 
@@ -198,45 +234,49 @@ def capacity(
     """
     from dataclasses import replace
 
-    from seaway.cli.live import watching
+    from seaway.cli.live import show_progress
     from seaway.load import capacity as search
-    from seaway.load.run import Plan
-    from seaway.protocols import wire
+    from seaway.load.config import LoadConfig
+    from seaway.protocols import client_codecs
 
-    plans.check_extra(report)
-    plan = Plan(
-        rate=rate, seconds=seconds, warmup=warmup, batch=batch, processes=processes, request_timeout=timeout,
+    load_options.check_extra(report)
+    config = LoadConfig(
+        rate=rate, duration_s=duration_s, warmup_s=warmup, batch=batch, processes=processes, request_timeout_s=timeout,
         insecure=insecure, arrivals=arrivals, seed=seed,
     )  # fmt: skip
     if protocol:
-        plan = replace(plan, protocol=protocol)
-    replace(plan, rate=rate or search.FIRST_RATE).check()
-    source, plan = plans.source_of(golden, volume, name, version, plan)
+        config = replace(config, protocol=protocol)
+    replace(config, rate=rate or search.FIRST_RATE).check()
+    parsed_limits = load_options.parse_limits(limits, limit)
+    search.check_limits(parsed_limits)
+    load_options.check_server(url, config)
+    source, config = load_options.find_examples(golden, repository, name, version, config)
     if not protocol:
-        plan = replace(plan, protocol=plans.protocols_of(None, url, source, plan)[0])
-    with watching("capacity") as told:
-        found = search.capacity(url, source, plan, plans.limits_of(limits, limit), lambda _, progress: told(progress))
-    for trial in found.trials:
-        typer.echo(f"{trial.rate:8.0f}/s  {'held' if trial.held else 'not held: ' + trial.why}")
-    protocol = wire.named(plan.protocol).title
-    typer.echo(f"capacity over {protocol}, {arrivals} arrivals: {found.text}")
+        config = replace(config, protocol=load_options.select_protocols(None, url, source, config)[0])
+    with show_progress("capacity") as on_progress:
+        result = search.capacity(url, source, config, parsed_limits, lambda _, progress: on_progress(progress))
+    for trial in result.trials:
+        typer.echo(f"{trial.rate:8.0f} requests/s  {'passed' if trial.passed else 'failed: ' + trial.reason}")
+    title = client_codecs.named(config.protocol).title
+    conclusion = f"capacity over {title}, {arrivals} arrivals: {result.summary}"
+    typer.echo(conclusion)
     if report:
-        plans.write_report(report, [trial.result for trial in found.trials], [])
-    if not found.rate:
+        load_options.write_report(report, [trial.result for trial in result.trials], conclusion=conclusion)
+    if not result.rate:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=options.Command)
 def compare(
     before: Annotated[Path, typer.Argument(help="load.json of one run.", exists=True, dir_okay=False)],
-    after: Annotated[Path, typer.Argument(help="load.json of another.", exists=True, dir_okay=False)],
+    after: Annotated[Path, typer.Argument(help="load.json of a later run.", exists=True, dir_okay=False)],
 ) -> None:
-    """Sets two results beside each other, as Markdown.
+    """Compares two load.json files side by side, as a Markdown table.
 
     [bold]Example[/bold]
 
       seaway load compare monday/load.json tuesday/load.json
     """
-    from seaway.load import results
+    from seaway.load import result_files
 
-    typer.echo(results.compare(results.read_json(before), results.read_json(after)), nl=False)
+    typer.echo(result_files.compare(result_files.read_json(before), result_files.read_json(after)), nl=False)

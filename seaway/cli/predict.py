@@ -1,53 +1,154 @@
-"""`seaway predict`: pictures to a running server, labels and probabilities back."""
+"""`seaway predict`: sends images or other inputs to a running server, and prints their labels and scores."""
 
 import io
 import warnings
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seaway.cli import options
+from seaway.cli import load_options, options
 
-LARGEST = 2048  # px a side, as from_png takes them
+if TYPE_CHECKING:
+    import numpy as np
+
+    from seaway.load.client import Client
+    from seaway.protocols.calls import Signature
+    from seaway.protocols.client_codecs import Protocol
+
+MAX_SIDE_PX = 2048  # the limit of from_png
+MAX_VALUES = 8  # of an output without labels
+Rows = list[tuple[str, ...]]
 
 
 def predict(
-    pictures: Annotated[list[Path], typer.Argument(help="Picture files: PNG, JPEG or whatever Pillow reads.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE",
+            help="An image (PNG, JPEG or any other format that Pillow reads), a .json request as for REST, or an .npz "
+            "file of arrays by the names of the inputs.",
+        ),
+    ],
     url: options.Url = options.DEFAULT_URL,
-    name: options.Name = options.DEFAULT_NAME,
+    name: options.Name = "",
+    protocol: load_options.Protocol = "",
+    insecure: load_options.Insecure = False,
 ) -> None:
-    """Asks a running server what is in pictures: label and probability, and what else it might be.
+    """Predicts with a running server: label, score and alternatives, or the first output of a model without labels.
 
-    The server decodes and prepares pictures itself (signature from_png): dark ink on light paper is inverted, cropped
-    and centred.
+    Images are for image classifiers with labels that Seaway published. The server decodes and preprocesses them
+    (signature from_png): it inverts dark ink on light paper, and crops and centres the ink.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
 
       seaway predict seven.png letter.jpg
+
+      seaway predict request.json --name churn --protocol oip
     """
-    import numpy as np
     from rich.console import Console
     from rich.table import Table
 
+    from seaway.errors import check_all
     from seaway.load.client import Client
+    from seaway.protocols import client_codecs
+
+    check_all(*(partial(_check_exists, path) for path in files))
+    codec = client_codecs.TFS if protocol in ("", "png") else client_codecs.named(protocol)  # png: files over REST
+    tables: dict[tuple[str, ...], Table] = {}  # by header
+    with Client(url, insecure=insecure) as client:
+        name = options.served_name(client, name)
+        signatures = client.signatures(name)
+        for path in files:
+            header, rows = _predict(client, codec, name, signatures, path)
+            table = tables.setdefault(header, Table("input", *header))
+            for number, row in enumerate(rows):
+                table.add_row(str(path) if len(rows) == 1 else f"{path} {number}", *row)
+    for table in tables.values():
+        Console().print(table)
+
+
+def _predict(
+    client: "Client", codec: "Protocol", name: str, signatures: "Mapping[str, Signature]", path: Path
+) -> tuple[tuple[str, ...], Rows]:
+    """Headings, and a row for each example in the file. Raises InvalidInput, and as the client."""
+    from seaway.artifacts import interface
+    from seaway.errors import InvalidInput
+    from seaway.protocols import client_codecs, tensors
+
+    if path.suffix in (".json", ".npz"):
+        signature, inputs = _read(path, signatures)
+    elif interface.FROM_PNG in signatures:
+        signature, inputs = interface.FROM_PNG, {interface.PNG: tensors.strings([_as_png(path)], [1])}
+    else:
+        raise InvalidInput(
+            f"{path}: {name} has no signature from_png, so it takes no images: give a .json or .npz file"
+        )
+    if signature == interface.FROM_PNG and codec is client_codecs.OIP:
+        codec = client_codecs.OIP_BINARY  # its JSON has only UTF-8
+    requested = "" if signature == interface.DEFAULT else signature
+    if signature in (interface.FROM_PNG, interface.LABEL):
+        outputs = client.predict_outputs(codec, name, inputs, ["top_labels", "top_scores"], requested)
+        return ("label", "score", "alternatives"), _labelled(outputs["top_labels"], outputs["top_scores"])
+    output = signatures[signature].outputs[0].name
+    return (output,), _values(client.predict_outputs(codec, name, inputs, [output], requested)[output])
+
+
+def _check_exists(path: Path) -> None:
+    from seaway.errors import InvalidInput
+
+    if not path.is_file():
+        raise InvalidInput(f"{path}: no such file")
+
+
+def _read(path: Path, signatures: "Mapping[str, Signature]") -> "tuple[str, Mapping[str, np.ndarray]]":
+    """The signature to call, and the inputs in a .json or .npz file. Raises InvalidInput."""
+    from seaway.artifacts import interface
+    from seaway.errors import InvalidInput
+    from seaway.load import payloads
+    from seaway.protocols import tensors, tfserving
+
+    preferred = [name for name in (interface.LABEL, interface.DEFAULT) if name in signatures]
+    name = (preferred or sorted(signatures))[0]
+    if path.suffix == ".json":
+        try:
+            request = tfserving.read_predict(path.read_bytes())
+            name = request.document.get("signature_name") or name
+            if name not in signatures:
+                raise InvalidInput(f"it names the signature {name}; the model has {', '.join(signatures)}")
+            return name, tfserving.read_inputs(request, signatures[name].inputs)[0]
+        except InvalidInput as error:
+            raise InvalidInput(f"{path}: {error}") from None
+    expected, arrays = signatures[name].inputs, payloads.read_model(path).examples.inputs
+    missing = [tensor.name for tensor in expected if tensor.name not in arrays]
+    if missing:
+        raise InvalidInput(f"{path}: no array named {', '.join(missing)}; it has {', '.join(arrays)}")
+    return name, {tensor.name: arrays[tensor.name].astype(tensors.DTYPES[tensor.dtype]) for tensor in expected}
+
+
+def _labelled(labels: "np.ndarray", scores: "np.ndarray") -> Rows:
+    """Label, score and alternatives of each row."""
     from seaway.protocols import tensors
 
-    pngs = [_as_png(path) for path in pictures]
-    table = Table("picture", "label", "probability", "or else")
-    with Client(url) as client:
-        for path, png in zip(pictures, pngs, strict=True):
-            inputs = {"png": tensors.strings([png], [1])}
-            outputs = client.predict_rest(name, inputs, signature="from_png").outputs
-            labels = [label.decode("utf-8", "replace") for label in tensors.string_values(outputs["top_labels"])]
-            scores = np.asarray(outputs["top_scores"])[0]
-            others = ", ".join(f"{label} {score:.1%}" for label, score in zip(labels[1:], scores[1:], strict=True))
-            table.add_row(str(path), labels[0], f"{scores[0]:.1%}", others)
-    Console().print(table)
+    names = iter(tensors.string_values(labels))
+    shown = "{:.1%}" if ((scores >= 0) & (scores <= 1)).all() else "{:.4g}"  # probabilities, or raw scores
+    rows: Rows = []
+    for row in scores:
+        (label, score), *others = [(next(names).decode("utf-8", "replace"), shown.format(score)) for score in row]
+        rows.append((label, score, ", ".join(map(" ".join, others))))
+    return rows
+
+
+def _values(output: "np.ndarray") -> Rows:
+    """Each row's first values."""
+    rows = output.reshape(len(output), -1) if output.ndim else [[output]]
+    return [(", ".join(map(str, row[:MAX_VALUES])) + (", …" if len(row) > MAX_VALUES else ""),) for row in rows]
 
 
 def _as_png(path: Path) -> bytes:
-    """The picture as PNG, upright, made smaller where a side is longer than the server takes. Raises InvalidInput."""
+    """The image as PNG, upright, shrunk if a side is longer than the server accepts. Raises InvalidInput."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     from seaway.errors import InvalidInput
@@ -57,14 +158,14 @@ def _as_png(path: Path) -> bytes:
         with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as opened, io.BytesIO() as png:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             opened.load()
-            if opened.format == "PNG" and max(opened.size) <= LARGEST:
+            if opened.format == "PNG" and max(opened.size) <= MAX_SIDE_PX:
                 return content
-            picture = ImageOps.exif_transpose(opened)
-            picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
-            picture.thumbnail((LARGEST, LARGEST))
-            picture.save(png, "PNG")
+            image = ImageOps.exif_transpose(opened)
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+            image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
+            image.save(png, "PNG")
             return png.getvalue()
     except UnidentifiedImageError:
-        raise InvalidInput(f"{path}: not a picture; give a PNG, a JPEG or whatever Pillow reads") from None
+        raise InvalidInput(f"{path}: not an image; give a PNG, a JPEG or any other format that Pillow reads") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # SyntaxError: a broken PNG
-        raise InvalidInput(f"{path}: not a picture that can be read ({error})") from None
+        raise InvalidInput(f"{path}: cannot be read as an image ({error})") from None

@@ -1,4 +1,4 @@
-"""`seaway run`: the whole way on this machine, ending with one table."""
+"""`seaway run`: the whole pipeline on this machine, ending with the hop table."""
 
 import contextlib
 import signal
@@ -10,91 +10,116 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from seaway.cli import options
+from seaway.arguments import seaway_command, short_path
+from seaway.cli import load_options, options
 
-# Option → the pipeline's parameter that it is.
+# Option → the pipeline's parameter that it sets.
 PARAMETERS = {
     **{name: name for name in ("net", "epochs", "sampling", "training", "converter", "seed", "name")},
-    **{name: name for name in ("load_seconds", "load_users", "load_rate")},
+    **{name: name for name in ("load_users", "load_rate", "load_duration_s")},
     "data": "source",
     "limit": "load_limits",
 }
-SERVED = {"volume", "url"}  # parameters of a pipeline that publishes or asks a server
+SERVER_PARAMETERS = {"repository", "url"}  # a pipeline with one of these publishes to a server, or sends requests to it
 
 
 def run(
     context: typer.Context,
     data: options.Data = "strokes",
     net: Annotated[
-        str, typer.Option(help="cnn, cnn-large, mlp, linear, torchvision:NAME, or python:MODULE:FUNCTION, your own.")
+        str, typer.Option(help="cnn, cnn-large, mlp, linear, torchvision:NAME, or your own: python:MODULE:FUNCTION.")
     ] = "cnn",
-    epochs: Annotated[int, typer.Option(help="Passes over the training data; 0 for the net's own default.", min=0)] = 0,
+    epochs: Annotated[
+        int, typer.Option(help="Epochs. Default: the network's own number.", min=0, show_default=False)
+    ] = 0,
     sampling: Annotated[
-        str, typer.Option(help="Where classes are unevenly filled: none, down, up, synthetic or weighted.")
+        str, typer.Option(help="For imbalanced classes: none, weighted, undersample, oversample or augment.")
     ] = "none",
     training: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=VALUE, as learning_rate=0.001: any other setting of the training; repeat."),
+        typer.Option(
+            help="A training setting (the pipeline's parameter training), e.g. learning_rate=0.001; repeat for more. "
+            "`python -m seaway.train --help` lists them.",
+            metavar="NAME=VALUE",
+        ),
     ] = None,
     converter: options.Converter = options.DEFAULT_CONVERTER,
-    seed: Annotated[int, typer.Option(help="Makes training repeatable.")] = 0,
-    name: options.Name = options.DEFAULT_NAME,
+    seed: Annotated[int, typer.Option(help="Random seed of the training.")] = 0,
+    name: Annotated[str, typer.Option(help="The model's name.")] = options.DEFAULT_NAME,
     root: options.Root = options.DEFAULT_ROOT,
     port: options.Port = options.DEFAULT_PORT,
-    load_seconds: Annotated[int, typer.Option(help="Seconds of Locust on each protocol.", min=1, max=3600)] = 5,
-    load_users: Annotated[int, typer.Option(help="Users that Locust plays at the same time.", min=1, max=1000)] = 8,
-    load_rate: Annotated[float, typer.Option(help="Requests a second, instead of users.", min=0)] = 0,
+    load_duration_s: Annotated[
+        int, typer.Option(help="Duration of the load test per protocol, in seconds.", min=1, max=3600)
+    ] = 5,
+    load_users: Annotated[int, typer.Option(help="Concurrent users of the load test.", min=1, max=1000)] = 8,
+    load_rate: Annotated[
+        float,
+        typer.Option(
+            help="Requests per second of the load test, in an open loop. Default: a closed loop of --load-users.",
+            min=0,
+            show_default=False,
+        ),
+    ] = 0,
     limit: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE, as p99_ms=50: nothing is promoted that breaks it; repeat.")
+        list[str] | None,
+        typer.Option(
+            help="A limit that a version must meet to be promoted; repeat for more. " + load_options.LIMITS_HELP,
+            metavar="NAME=VALUE",
+        ),
     ] = None,
     pipeline: options.Pipeline = "characters",
     param: options.Params = None,
     runner: Annotated[
-        Literal["subprocess", "docker"],
-        typer.Option(help="Stages as processes, or each in its own image ('make images' builds them)."),
-    ] = "subprocess",
+        Literal["warm", "subprocess", "docker"],
+        typer.Option(
+            help="Run each stage as a process that has its framework imported already, as a new process, or in its own "
+            "Docker image (built by `make images`)."
+        ),
+    ] = "warm",
     keep: Annotated[
-        bool | None, typer.Option("--keep/--no-keep", help="Go on serving afterwards (default: on a terminal).")
+        bool | None,
+        typer.Option("--keep/--no-keep", help="Keep the server running afterwards. Default: only on a terminal."),
     ] = None,
 ) -> None:
-    """Trains, exports, converts, validates, publishes, serves and load-tests a model of handwritten characters.
+    """Runs the whole pipeline on this machine: trains, exports, converts, validates, publishes, serves and load-tests a
+    model of handwritten characters.
 
-    Interrupted or failed? Run the same command again: finished stages are picked up, training resumes.
+    After an interruption or failure, run the same command again: finished stages are reused and training resumes.
 
     [bold]Examples[/bold]
 
-      seaway run                                  [dim]# pictures made offline, about three minutes[/dim]
+      seaway run                                  [dim]# synthetic images, about three minutes[/dim]
 
-      seaway run --data idx:path/to/emnist        [dim]# EMNIST's own files[/dim]
+      seaway run --data idx:path/to/emnist        [dim]# the original EMNIST files[/dim]
 
-      seaway run --net mlp --epochs 5 --sampling synthetic --training learning_rate=0.001
+      seaway run --net mlp --epochs 5 --sampling augment --training learning_rate=0.001
 
-      seaway run --runner docker --root in-docker
+      seaway run --runner docker --root in-docker           [dim]# each stage in its own container[/dim]
 
-      seaway run --pipeline mine.py --param passes=2        [dim]# a pipeline of your own[/dim]
+      seaway run --pipeline mine.py --param passes=2        [dim]# your own pipeline[/dim]
     """
     from seaway import extras
-    from seaway.artifacts import store
-    from seaway.cli.table import print_hops
-    from seaway.data.data import fingerprint
-    from seaway.pipeline import containers, definitions, local
-    from seaway.pipeline.request import arguments as given
+    from seaway.artifacts import model_repository
+    from seaway.errors import check_all
+    from seaway.nets import names
+    from seaway.pipeline import definitions, local
     from seaway.pipeline.request import check_load
-    from seaway.train.settings import parsed
+    from seaway.train.settings import parse_settings
 
-    if runner == "subprocess" and not pipeline.endswith(definitions.SUFFIX):  # what a user's own needs is not known
+    if runner != "docker" and not pipeline.endswith(definitions.SUFFIX):  # a user's pipeline may need less
         extras.require("torch", "onnxscript", "tensorflow", "kfp", "matplotlib", "locust")
     started = time.monotonic()
     root = root.absolute()
     dag = definitions.pipeline(pipeline)
     inputs = definitions.inputs(dag)
     _check_options(context, inputs, pipeline)
-    store.check_name(name)
     settings = options.pairs("--training", "learning_rate=0.001", training)
-    parsed(
-        {"net": net, "epochs": str(epochs), "sampling": sampling, "seed": str(seed)}, settings
-    )  # what cannot be is told at once
-    chosen = {
+    check_all(
+        lambda: model_repository.check_name(name),
+        lambda: names.check_net(net),
+        lambda: parse_settings({"net": net, "epochs": str(epochs), "sampling": sampling, "seed": str(seed)}, settings),
+    )
+    values = {
         "source": data,
         "name": name,
         "net": net,
@@ -103,16 +128,59 @@ def run(
         "training": settings,
         "seed": seed,
         "converter": converter,
-        "load_seconds": load_seconds,
+        "load_duration_s": load_duration_s,
         "load_users": load_users,
         "load_rate": load_rate,
         "load_limits": options.limits(limit),
     }
-    chosen = {PARAMETERS[key]: chosen[PARAMETERS[key]] for key in PARAMETERS if _given(context, key)}
-    places = {
+    options_set = {parameter: values[parameter] for key, parameter in PARAMETERS.items() if _is_set(context, key)}
+    arguments = _arguments(inputs, _places(root, port) | options_set, param or [])
+    check_load(inputs, arguments)
+    (root / "data").mkdir(parents=True, exist_ok=True)
+    _resolve_source(arguments, root / "data")
+    if "net" in arguments and "code" in arguments and not arguments["code"]:
+        arguments["code"] = _code_fingerprint(str(arguments["net"]))
+    engine = _engine(runner, dag, root, arguments)
+    server = _server(root, port) if SERVER_PARAMETERS & inputs.keys() else contextlib.nullcontext(("", ""))
+    with engine as kfp_runner, server as (url, metrics):
+        if "metrics" in arguments and not arguments["metrics"]:
+            arguments["metrics"] = metrics
+        outputs = local.run(dag, arguments, root, kfp_runner)
+        reports = local.collect_reports({name: outputs[name] for name in definitions.outputs(dag)}, root)
+        _print_results(outputs, inputs, arguments)
+        typer.echo(f"\nThe whole run took {time.monotonic() - started:.0f} s.")
+        for report in reports:
+            typer.echo(f"Report   {report.as_uri()}")
+        keep = sys.stdout.isatty() if keep is None else keep
+        if url and keep:
+            typer.echo(f"Server   {url}/ (a page to try it, until Ctrl-C)")
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.pause()
+    if url and not keep:
+        command = seaway_command("serve", "--model-repository", short_path(root / local.REPOSITORY))
+        typer.echo(f"The server stopped with the run. Start it again:\n  {command}")
+
+
+def _engine(
+    runner: str, pipeline: Any, root: Path, arguments: Mapping[str, Any]
+) -> contextlib.AbstractContextManager[Any]:
+    from seaway.pipeline import containers, warm
+
+    if runner == "warm":
+        return warm.runner(pipeline)
+    if runner == "docker":
+        return contextlib.nullcontext(containers.runner(pipeline, root, reads(arguments.get("source", ""))))
+    return contextlib.nullcontext()
+
+
+def _places(root: Path, port: int) -> dict[str, str]:
+    """Parameters that `run` sets by itself, for folders below `root` and the server on `port`."""
+    from seaway.pipeline import local
+
+    return {
         "cache": str(root / "data"),
         "work": str(root / "work"),
-        "volume": str(root / local.VOLUME),
+        "repository": str(root / local.REPOSITORY),
         "url": f"http://127.0.0.1:{port}",
         "baseline": "",
         "namespace": "",
@@ -120,50 +188,37 @@ def run(
         "fingerprint": "",
         "code": "",
     }
-    known = {key: value for key, value in (places | chosen).items() if key in inputs}
-    defaults = {key: one["defaultValue"] for key, one in inputs.items() if "defaultValue" in one}
-    # The pipeline's defaults too, of which the IR has whole numbers as floats.
-    arguments = defaults | known | given(inputs, param or [], known)
-    check_load(inputs, arguments)
-    (root / "data").mkdir(parents=True, exist_ok=True)
-    if "source" in arguments:
-        arguments["source"] = absolute_source(str(arguments["source"]))
-    if "source" in arguments and not arguments.get("fingerprint", "none is wanted"):
-        arguments["fingerprint"] = fingerprint(arguments["source"], root / "data")
-    if "net" in arguments and not arguments.get("code", "none is wanted"):
-        arguments["code"] = _code(str(arguments["net"]))
-    engine = containers.runner(dag, root, reads(arguments.get("source", ""))) if runner == "docker" else None
-    served = _server(root, port) if SERVED & inputs.keys() else contextlib.nullcontext(("", ""))
-    with served as (url, metrics):
-        if not arguments.get("metrics", "none are wanted"):
-            arguments["metrics"] = metrics
-        outputs = local.run(dag, arguments, root, engine)
-        reports = local.collect_reports({name: outputs[name] for name in definitions.outputs(dag)}, root)
-        if "version" in outputs and {"volume", "name"} <= inputs.keys():
-            print_hops(Path(arguments["volume"]), arguments["name"], int(outputs["version"]))
-        else:
-            _print_outputs(outputs)
-        typer.echo(f"\nThe whole way took {time.monotonic() - started:.0f} s.")
-        if url:
-            typer.echo(f"Server   {url}/v1/models/{arguments.get('name', '')}".rstrip("/"))
-        for report in reports:
-            typer.echo(f"Report   {report.as_uri()}")
-        if not url:
-            return
-        if sys.stdout.isatty() if keep is None else keep:
-            _serve_until_interrupted(url)
-        else:
-            typer.echo(f"The server has ended with the run; again: seaway serve --volume {_short(root / local.VOLUME)}")
+
+
+def _arguments(inputs: Mapping[str, Any], values: Mapping[str, Any], params: list[str]) -> dict[str, Any]:
+    """The pipeline's arguments: its defaults, then those `values` that it has as parameters, then `--param`."""
+    from seaway.pipeline import request
+
+    known = {key: value for key, value in values.items() if key in inputs}
+    # The defaults too, because the IR has whole numbers as floats
+    defaults = {key: definition["defaultValue"] for key, definition in inputs.items() if "defaultValue" in definition}
+    return defaults | known | request.arguments(inputs, params, known)
+
+
+def _resolve_source(arguments: dict[str, Any], cache: Path) -> None:
+    """Makes the path of an `idx:` source absolute, and fills in the source's fingerprint."""
+    from seaway.data.datasets import fingerprint
+
+    if "source" not in arguments:
+        return
+    arguments["source"] = absolute_source(str(arguments["source"]))
+    if "fingerprint" in arguments and not arguments["fingerprint"]:
+        arguments["fingerprint"] = fingerprint(arguments["source"], cache)
 
 
 def _server(root: Path, port: int) -> contextlib.AbstractContextManager[tuple[str, str]]:
     from seaway.pipeline import local
 
-    return local.server(root / local.VOLUME, port, root / "server.log")
+    return local.server(root / local.REPOSITORY, port, root / "server.log")
 
 
-def _given(context: typer.Context, option: str) -> bool:
-    """Whether it is on the command line; where it is not, the pipeline's own default holds."""
+def _is_set(context: typer.Context, option: str) -> bool:
+    """Whether the option is on the command line; otherwise the pipeline's own default applies."""
     source = context.get_parameter_source(option)
     return source is not None and source.name == "COMMANDLINE"
 
@@ -173,21 +228,26 @@ def _check_options(context: typer.Context, inputs: Mapping[str, object], pipelin
     from seaway.errors import InvalidInput
 
     for option, parameter in PARAMETERS.items():
-        if parameter not in inputs and _given(context, option):
+        if parameter not in inputs and _is_set(context, option):
             raise InvalidInput(f"--{option.replace('_', '-')}: the pipeline {pipeline} has no parameter {parameter}")
 
 
-def _print_outputs(outputs: Mapping[str, Any]) -> None:
-    """What a pipeline returns that has no hop table: values, and where artifacts are that are no reports."""
+def _print_results(outputs: Mapping[str, Any], inputs: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    """The hop table of a published version; of any other pipeline values, and paths of artifacts except reports."""
     from kfp import dsl
 
+    from seaway.cli.hop_table import print_hops
+
+    if "version" in outputs and {"repository", "name"} <= inputs.keys():
+        print_hops(Path(arguments["repository"]), arguments["name"], int(outputs["version"]))
+        return
     for name, value in outputs.items():
         if not isinstance(value, dsl.HTML):
             typer.echo(f"{name:<8} {getattr(value, 'path', value)}")
 
 
-def _code(net: str) -> str:
-    """What tells a net of the user's own from another of its name. PyTorch takes seconds to load: for those alone."""
+def _code_fingerprint(net: str) -> str:
+    """Of a user's own network, whose code may change; "" for others, because PyTorch takes seconds to load."""
     if not net.startswith("python:"):
         return ""
     from seaway.nets.build import fingerprint
@@ -195,24 +255,14 @@ def _code(net: str) -> str:
     return fingerprint(net)
 
 
-def _serve_until_interrupted(url: str) -> None:
-    typer.echo(f"\nThe server goes on until Ctrl-C. Try: seaway predict picture.png --url {url}")
-    with contextlib.suppress(KeyboardInterrupt):
-        signal.pause()
-
-
 def absolute_source(source: str) -> str:
-    """`idx:DIR` with DIR made absolute and plain, since stages run in other folders; other sources as they are."""
+    """`idx:DIR` with an absolute DIR, because stages run in other folders; other sources unchanged."""
     kind, _, rest = source.partition(":")
     return f"idx:{Path(rest).expanduser().resolve()}" if kind == "idx" and rest else source
 
 
 def reads(source: str) -> list[Path]:
-    """The folder of an `idx:` source."""
+    """The folders that a source reads: that of `idx:DIR`, none for others."""
     kind, _, rest = source.partition(":")
     folder = Path(rest) if Path(rest).is_dir() else Path(rest.rpartition("#")[0])
     return [folder] if kind == "idx" else []
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,4 +1,4 @@
-"""`seaway serve`: the model server in the foreground."""
+"""`seaway serve`: runs the model server in the foreground."""
 
 import errno
 import os
@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from seaway.arguments import seaway_command
 from seaway.cli import options
 from seaway.errors import InvalidInput, Unavailable
 
@@ -18,42 +19,62 @@ EXAMPLE = "characters"
 
 def serve(
     context: typer.Context,
-    volume: options.Volume = options.DEFAULT_VOLUME,
+    repository: options.Repository = options.DEFAULT_REPOSITORY,
     example: Annotated[
-        bool, typer.Option("--example", help="Serve the example that comes with Seaway, with ONNX Runtime.")
+        bool, typer.Option("--example", help="Serve the bundled example model, with ONNX Runtime.")
     ] = False,
     backend: Annotated[
         Literal["savedmodel", "onnx"] | None,
-        typer.Option(help="What runs the models: TensorFlow, or ONNX Runtime. Default: savedmodel; --example: onnx."),
+        typer.Option(
+            help="Runtime of the models: TensorFlow (savedmodel) or ONNX Runtime (onnx). Default: savedmodel, or onnx "
+            "with --example."
+        ),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="IP address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: options.Port = options.DEFAULT_PORT,
-    admin_port: Annotated[int | None, typer.Option(help="Port of /metrics and /status. Default: none.")] = None,
-    workers: Annotated[int, typer.Option(help="Processes that hold the models; 0 chooses from the cores.", min=0)] = 0,
+    admin_port: Annotated[int | None, typer.Option(help="Port for /metrics and /status. Default: none.")] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            help="Worker processes, each with all models. Default: the number of cores minus one.",
+            min=0,
+            show_default=False,
+        ),
+    ] = 0,
     default_version: Annotated[
-        str, typer.Option(help="Which version answers unlabelled requests: stable or latest.")
+        str, typer.Option(help="The version for requests that name none: stable or latest.")
     ] = "stable",
-    access_log: Annotated[bool, typer.Option(help="A JSON line for every request on stderr.")] = False,
+    access_log: Annotated[bool, typer.Option(help="Log a JSON line per request to stderr.")] = False,
 ) -> None:
-    """Serves every model of a volume on one port: TensorFlow Serving's REST API, Open Inference Protocol v2, GraphPipe.
+    """Serves a model repository over TensorFlow Serving's REST API, the Open Inference Protocol and GraphPipe.
 
-    New versions are taken up while it runs; Ctrl-C or SIGTERM answers what is in flight, then ends. Every other option
-    of the server (limits, batches, threads) may be given too: python -m seaway.serve --help lists them.
+    New versions are loaded while it runs. Ctrl-C or SIGTERM finishes the requests in flight, then stops the server. It
+    also takes all other options of the server (limits, batching, threads): python -m seaway.serve --help lists them.
 
     [bold]Examples[/bold]
 
       seaway serve
 
-      seaway serve --example                  [dim]# handwritten characters, to draw on at http://127.0.0.1:8501/[/dim]
+      seaway serve --example                  [dim]# draw a character at http://127.0.0.1:8501/[/dim]
 
-      seaway serve --volume /models --backend onnx --host 0.0.0.0 --workers 2
+      seaway serve --model-repository /models --backend onnx --host 0.0.0.0 --workers 2
 
       curl http://127.0.0.1:8501/v1/models/characters
     """
     if example:
-        volume, backend = _examples(volume), backend or "onnx"
-    _check_free(host, port)
-    command = [sys.executable, "-m", "seaway.serve", "--volume", str(volume), "--host", host, "--port", str(port)]
+        repository, backend = _example_repository(repository), backend or "onnx"
+    _check_port(host, port)
+    command = [
+        sys.executable,
+        "-m",
+        "seaway.serve",
+        "--model-repository",
+        str(repository),
+        "--host",
+        host,
+        "--port",
+        str(port),
+    ]
     command += ["--workers", str(workers), "--default-version", default_version]
     command += ["--backend", backend] if backend else []
     command += ["--admin-port", str(admin_port)] if admin_port is not None else []
@@ -62,23 +83,25 @@ def serve(
     if example:
         from seaway.serve.settings import address
 
-        shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+        browser_host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
         print(
-            f"Draw a character: http://{address(shown, port)}/ (once the server says that it serves; Ctrl-C ends it)",
+            f"Draw a character: http://{address(browser_host, port)}/ (once the server is ready; Ctrl-C stops it)",
             flush=True,
         )
-    os.execv(sys.executable, command)  # noqa: S606  (one process fewer between the terminal and the server)
+    os.execv(sys.executable, command)  # noqa: S606  (no extra process between the terminal and the server)
 
 
-def _examples(volume: Path) -> Path:
-    """The folder of examples as a volume. Raises InvalidInput."""
-    if volume != options.DEFAULT_VOLUME:
-        raise InvalidInput(f"--example serves its own volume: leave out either it or --volume {volume}")
+def _example_repository(repository: Path) -> Path:
+    """The model repository of the bundled example. Raises InvalidInput."""
+    if repository != options.DEFAULT_REPOSITORY:
+        raise InvalidInput(
+            f"--example serves its own model repository: leave out --example or --model-repository {repository}"
+        )
     return EXAMPLES
 
 
-def _check_free(host: str, port: int) -> None:
-    """Raises Unavailable before anything is imported where another program holds the port."""
+def _check_port(host: str, port: int) -> None:
+    """Raises Unavailable, before any slow import, if another program uses the port."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         with socket.create_server((host, port), family=family):
@@ -86,7 +109,7 @@ def _check_free(host: str, port: int) -> None:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise Unavailable(
-                f"port {port} of {host} is in use by another program: end that one, or choose another port, "
-                f"e.g. seaway serve --port {port + 1} (or make try PORT={port + 1})"
+                f"port {port} of {host} is in use: stop the program that uses it, or choose another port, "
+                f"e.g. {seaway_command('serve', '--port', port + 1)}"
             ) from None
         raise

@@ -1,32 +1,48 @@
-"""`seaway ship`: any PyTorch model into the volume."""
+"""`seaway ship`: publishes any PyTorch model in the model repository."""
 
+import contextlib
+import time
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from seaway.arguments import seaway_command, short_path
 from seaway.cli import options
+
+EXAMPLE = "python:torchvision.models:resnet18"
 
 
 def ship(
     model: Annotated[
-        str, typer.Argument(help="python:MODULE:FUNCTION; the function takes nothing and returns an nn.Module.")
+        str, typer.Argument(help="python:MODULE:FUNCTION, a function without arguments that returns an nn.Module.")
     ],
     shapes: Annotated[
         list[str],
-        typer.Option("--input", help="[NAME:]SHAPE[:DTYPE] of one example, without the batch; repeat for more."),
+        typer.Option(
+            "--input",
+            help="An input's name, the shape of one example, and dtype, e.g. 3x224x224; repeat for more.",
+            metavar="[NAME:]SHAPE[:DTYPE]",
+        ),
     ],
-    weights: Annotated[Path | None, typer.Option(help="A state_dict written by torch.save.", exists=True)] = None,
-    labels: Annotated[Path | None, typer.Option(help="A text file, one class name a line.", exists=True)] = None,
+    weights: Annotated[Path | None, typer.Option(help="A state_dict saved by torch.save.", exists=True)] = None,
+    labels: Annotated[Path | None, typer.Option(help="A text file with one class name per line.", exists=True)] = None,
     activation: Annotated[
-        str, typer.Option(help="What turns logits into scores: softmax, sigmoid or none.")
+        Literal["softmax", "sigmoid", "none"], typer.Option(help="Function from logits to scores.")
     ] = "softmax",
-    golden: Annotated[Path | None, typer.Option(help="An .npz of real inputs to prove parity on.", exists=True)] = None,
+    golden: Annotated[
+        Path | None, typer.Option(help="An .npz file of real inputs for the parity checks.", exists=True)
+    ] = None,
     converter: options.Converter = options.DEFAULT_CONVERTER,
-    name: Annotated[str, typer.Option(help="The model's name in the volume; default: the function's.")] = "",
+    name: Annotated[str, typer.Option(help="The model's name. Default: the function's.")] = "",
     root: options.Root = options.DEFAULT_ROOT,
+    runner: Annotated[
+        Literal["warm", "subprocess"],
+        typer.Option(help="Run each stage as a process that has its framework imported already, or as a new process."),
+    ] = "warm",
 ) -> None:
-    """Exports, converts, validates and publishes any PyTorch model; a running server takes it up by itself.
+    """Exports, converts, validates and publishes any PyTorch model; a running server loads it automatically.
 
     [bold]Examples[/bold]
 
@@ -35,14 +51,22 @@ def ship(
       seaway ship python:mynets:tabular --input numbers:6 --input categories:3:int64 --activation none
     """
     from seaway import extras
-    from seaway.artifacts import atomic
-    from seaway.pipeline import definitions, local
+    from seaway.artifacts import atomic, model_repository
+    from seaway.errors import check_all
+    from seaway.export import inputs
+    from seaway.nets import names
+    from seaway.pipeline import definitions, local, warm
 
-    extras.require("torch", "onnxscript", "tensorflow", "kfp", "matplotlib")  # what its stages would end for want of
-    root = root.absolute()
-    volume = root / local.VOLUME
-    atomic.make_folder(volume)
+    extras.require("torch", "onnxscript", "tensorflow", "kfp", "matplotlib")  # before its stages fail without them
     name = name or model.rpartition(":")[2]
+    check_all(
+        lambda: names.check_function(model, "MODEL", EXAMPLE),
+        lambda: model_repository.check_name(name),
+        *(partial(inputs.parse, shape) for shape in shapes),
+    )
+    root = root.absolute()
+    repository = root / local.REPOSITORY
+    atomic.make_folder(repository)
     arguments = {
         "model": model,
         "weights": _path(weights),
@@ -52,12 +76,22 @@ def ship(
         "golden": _path(golden),
         "converter": converter,
         "name": name,
-        "volume": str(volume),
+        "repository": str(repository),
     }
-    version = int(local.run(definitions.pipeline("ship"), arguments, root)["Output"])
-    typer.echo(f"{name} is version {version} in {volume}. A running server has it in a second; to start one:")
-    typer.echo(f"  seaway serve --volume {volume}")
-    typer.echo(f"  curl http://127.0.0.1:{options.DEFAULT_PORT}/v1/models/{name}/metadata")
+    pipeline = definitions.pipeline("ship")
+    if not weights:
+        typer.echo(f"without --weights, the weights are those of the network that {model} returns")
+    began = time.time()
+    try:
+        with warm.runner(pipeline) if runner == "warm" else contextlib.nullcontext() as kfp_runner:
+            version = int(local.run(pipeline, arguments, root, kfp_runner)["Output"])
+    finally:
+        for report in local.collect_stage_reports(root, began):
+            typer.echo(f"Report   {report.as_uri()}")
+    typer.echo(f"{name} is version {version} in {repository}. A running server loads it within a second; to start one:")
+    typer.echo(f"  {seaway_command('serve', '--model-repository', short_path(repository))}")
+    typer.echo("and then, in another terminal:")
+    typer.echo(f"  curl {options.DEFAULT_URL}/v1/models/{name}/metadata")
 
 
 def _path(path: Path | None) -> str:

@@ -1,4 +1,4 @@
-"""`seaway sweep`: a search for good settings of the train stage, on this machine."""
+"""`seaway sweep`: searches settings of the train stage on this machine."""
 
 import os
 import signal
@@ -19,36 +19,54 @@ if TYPE_CHECKING:
 
 def sweep(
     data: Annotated[
-        str, typer.Option("--data", "--source", help="Where pictures come from, as for 'seaway run'. Default: strokes.")
+        str,
+        typer.Option(
+            "--data", "--source", help="Data source, as for `seaway run`. Default: strokes.", metavar="SOURCE"
+        ),
     ] = "",
     dataset: Annotated[Path | None, typer.Option(help="A dataset artifact, instead of --data.")] = None,
-    net: Annotated[str, typer.Option(help="As for 'seaway run'; searched by --search 'net=cnn|mlp'.")] = "cnn",
-    trials: Annotated[int, typer.Option(help="Trials in all, those of earlier runs included.", min=1)] = 20,
-    minutes: Annotated[float, typer.Option(help="Pauses after so long; 0: never.", min=0)] = 0,
-    epochs: Annotated[int, typer.Option(help="Epochs of each trial; 0 for the net's own default.", min=0)] = 0,
+    net: Annotated[
+        str, typer.Option(help="The network, as for `seaway run`; --search 'net=cnn|mlp' compares several.")
+    ] = "cnn",
+    trials: Annotated[int, typer.Option(help="Total number of trials, including those of earlier runs.", min=1)] = 20,
+    minutes: Annotated[
+        float, typer.Option(help="Pause after this many minutes. Default: never.", min=0, show_default=False)
+    ] = 0,
+    epochs: Annotated[
+        int, typer.Option(help="Epochs per trial. Default: the network's own number.", min=0, show_default=False)
+    ] = 0,
     search: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=LOW..HIGH[,log] or NAME=A|B|C; repeat for more. Default: five settings."),
+        typer.Option(
+            help="A setting to search, as NAME=LOW..HIGH[,log] or NAME=A|B|C; repeat for more. Default: learning_rate, "
+            "weight_decay, label_smoothing, affine and elastic."
+        ),
     ] = None,
     shared: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE, for all trials alike; repeat for more.")
+        list[str] | None,
+        typer.Option("--set", help="A training setting for all trials; repeat for more.", metavar="NAME=VALUE"),
     ] = None,
     metric: Annotated[
-        Literal["accuracy", "balanced_accuracy", "loss"], typer.Option(help="What a trial is judged by, on validation.")
+        Literal["accuracy", "balanced_accuracy", "loss"], typer.Option(help="The validation metric that ranks trials.")
     ] = "accuracy",
-    validation: Annotated[float, typer.Option(help="Share of the training set that judges.", min=0, max=0.5)] = 0.1,
-    prune: Annotated[bool, typer.Option("--prune/--no-prune", help="Stop trials early that fall behind.")] = True,
-    seed: Annotated[int, typer.Option(help="Makes the sweep repeatable.", min=0)] = 0,
+    validation: Annotated[
+        float, typer.Option(help="Fraction of the training set used for validation.", min=0, max=0.5)
+    ] = 0.1,
+    prune: Annotated[bool, typer.Option("--prune/--no-prune", help="Stop poor trials early (median pruning).")] = True,
+    seed: Annotated[int, typer.Option(help="Random seed of the sweep.", min=0)] = 0,
     final: Annotated[
-        bool, typer.Option("--final", help="At the end train the best, and look at the test set once.")
+        bool,
+        typer.Option("--final", help="Afterwards, train with the best settings and evaluate once on the test set."),
     ] = False,
     folder: Annotated[
-        Path | None, typer.Option(help="Where the sweep is kept, to go on from. Default: .seaway/sweeps/NET.")
+        Path | None,
+        typer.Option(help="Folder for the sweep's state and results. Default: .seaway/sweeps/NET.", metavar="DIR"),
     ] = None,
 ) -> None:
-    """Searches settings of the train stage: many short trainings, judged on validation pictures, never on the test set.
+    """Searches hyperparameters of the train stage (Optuna TPE): ranks many short trials on validation images; the test
+    set is never used.
 
-    Ended in whatever way, the same command goes on where it stood. More --trials go on with a sweep that is done.
+    After any interruption the same command continues the sweep; with more --trials it extends a finished one.
 
     [bold]Examples[/bold]
 
@@ -60,7 +78,7 @@ def sweep(
     """
     from seaway.errors import InvalidInput, ModelError
     from seaway.train.settings import Settings
-    from seaway.train.tune import folder as places
+    from seaway.train.tune import folder as sweep_folder
     from seaway.train.tune import results, space
 
     if data and dataset:
@@ -69,38 +87,42 @@ def sweep(
     settings, dimensions = space.parse(search or (), shared or (), settings)
     folder = folder or options.DEFAULT_ROOT / "sweeps" / settings.net
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the train stage does, before PyTorch is loaded
-    with places.alone(folder):
+    with sweep_folder.locked(folder):
         from seaway.explore.explore import explore
         from seaway.train.tune import study
 
         if dataset is None:
             source, cache = absolute_source(data or "strokes"), options.DEFAULT_ROOT.absolute() / "data"
-            dataset = places.dataset(folder, source, cache, explore)
+            dataset = sweep_folder.dataset(folder, source, cache, explore)
         with _stopping(minutes) as stopping:
-            result = study.search(space.Plan(dataset, settings, dimensions, metric, prune), folder, trials, stopping)
+            result = study.search(
+                space.SweepConfig(dataset, settings, dimensions, metric, prune), folder, trials, stopping
+            )
         if final and result.best and result.finished >= trials:
-            from seaway.train.tune.final import train_best
+            from seaway.train.tune.trial import train_best
 
             result = train_best(result, folder)
         _show(result, folder)
     if result.finished < trials:
-        typer.echo(f"{result.finished} of {trials} trials are finished. Nothing is lost: run the same again to go on.")
-        raise typer.Exit(130 if stopping.interrupted else 0)
+        typer.echo(f"{result.finished} of {trials} trials are finished. Run the same command again to continue.")
+        raise SystemExit(130 if stopping.interrupted else 0)
     if result.best is None:
-        raise ModelError("all trials failed, and the table says why; search lower learning rates, in another --folder")
+        raise ModelError(
+            "all trials failed (reasons above): try e.g. --search learning_rate=1e-5..1e-3,log in a new --folder"
+        )
     typer.echo("To train with the best settings:")
     typer.echo(results.command(result, folder))
 
 
 class _Stopping:
-    """Whether the sweep is to pause: time is up, or somebody pressed Ctrl-C."""
+    """Whether to pause the sweep: its time is up, or the user pressed Ctrl-C."""
 
     def __init__(self, minutes: float) -> None:
-        self._until = time.monotonic() + 60 * minutes if minutes else float("inf")
+        self._deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
         self.interrupted = False
 
     def late(self) -> bool:
-        return time.monotonic() >= self._until
+        return time.monotonic() >= self._deadline
 
     def __call__(self) -> bool:
         return self.interrupted or self.late()
@@ -123,26 +145,26 @@ def _stopping(minutes: float) -> Iterator[_Stopping]:
 
 
 def _show(result: "Sweep", folder: Path) -> None:
-    """The table and its meaning on the terminal, sweep.json and sweep.html in the folder."""
+    """Prints the table and its interpretation, and writes sweep.json and sweep.html."""
     from rich.console import Console
     from rich.table import Table
 
     from seaway.artifacts import atomic
-    from seaway.train.tune import folder as places
-    from seaway.train.tune import page, results, table
+    from seaway.train.tune import folder as sweep_folder
+    from seaway.train.tune import report, results
 
-    shown = Table(*table.headers(result))
-    for row in table.rows(result):
-        shown.add_row(*row, style="bold" if row[1] == "best" else None)
+    console_table = Table(*results.headers(result))
+    for row in results.rows(result):
+        console_table.add_row(*row, style="bold" if row[1] == "best" else None)
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 200  # a file's lines do not wrap
-    console.print(shown)
-    for trial, remark in table.remarks(result):
+        console.width = 200  # lines in a file do not wrap
+    console.print(console_table)
+    for trial, remark in results.remarks(result):
         typer.echo(f"{trial}: {remark}")
-    for sentence in table.sentences(result):
+    for sentence in results.sentences(result):
         typer.echo(sentence)
-    results.write(result, folder / places.JSON)
-    with atomic.file(folder / places.HTML) as part:
-        part.write_text(page.render(result, folder), encoding="utf-8")
-    typer.echo(f"Report   {(folder / places.HTML).absolute().as_uri()}")
+    results.write(result, folder / sweep_folder.JSON)
+    with atomic.file(folder / sweep_folder.HTML) as part:
+        part.write_text(report.render(result, folder), encoding="utf-8")
+    typer.echo(f"Report   {(folder / sweep_folder.HTML).absolute().as_uri()}")

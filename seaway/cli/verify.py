@@ -1,43 +1,48 @@
-"""`seaway verify`: served parity: every answer of every replica under load, against PyTorch's."""
+"""`seaway verify`: served parity under load: compares every response of every replica with PyTorch's output."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seaway.cli import options, plans
+from seaway.cli import load_options, options
 
 if TYPE_CHECKING:
-    from seaway.load.run import LoadResult
+    from seaway.load.result import LoadResult
 
 
 def verify(
-    url: Annotated[str, typer.Argument(help="Address of a running server, or of what stands before several.")],
+    url: Annotated[
+        str, typer.Argument(help="URL of a running server, or of the load balancer of several.", metavar="URL")
+    ],
     protocol: Annotated[
         list[str] | None,
-        typer.Option(help="tfs, graphpipe, oip, oip-binary or png; repeat for more. Without it: all that are spoken."),
+        typer.Option(help=f"{load_options.PROTOCOLS_HELP}; repeat for more. Default: all that the server supports."),
     ] = None,
-    rate: plans.Rate = 0,
-    arrivals: plans.Arrivals = "poisson",
-    seed: plans.Seed = 0,
-    users: plans.Users = 0,
-    seconds: plans.Time = 10,
-    processes: plans.Processes = 1,
-    timeout: plans.Timeout = 30,
-    insecure: plans.Insecure = False,
-    name: plans.Name = "",
-    version: plans.Version = 0,
-    volume: options.Volume = options.DEFAULT_VOLUME,
-    golden: plans.Golden = None,
+    rate: load_options.Rate = 0,
+    arrivals: load_options.Arrivals = "poisson",
+    seed: load_options.Seed = 0,
+    users: load_options.Users = None,
+    duration_s: Annotated[int, load_options.time_option("Duration per protocol")] = 10,
+    processes: load_options.Processes = 1,
+    timeout: load_options.Timeout = 30,
+    insecure: load_options.Insecure = False,
+    name: load_options.Name = "",
+    version: load_options.Version = None,
+    repository: options.Repository = options.DEFAULT_REPOSITORY,
+    golden: load_options.Golden = None,
     evidence: Annotated[
-        bool, typer.Option(help="Store what was found in the version's volume, where promote looks for it.")
+        bool, typer.Option(help="Store the results in the model repository, as evidence for promote.")
     ] = True,
-    report: plans.Report = None,
+    report: load_options.Report = None,
 ) -> None:
-    """Compares every answer with PyTorch's, under load, over every protocol that the server speaks, and names each
-    replica that answered. The exit status is 1 if anything was wrong.
+    """Compares every response with PyTorch's output, under load, over every protocol that the server supports, and
+    lists the replicas that responded.
 
-    Servers that do not say who they are, as TensorFlow Serving, are compared all the same.
+    The exit status is 0 if every response was correct, else 1. Every request opens a new connection, so that a load
+    balancer reaches every replica.
+
+    Servers that do not report their pod and model, like TensorFlow Serving, are compared as well.
 
     [bold]Examples[/bold]
 
@@ -45,29 +50,32 @@ def verify(
 
       seaway verify http://127.0.0.1:30080 --golden models/characters/3 --rate 100 --time 30
     """
-    from seaway.cli.live import watching
+    from seaway.cli.live import show_progress
     from seaway.load import payloads
-    from seaway.load import verify as work
-    from seaway.load.run import Plan
+    from seaway.load import verify as served_parity
+    from seaway.load.config import LoadConfig
 
-    plans.check_extra(report)
-    plan = Plan(
-        users=users, rate=rate, seconds=seconds, warmup=0, processes=processes, request_timeout=timeout,
+    load_options.check_extra(report)
+    config = LoadConfig(
+        users=users or 0, rate=rate, duration_s=duration_s, warmup_s=0, processes=processes, request_timeout_s=timeout,
         insecure=insecure, arrivals=arrivals, seed=seed,
     )  # fmt: skip
-    plan.check()
-    source, plan = plans.source_of(golden, volume, name, version, plan)
-    with watching("verify") as told:
-        results = work.verify(url, source, plan, protocol or (), lambda _, progress: told(progress))
+    config.check()
+    load_options.check_server(url, config)
+    source, config = load_options.find_examples(golden, repository, name, version, config)
+    if evidence:
+        served_parity.check_evidence(source)
+    with show_progress("verify") as on_progress:
+        results = served_parity.verify(url, source, config, protocol or (), lambda _, progress: on_progress(progress))
     _show(results)
-    found = work.faults(results, payloads.identity(source, plan.model))
-    for fault in found:
-        typer.echo(fault, err=True)
+    problems = served_parity.problems(results, payloads.identity(source, config.model))
+    for problem in problems:
+        typer.echo(problem, err=True)
     if report:
-        plans.write_report(report, results)
-    if evidence and (kept := work.keep(source, results)):
-        typer.echo(f"evidence: {kept}", err=True)
-    if found:
+        load_options.write_report(report, results, conclusion="; ".join(problems) or "every response was correct")
+    if evidence and (stored := served_parity.store_evidence(source, results)):
+        typer.echo(f"evidence: {stored}", err=True)
+    if problems:
         raise typer.Exit(1)
 
 
@@ -75,31 +83,34 @@ def _show(results: "Sequence[LoadResult]") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from seaway.load import verify as work
-    from seaway.load.results import NO_ANSWER, compared, distance, farthest, latency, short, worst
+    from seaway.load import formatting
+    from seaway.load.report import NOT_REPORTED
+    from seaway.load.verify import replicas
 
-    replicas = work.replicas(results)
-    table = Table("replica", "serves", "answers", "wrong", "max |Δ|")
-    for replica in replicas:
+    merged = replicas(results)
+    table = Table("replica", "model version", "responses", "wrong", "max |Δ|")
+    for replica in merged:
         table.add_row(
-            replica.pod or "does not say",
-            short(replica.model) or "does not say",
-            f"{replica.answers:,}",
+            replica.pod or NOT_REPORTED,
+            formatting.shorten_identity(replica.model) or NOT_REPORTED,
+            f"{replica.responses:,}",
             f"{replica.wrong:,}",
-            distance(replica.max_abs),
+            formatting.format_distance(replica.max_abs),
         )
     console = Console()
     console.print(table)
     for result in results:
         console.print(
-            f"{result.title}: {result.requests:,} requests, {result.wrong} wrong, "
-            f"{result.failed} failed, max |Δ| {farthest(result)}, p99 {latency(result.p99_ms, ' ms')}",
+            f"{result.title}: {result.requests:,} requests, {result.wrong:,} wrong, {result.failed:,} failed, "
+            f"max |Δ| {formatting.format_max_abs(result)}, p99 {formatting.format_latency(result.p99_ms, ' ms')}",
             highlight=False,
         )
-    answers = sum(result.requests - result.failed for result in results)
-    most = distance(worst([result.max_abs for result in results])) if answers else NO_ANSWER
-    who = "1 replica" if len(replicas) == 1 else f"{len(replicas)} replicas"
+    responses = sum(result.requests - result.failed for result in results)
     wrong = sum(result.wrong for result in results)
-    console.print(f"[bold]{answers:,} answers of {who}, max |Δ| {most}, {wrong} wrong[/]", highlight=False)
-    for text in compared(results):
+    max_abs = formatting.NOT_AVAILABLE
+    if responses:
+        max_abs = formatting.format_distance(formatting.max_distance([result.max_abs for result in results]))
+    count = "1 replica" if len(merged) == 1 else f"{len(merged)} replicas"
+    console.print(f"[bold]{responses:,} responses from {count}, {wrong:,} wrong, max |Δ| {max_abs}[/]", highlight=False)
+    for text in formatting.describe_references(results):
         console.print(text, highlight=False)

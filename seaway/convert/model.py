@@ -1,4 +1,4 @@
-"""Reading ONNX models: the file, its interface, and errors that say what is wrong with it."""
+"""Reads ONNX models: the file, its opset, its interface; errors say what is wrong."""
 
 from pathlib import Path
 from typing import Any
@@ -7,16 +7,16 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from seaway.artifacts import onnx_file
-from seaway.artifacts.card import Tensor
+from seaway.artifacts.artifact_metadata import Tensor
 from seaway.errors import ModelError
 
 AGAIN = "export the model again"
 
 
 def load(path: Path) -> Any:
-    """The checked ModelProto, whose large weights `onnx_file.array` gives.
+    """The checked ModelProto; `onnx_file.array` returns its large weights.
 
-    Raises ModelError for what is missing, truncated, not ONNX, or not valid.
+    Raises ModelError if the file is missing, truncated, not ONNX, or not valid.
     """
     try:
         model = onnx_file.read(path)
@@ -37,12 +37,12 @@ def load(path: Path) -> Any:
 
 
 def opset(model: Any) -> int:
-    """The version of ONNX's own operators that the model was written for."""
+    """The opset of ONNX's default domain."""
     return next((int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
 
 
 def inputs(model: Any) -> tuple[Tensor, ...]:
-    """The graph's inputs without initializers, as a card names them."""
+    """The graph's inputs without initializers."""
     initializers = {i.name for i in model.graph.initializer}
     return tuple(_tensor(value) for value in model.graph.input if value.name not in initializers)
 
@@ -53,12 +53,12 @@ def outputs(model: Any) -> tuple[Tensor, ...]:
 
 def _check_opset(model: Any, path: Path) -> None:
     if not model.opset_import and not model.graph.node:
-        raise ModelError(f"{path}: not an ONNX file, or a truncated one (there is no graph in it); {AGAIN}")
-    known = onnx.defs.onnx_opset_version()
-    if opset(model) > known:
+        raise ModelError(f"{path}: not an ONNX file, or a truncated one (it has no graph); {AGAIN}")
+    newest = onnx.defs.onnx_opset_version()
+    if opset(model) > newest:
         raise ModelError(
-            f"{path}: written for opset {opset(model)}, but onnx {onnx.__version__} knows {known} at most; "
-            "export it with opset_version=15"
+            f"{path}: its opset is {opset(model)}, but onnx {onnx.__version__} supports at most {newest}; "
+            f"export the model with opset_version={newest} or lower, or install a newer onnx"
         )
 
 

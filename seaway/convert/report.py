@@ -1,12 +1,11 @@
-"""What became of a model on its way into TensorFlow: `conversion.json` beside the SavedModel, and a line of it printed.
+"""The conversion report: `conversion.json` beside the SavedModel, and one printed line.
 
-Counted in what was read and what was written, so that it holds for either converter, and says the same of the same
-model every time.
+It counts in the file read and the files written, so it works for both converters, and is the same for the same model.
 
 onnx         operators with counts (bodies of If, Loop and Scan included), nodes, bytes of the file and of the weights
-saved_model  operators with counts, of what `serving_default` needs; nodes, those that only name, hold or call things
-             aside; bytes of its files; convolutions, those of them that run channels last, Transposes that are left
-folded       nodes that were worked out at conversion: their outputs are constants (converter seaway)
+saved_model  operators with counts, those that `serving_default` needs; nodes, without constants, identities and calls;
+             bytes of its files; convolutions, those of them that run channels last, remaining Transposes
+folded       constant-folded nodes (converter seaway)
 """
 
 import json
@@ -20,16 +19,16 @@ import onnx
 
 FILE = "conversion.json"
 CONVOLUTIONS = ("Conv2D", "Conv3D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "Conv3DBackpropInputV2")
-_IDLE = ("Const", "Identity", "IdentityN", "NoOp", "Placeholder", "PartitionedCall", "StatefulPartitionedCall")
+_NOT_COUNTED = ("Const", "Identity", "IdentityN", "NoOp", "Placeholder", "PartitionedCall", "StatefulPartitionedCall")
 
 
 def make(model: Any, file: Path, saved_model: Path, folded: int | None) -> dict[str, Any]:
-    """Of a ModelProto, its file, and the SavedModel that was made of it."""
+    """The report on a ModelProto, its file, and the SavedModel converted from it."""
     before = Counter(node.op_type for node in _onnx_nodes(model.graph))
-    nodes = list(_reached(saved_model))
+    nodes = list(_reachable(saved_model))
     after = Counter(node.op for node in nodes)
     convolutions = [node for node in nodes if node.op in CONVOLUTIONS]
-    made = {
+    report = {
         "onnx": {
             "operators": dict(sorted(before.items())),
             "nodes": before.total(),
@@ -38,14 +37,14 @@ def make(model: Any, file: Path, saved_model: Path, folded: int | None) -> dict[
         },
         "saved_model": {
             "operators": dict(sorted(after.items())),
-            "nodes": sum(count for op, count in after.items() if op not in _IDLE),
+            "nodes": sum(count for op, count in after.items() if op not in _NOT_COUNTED),
             "bytes": sum(path.stat().st_size for path in saved_model.rglob("*") if path.is_file()),
             "convolutions": len(convolutions),
             "channels_last": sum(_channels_last(node) for node in convolutions),
             "transposes": after["Transpose"],
         },
     }
-    return made if folded is None else made | {"folded": folded}
+    return report if folded is None else report | {"folded": folded}
 
 
 def write(folder: Path, report: dict[str, Any]) -> None:
@@ -53,16 +52,16 @@ def write(folder: Path, report: dict[str, Any]) -> None:
 
 
 def line(report: dict[str, Any]) -> str:
-    """The summary for a person."""
+    """The printed summary."""
     before, after = report["onnx"], report["saved_model"]
-    said = [f"{before['nodes']:,} nodes of ONNX became {after['nodes']:,} of TensorFlow"]
+    facts = [f"{before['nodes']:,} nodes of ONNX became {after['nodes']:,} of TensorFlow"]
     if "folded" in report:
-        said.append(f"{report['folded']:,} worked out at conversion")
+        facts.append(f"{report['folded']:,} constant-folded")
     if after["convolutions"]:
-        said.append(f"{after['channels_last']} of {after['convolutions']} convolutions channels last")
-    said.append(f"{after['transposes']} Transpose{'s' * (after['transposes'] != 1)} left")
-    said.append(f"{before['weights_bytes'] / 1e6:,.1f} MB of weights in {after['bytes'] / 1e6:,.1f} MB")
-    return ", ".join(said)
+        facts.append(f"{after['channels_last']} of {after['convolutions']} convolutions channels last")
+    facts.append(f"{after['transposes']} Transpose{'s' * (after['transposes'] != 1)} left")
+    facts.append(f"{before['weights_bytes'] / 1e6:,.1f} MB of weights in {after['bytes'] / 1e6:,.1f} MB")
+    return ", ".join(facts)
 
 
 def _onnx_nodes(graph: Any) -> Iterator[Any]:
@@ -73,7 +72,7 @@ def _onnx_nodes(graph: Any) -> Iterator[Any]:
                 yield from _onnx_nodes(inner)
 
 
-def _reached(saved_model: Path) -> Iterator[Any]:
+def _reachable(saved_model: Path) -> Iterator[Any]:
     """The nodes that `serving_default` needs, those of a function once."""
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
@@ -81,18 +80,18 @@ def _reached(saved_model: Path) -> Iterator[Any]:
     bodies = {"": saved.graph_def.node} | {f.signature.name: f.node_def for f in saved.graph_def.library.function}
     nodes = {name: {node.name: node for node in body} for name, body in bodies.items()}
     wanted = {f.signature.name: [*f.ret.values(), *f.control_ret.values()] for f in saved.graph_def.library.function}
-    waiting = [("", info.name) for info in saved.signature_def["serving_default"].outputs.values()]
+    pending = [("", info.name) for info in saved.signature_def["serving_default"].outputs.values()]
     seen: set[tuple[str, str]] = set()
-    while waiting:
-        inside, tensor = waiting.pop()
+    while pending:
+        inside, tensor = pending.pop()
         name = tensor.removeprefix("^").partition(":")[0]
-        if (inside, name) in seen or name not in nodes[inside]:  # a function's own inputs are no nodes
+        if (inside, name) in seen or name not in nodes[inside]:  # a function's arguments are not nodes
             continue
         seen.add((inside, name))
         node = nodes[inside][name]
         yield node
-        waiting += [(inside, given) for given in node.input]
-        waiting += [(called, output) for called in _called(node) for output in wanted[called]]
+        pending += [(inside, source) for source in node.input]
+        pending += [(called, output) for called in _called(node) for output in wanted[called]]
 
 
 def _called(node: Any) -> list[str]:
@@ -101,7 +100,7 @@ def _called(node: Any) -> list[str]:
 
 
 def _channels_last(node: Any) -> bool:
-    """Which is what TensorFlow takes for granted where nothing is said."""
+    """Whether a convolution runs channels last, which is TensorFlow's default."""
     return node.attr["data_format"].s in (b"", b"NHWC", b"NDHWC") if "data_format" in node.attr else True
 
 

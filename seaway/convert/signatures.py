@@ -1,9 +1,6 @@
-"""The SavedModel's signatures around a converted net, and writing it to disk.
+"""Builds the SavedModel's signatures (artifacts/interface.py) around a converted net, and writes it to disk.
 
-serving_default   the model's inputs by name → its first output (all outputs where the model has no card)
-<output>          the same inputs → one further output, e.g. `logits`
-from_png          picture models with labels: png string [N] → label string [N], score float32 [N], scores [N, C],
-                  and the best few classes in order: top_labels string [N, 3], top_scores float32 [N, 3]
+`serving_default` of a bare ONNX file returns all outputs.
 """
 
 import errno
@@ -13,13 +10,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from seaway.artifacts.card import Tensor
-from seaway.convert import pictures
+from seaway.artifacts import interface
+from seaway.artifacts.artifact_metadata import Tensor
+from seaway.convert import png_decoder
 from seaway.errors import ModelError
-
-FROM_PNG = "from_png"
-DEFAULT = "serving_default"
-BEST = 3  # classes in top_labels
 
 
 def save(
@@ -32,37 +26,35 @@ def save(
 ) -> tuple[str, ...]:
     """Writes the SavedModel into an existing folder and returns its signatures' names.
 
-    `inputs`: the net's own name for each input → how the SavedModel calls it; `default`: what `serving_default` gives.
+    `inputs`: the net's name of an input → its tensor in the SavedModel; `default`: the outputs of `serving_default`.
     """
 
-    def everything(**named: Any) -> dict[str, Any]:
-        got = net({own: named[tensor.name] for own, tensor in inputs.items()})
-        return {t.name: _shaped(got[t.name], t) for t in outputs}
+    def all_outputs(**named: Any) -> dict[str, Any]:
+        outputs_by_name = net({own: named[tensor.name] for own, tensor in inputs.items()})
+        return {t.name: _shaped(outputs_by_name[t.name], t) for t in outputs}
 
-    call = _concrete(everything, tuple(inputs.values()))  # traced once: every signature shares its weights
+    call = _concrete(all_outputs, tuple(inputs.values()))  # traced once: every signature shares its weights
 
-    def some(names: tuple[str, ...]) -> Any:
-        def answer(**named: Any) -> dict[str, Any]:
-            answers = call(**named)
-            return {name: answers[name] for name in names}
+    def signature(names: tuple[str, ...]) -> Any:
+        def select(**named: Any) -> dict[str, Any]:
+            results = call(**named)
+            return {name: results[name] for name in names}
 
-        return _concrete(answer, tuple(inputs.values()))
+        return _concrete(select, tuple(inputs.values()))
 
-    signatures = {DEFAULT: some(default)} | {t.name: some((t.name,)) for t in outputs if t.name not in default}
-    if takes_pictures(tuple(inputs.values()), outputs, labels):
-        signatures[FROM_PNG] = _from_png(call, next(iter(inputs.values())), outputs[0], labels)
+    signatures = {interface.DEFAULT: signature(default)} | {
+        t.name: signature((t.name,)) for t in outputs if t.name not in default
+    }
+    if interface.takes_images(tuple(inputs.values()), outputs, labels):
+        signatures[interface.FROM_PNG] = _from_png(call, next(iter(inputs.values())), outputs[0], labels)
+    elif interface.has_labels(outputs, labels):
+        signatures[interface.LABEL] = _concrete(
+            lambda **named: _labelled(call(**named)[outputs[0].name], outputs[0], labels), tuple(inputs.values())
+        )
     module = tf.Module(name="seaway")
     module.net, module.call, module.signature_functions = net, call, signatures
     _write(module, signatures, folder)
     return tuple(signatures)
-
-
-def takes_pictures(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], labels: tuple[str, ...]) -> bool:
-    """One float32 input [N, height, width, 1 or 3] in, one score a label out."""
-    shape = inputs[0].shape
-    sizes = len(shape) == 4 and all(side is not None for side in shape[1:]) and shape[3] in (1, 3)
-    answers = bool(labels) and outputs[0].shape[1:] == (len(labels),)
-    return len(inputs) == 1 and inputs[0].dtype == "float32" and shape[0] is None and sizes and answers
 
 
 def _concrete(function: Callable[..., dict[str, Any]], inputs: tuple[Tensor, ...]) -> Any:
@@ -74,29 +66,32 @@ def _from_png(call: Any, image: Tensor, scores: Tensor, labels: tuple[str, ...])
     _, height, width, channels = image.shape
 
     def from_png(png: Any) -> dict[str, Any]:
-        # One picture after another: of a large batch only one is unfolded at a time.
-        read = tf.map_fn(
-            lambda one: pictures.read(one, height, width, channels),  # type: ignore[arg-type]
+        # One image after another: only one image of a large batch is decoded at a time.
+        images = tf.map_fn(
+            lambda encoded: png_decoder.read(encoded, height, width, channels),  # type: ignore[arg-type]
             png,
             fn_output_signature=tf.TensorSpec([height, width, channels], tf.float32),
             parallel_iterations=1,
         )
-        answers = call(**{image.name: read})[scores.name]
-        best, indices = tf.math.top_k(answers, k=min(BEST, len(labels)))
-        names = tf.gather(tf.constant(labels, name="labels"), indices)
-        answer = {"label": names[:, 0], "score": best[:, 0], "top_labels": names, "top_scores": best}
-        return answer | {scores.name: answers}
+        return _labelled(call(**{image.name: images})[scores.name], scores, labels)
 
-    return _concrete(from_png, (Tensor("png", "str", (None,)),))
+    return _concrete(from_png, (Tensor(interface.PNG, "str", (None,)),))
 
 
-def _shaped(got: Any, tensor: Tensor) -> Any:
+def _labelled(values: Any, scores: Tensor, labels: tuple[str, ...]) -> dict[str, Any]:
+    best, indices = tf.math.top_k(values, k=min(interface.TOP_CLASSES, len(labels)))
+    names = tf.gather(tf.constant(labels, name="labels"), indices)
+    result = {"label": names[:, 0], "score": best[:, 0], "top_labels": names, "top_scores": best}
+    return result | {scores.name: values}
+
+
+def _shaped(value: Any, tensor: Tensor) -> Any:
     try:
-        return tf.ensure_shape(got, tensor.shape)
+        return tf.ensure_shape(value, tensor.shape)
     except ValueError:
         raise ModelError(
-            f"output {tensor.name!r} has shape {got.shape.as_list()} after conversion, but {list(tensor.shape)} is "
-            "what the model promises; is its batch dimension fixed? Export it with a dynamic one"
+            f"output {tensor.name!r} has shape {value.shape.as_list()} after conversion, not {list(tensor.shape)}; "
+            "is its batch dimension fixed? Export it with a dynamic one"
         ) from None
 
 
@@ -111,7 +106,7 @@ def _write(module: Any, signatures: dict[str, Any], folder: Path) -> None:
         if "No space left" in str(error):
             raise OSError(errno.ENOSPC, "No space left on device", str(folder)) from None
         raise
-    # It is drawn by chance, and nothing of ours reads it: without it the same model gives the same bytes.
+    # It is random, and nothing of ours reads it; without it the same model gives the same bytes.
     (folder / "fingerprint.pb").unlink(missing_ok=True)
     if not any((folder / "assets").glob("*")):
         (folder / "assets").rmdir()

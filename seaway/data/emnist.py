@@ -1,4 +1,4 @@
-"""EMNIST itself, downloaded by torchvision and read as the IDX folder that it leaves behind."""
+"""EMNIST, downloaded by torchvision and read from the folder of IDX files that it writes."""
 
 import http.client
 from pathlib import Path
@@ -8,17 +8,19 @@ from seaway.data import idx
 from seaway.errors import DataError
 
 
-def open_split(split: str, cache: Path) -> idx.Folder:
-    """The split, downloaded to `cache`/EMNIST/raw (536 MB, all splits at once) where it is not there yet.
+def open_split(split: str, cache: Path) -> idx.IdxFolder:
+    """The split, downloaded to `cache`/EMNIST/raw (536 MB, all splits at once) if it is not there yet.
 
-    Raises DataError for an unknown split, without torchvision, and without a way to the internet.
+    Raises DataError for an unknown split, without torchvision, and without internet access.
     """
     check_split(split)
     raw = cache / "EMNIST" / "raw"
-    whole = {part: all((raw / idx.file_name(split, part, kind)).exists() for kind in idx.KINDS) for part in idx.PARTS}
-    if not all(whole.values()):
-        # torchvision looks for one part and downloads both; it then loads that part, and the test set is the small one.
-        _download(split, cache, train=whole["test"])
+    complete = {
+        part: all((raw / idx.file_name(split, part, kind)).exists() for kind in idx.KINDS) for part in idx.PARTS
+    }
+    if not all(complete.values()):
+        # torchvision checks for one part, downloads both, and loads that part: the smaller test set if it is missing.
+        _download(split, cache, train=complete["test"])
     return idx.find(raw, split)
 
 
@@ -27,8 +29,8 @@ def _download(split: str, cache: Path, train: bool) -> None:
         from torchvision.datasets import EMNIST
     except ImportError:
         raise DataError(
-            f"emnist:{split}: torchvision is not installed here, and it makes the download; "
-            "install it, or download by hand and use idx:DIR"
+            f"emnist:{split}: the download needs torchvision, which is not installed; "
+            "install it, or download the files yourself and use idx:DIR"
         ) from None
     try:
         atomic.make_folder(cache)
@@ -37,7 +39,7 @@ def _download(split: str, cache: Path, train: bool) -> None:
     except (OSError, http.client.HTTPException, RuntimeError) as error:
         raise DataError(
             f"emnist:{split}: {cache} does not hold it, and it cannot be downloaded ({error}); download {EMNIST.url} "
-            f"by hand, unpack it and give the folder with its .gz files as idx:DIR#{split}"
+            f"yourself, unpack it and give the folder with its .gz files as idx:DIR#{split}"
         ) from None
 
 

@@ -1,6 +1,6 @@
-"""Puts a published version in front of a running server as `canary`, waits until it is AVAILABLE, and smokes it.
+"""Makes a published version the `canary`, waits until the server reports it AVAILABLE, and smoke-tests it.
 
-The smoke test sends the version's golden examples over each protocol and compares every answer with PyTorch's.
+The smoke test sends the version's golden examples over each protocol and compares every response with PyTorch's.
 """
 
 import email.message
@@ -11,178 +11,193 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from seaway.artifacts import card as cards
-from seaway.artifacts import golden, store
-from seaway.artifacts.card import Card
+from seaway.artifacts import artifact_metadata, golden, model_repository
+from seaway.artifacts.artifact_metadata import ArtifactMetadata
 from seaway.artifacts.golden import Golden
 from seaway.errors import InvalidInput, Refused, Unavailable
-from seaway.kube import kube, rollout
-from seaway.protocols import tfserving, wire
+from seaway.kube import api_client, rollout
+from seaway.protocols import client_codecs, tfserving
 
 LABEL = "canary"
-SECONDS = 60.0  # to wait for a server that follows the volume
-POLL_SECONDS = 0.2
-PROTOCOLS = (wire.TFS, wire.GRAPHPIPE, wire.OIP, wire.OIP_BINARY)
-_SHOWN = 200  # characters of a stranger's answer
+TIMEOUT_S = 60.0  # for a server that watches the model repository
+POLL_INTERVAL_S = 0.2
+PROTOCOLS = (client_codecs.TFS, client_codecs.GRAPHPIPE, client_codecs.OIP, client_codecs.OIP_BINARY)
+_MAX_SHOWN_CHARS = 200  # of an unexpected response
 
 
 def deploy(
     url: str,
-    volume: Path | None,
+    repository: Path | None,
     name: str,
     version: int,
-    timeout: float | None = None,
+    timeout_s: float | None = None,
     namespace: str = "",
     replicas: int = 1,
     context: str = "",
 ) -> dict[str, float]:
-    """Returns protocol → largest |Δ| from PyTorch over the golden examples.
+    """Deploys the version as canary. Returns protocol → largest |Δ| from PyTorch over the golden examples.
 
-    With a `namespace` the version is rolled out there (of the cluster that kubectl's `context` means), to `replicas` of
-    the Deployment of canaries, before which `url` is; without it the server at `url` follows the volume. On a cluster
-    nothing is asked where `url` is "", and a `volume` that is not here, None, is not changed, as is said.
+    With a `namespace` (in the cluster of kubectl's `context`), rolls the canary Deployment there out to the version,
+    with `replicas` pods that respond at `url`; if `url` is "", skips the smoke test. If `repository` is None, its label
+    stays unchanged, and a message says so. Without a `namespace`, the server at `url` watches the repository.
 
-    Raises NotFound for a version that the volume does not hold, Unavailable where the server does not come to serve it
-    within `timeout` seconds (60, on a cluster 300) or something else listens there, Refused where it will not load or
-    does not answer as PyTorch did, or where so many replicas cannot mount the volume.
+    Raises NotFound if the repository lacks the version; Unavailable if the server does not serve it within `timeout_s`
+    (default: 60, on a cluster 300) or something else listens there; Refused if it fails to load or responds differently
+    from PyTorch, or if so many replicas cannot mount the claim.
     """
-    if not volume and (url or not namespace):
-        raise InvalidInput("the volume is missing: the golden examples to compare answers with are there; add --volume")
-    timeout = (rollout.SECONDS if namespace else SECONDS) if timeout is None else timeout
-    found = _read(volume, name, version) if volume else None
-    serves = f"{name}/{version}" + (f"@{found[0].sha256}" if found else "")
+    if not repository and (url or not namespace):
+        raise InvalidInput(
+            "no model repository, which holds the golden examples to compare responses with: add --model-repository"
+        )
+    if timeout_s is None:
+        timeout_s = rollout.TIMEOUT_S if namespace else TIMEOUT_S
+    contents = _read_version(repository, name, version) if repository else None
+    serves = f"{name}/{version}" + (f"@{contents[0].sha256}" if contents else "")
     if namespace:
-        api = kube.connect(context)
+        api = api_client.connect(context)
         rollout.check_replicas(api, namespace, rollout.CANARY, replicas)
         rollout.apply(api, namespace, rollout.CANARY, serves, f"{LABEL}: {serves}", replicas)
-    if volume:
-        store.set_label(volume, name, LABEL, version)
+    if repository:
+        model_repository.set_label(repository, name, LABEL, version)
     if namespace:
-        rollout.wait(api, namespace, rollout.CANARY, timeout)
+        rollout.wait(api, namespace, rollout.CANARY, timeout_s)
         print(f"{namespace}/{rollout.CANARY} serves {serves}", flush=True)
-    if not found:
+    if not contents:
         print(
-            f"the label {LABEL} in the model volume was not changed and the digest is not known, since the volume was "
-            "not given; where it is mounted, the same command with --volume DIR does both"
+            f"note: the {LABEL} label was not updated, because no model repository was given; on a machine that mounts "
+            "it, repeat this command with --model-repository DIR"
         )
-    return _serves(url, *found, version, timeout) if found and url else {}
+    return _verify_server(url, *contents, version, timeout_s) if contents and url else {}
 
 
-def _read(volume: Path, name: str, version: int) -> tuple[Card, Golden]:
-    folder = store.existing(volume, name, version)
-    return cards.check(folder, "version", at=store.CARD), golden.read(folder / store.EXTRA / golden.GOLDEN)
+def _read_version(repository: Path, name: str, version: int) -> tuple[ArtifactMetadata, Golden]:
+    folder = model_repository.existing(repository, name, version)
+    metadata = artifact_metadata.check(folder, "version", at=model_repository.METADATA_FILE)
+    return metadata, golden.read(folder / model_repository.EXTRA / golden.GOLDEN)
 
 
-def _serves(url: str, card: Card, examples: Golden, version: int, timeout: float) -> dict[str, float]:
+def _verify_server(
+    url: str, metadata: ArtifactMetadata, examples: Golden, version: int, timeout_s: float
+) -> dict[str, float]:
     url = url.rstrip("/")
-    wait(url, card.name, version, timeout)
-    print(f"{card.name}/{version} is AVAILABLE at {url}, as {LABEL}", flush=True)
-    worst = {one.title: _ask(url, one, card, version, examples, timeout) for one in PROTOCOLS}
-    for protocol, distance in worst.items():
-        print(f"golden examples over {protocol}: as PyTorch, max |Δ| {distance:.2g}")
-    return worst
+    wait(url, metadata.name, version, timeout_s)
+    print(f"{metadata.name}/{version} is available at {url} as {LABEL}", flush=True)
+    differences = {
+        protocol.title: _max_difference(url, protocol, metadata, version, examples, timeout_s) for protocol in PROTOCOLS
+    }
+    for title, difference in differences.items():
+        print(f"golden examples over {title}: match PyTorch, max |Δ| {difference:.2g}")
+    return differences
 
 
 # ---- waiting
 
 
-def wait(url: str, name: str, version: int, timeout: float) -> None:
-    """Returns once the server says that the version is AVAILABLE; see `deploy` for what it raises."""
-    deadline = time.monotonic() + timeout
+def wait(url: str, name: str, version: int, timeout_s: float) -> None:
+    """Returns once the server reports the version AVAILABLE; raises as `deploy` does."""
+    deadline = time.monotonic() + timeout_s
     while True:
-        seen = _state(url, name, version, max(1.0, deadline - time.monotonic()))
-        if seen == "AVAILABLE":
+        state = _state(url, name, version, max(1.0, deadline - time.monotonic()))
+        if state == "AVAILABLE":
             return
         if time.monotonic() > deadline:
             raise Unavailable(
-                f"{url} does not serve {name}/{version} after {timeout:g} s: {seen}; "
-                "does it serve this volume? if loading takes longer, raise --timeout"
+                f"{url} does not serve {name}/{version} after {timeout_s:g} s: {state}; "
+                "does it serve this model repository? If loading takes longer, raise --timeout"
             )
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_INTERVAL_S)
 
 
-def _state(url: str, name: str, version: int, timeout: float) -> str:
-    """AVAILABLE, or in words why not yet. Raises where waiting cannot help."""
+def _state(url: str, name: str, version: int, timeout_s: float) -> str:
+    """Returns the version's state, or why the server does not report one yet. Raises if waiting cannot help."""
     address = f"{url}/v1/models/{name}/versions/{version}"
     try:
-        status, answer, _ = _send(address, None, {}, timeout)
+        status, body, _ = _send(address, None, {}, timeout_s)
     except Unavailable as error:
         return str(error)
     if status >= 500:
-        return f"it answers {status} {_shown(answer)}"
+        return f"it responds with {status} {_error_text(body)}"
     try:
-        found = tfserving.read_status(answer)
+        states = tfserving.read_status(body)
     except InvalidInput:
-        if status == 404 and isinstance(_json(answer), dict):
-            return _shown(answer)  # a model server that has not seen the version yet
+        if status == 404 and isinstance(_parse_json(body), dict):
+            return _error_text(body)  # a model server that has not seen the version yet
         raise Unavailable(
-            f"{address} answers {status} {_shown(answer)!r}: something else than a model server listens there; "
-            "end it or choose another port"
+            f"{address} responds with {status} {_error_text(body)!r}: something other than a model server listens "
+            "there; stop it or use another port"
         ) from None
-    for one in found:
-        if one.version == version:
-            if one.state == "END" and one.error:
-                raise Refused(f"the server could not load {name}/{version}: {one.error}")
-            return one.state
+    for reported in states:
+        if reported.version == version:
+            if reported.state == "END" and reported.error:
+                raise Refused(f"the server could not load {name}/{version}: {reported.error}")
+            return reported.state
     return "not listed yet"
 
 
 # ---- the smoke test
 
 
-def _ask(url: str, one: wire.Protocol, card: Card, version: int, examples: Golden, timeout: float) -> float:
-    address, protocol = url + one.path(card.name, version), one.title
-    output = card.outputs[0].name
-    body, headers = one.write({tensor.name: examples.inputs[tensor.name] for tensor in card.inputs}, output)
-    status, answer, told = _send(address, body, headers, timeout)
+def _max_difference(
+    url: str,
+    protocol: client_codecs.Protocol,
+    metadata: ArtifactMetadata,
+    version: int,
+    examples: Golden,
+    timeout_s: float,
+) -> float:
+    address, title = url + protocol.path(metadata.name, version), protocol.title
+    output = metadata.outputs[0].name
+    body, headers = protocol.write({tensor.name: examples.inputs[tensor.name] for tensor in metadata.inputs}, output)
+    status, content, response_headers = _send(address, body, headers, timeout_s)
     if status != 200:
-        raise Refused(f"{address}: golden examples got {status} {_shown(answer)!r} over {protocol}")
-    served_by = told.get(wire.SERVED_BY)
-    if served_by != f"{card.name}/{version}@{card.sha256}":
+        raise Refused(f"{address}: golden examples got {status} {_error_text(content)!r} over {title}")
+    served_by = response_headers.get(client_codecs.SERVED_BY)
+    if served_by != f"{metadata.name}/{version}@{metadata.sha256}":
         raise Refused(
-            f"{address}: {served_by or 'an unnamed model'} answered over {protocol} instead of "
-            f"{card.name}/{version}@{card.sha256}; does the server serve another volume?"
+            f"{address}: {served_by or 'an unnamed model'} responded over {title} instead of "
+            f"{metadata.name}/{version}@{metadata.sha256}; does the server use another model repository?"
         )
     try:
-        got = one.read(answer, told, output)
+        outputs = protocol.read(content, response_headers, output)
     except InvalidInput as error:
-        raise Refused(f"{address}: golden examples got no {protocol} answer: {error}") from None
-    compared = golden.compare(got, examples.outputs[output], card.tolerances[output])
+        raise Refused(f"{address}: golden examples got no {title} response: {error}") from None
+    compared = golden.compare(outputs, examples.outputs[output], metadata.tolerances[output])
     if compared.wrong:
         raise Refused(
-            f"{address}: {compared.wrong} of {compared.rows} golden examples are answered over {protocol} otherwise "
-            f"than by PyTorch (max |Δ| {compared.max_abs:.3g}); {card.name}/{version} must not be promoted"
+            f"{address}: {compared.wrong} of {compared.rows} golden examples get responses over {title} that differ "
+            f"from PyTorch's (max |Δ| {compared.max_abs:.3g}); {metadata.name}/{version} must not be promoted"
         )
     return compared.max_abs
 
 
 def _send(
-    address: str, body: bytes | None, headers: dict[str, str], timeout: float
+    address: str, body: bytes | None, headers: dict[str, str], timeout_s: float
 ) -> tuple[int, bytes, email.message.Message]:
-    """(status, body, headers) of a GET, or of a POST where there is a body. Raises Unavailable, InvalidInput."""
+    """Returns (status, body, headers) of a GET, or of a POST if `body` is given. Raises Unavailable, InvalidInput."""
     try:
         request = urllib.request.Request(address, body, headers)
     except ValueError:
-        raise InvalidInput(f"{address}: not an address; give the server's like http://127.0.0.1:8501") from None
+        raise InvalidInput(f"{address}: not a URL; give the server's, e.g. http://127.0.0.1:8501") from None
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
             return response.status, response.read(), response.headers
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read(), error.headers
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error or type(error).__name__
-        raise Unavailable(f"nobody answers at {address} ({reason})") from None
+        raise Unavailable(f"nothing responds at {address} ({reason})") from None
 
 
-def _json(body: bytes) -> object:
+def _parse_json(body: bytes) -> object:
     try:
         return json.loads(body)
     except ValueError:
         return None
 
 
-def _shown(body: bytes) -> str:
-    found = _json(body)
-    message = found.get("error") if isinstance(found, dict) else None
-    return str(message or body.decode("utf-8", "replace")).strip()[:_SHOWN]
+def _error_text(body: bytes) -> str:
+    """Returns the error that a JSON body reports, else the start of the body."""
+    parsed = _parse_json(body)
+    message = parsed.get("error") if isinstance(parsed, dict) else None
+    return str(message or body.decode("utf-8", "replace")).strip()[:_MAX_SHOWN_CHARS]

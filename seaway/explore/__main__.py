@@ -1,42 +1,49 @@
 """`python -m seaway.explore --source SOURCE --dataset DIR [--report FILE] [--cache DIR]`"""
 
-import argparse
 from pathlib import Path
 
 from seaway import errors
-from seaway.data import data
+from seaway.arguments import ArgumentParser
+from seaway.data import datasets
 from seaway.explore.explore import explore
 
 PROGRAM = "python -m seaway.explore"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog=PROGRAM,
-        description="Reads pictures of characters into a dataset, and reports what is in it.",
-        epilog=f"{PROGRAM} --source strokes:14000 --dataset work/dataset --report work/explore.html",
+        description="Reads images of characters into a dataset, and reports on it.",
+        epilog=f"example: {PROGRAM} --source strokes:14000 --dataset work/dataset --report work/explore.html",
     )
     parser.add_argument(
         "--source",
         default="strokes",
-        help="strokes or strokes:14000 (made offline; the default), idx:DIR or idx:DIR#balanced (EMNIST's own files), "
-        "emnist or emnist:letters (downloads 536 MB)",
+        help="strokes[:N] (N synthetic characters, generated locally, as unevenly distributed as EMNIST's; with #text "
+        "as in running text; the default), idx:DIR[#SPLIT] (a folder with the original EMNIST files), or "
+        "emnist[:SPLIT] (downloaded, 536 MB); SPLIT: byclass, bymerge, balanced, letters, digits or mnist",
     )
-    parser.add_argument("--dataset", type=Path, required=True, metavar="DIR", help="the folder to write: work/dataset")
+    parser.add_argument(
+        "--dataset", type=Path, required=True, metavar="DIR", help="the folder to write, e.g. work/dataset"
+    )
     parser.add_argument(
         "--report",
         type=Path,
         metavar="FILE",
-        help="the HTML report to write: work/explore.html; its summary is printed",
+        help="the HTML report to write, e.g. work/explore.html; its summary is printed",
     )
     parser.add_argument(
-        "--cache", type=Path, default=data.CACHE, metavar="DIR", help="keeps EMNIST's download (default: %(default)s)"
+        "--cache",
+        type=Path,
+        default=datasets.CACHE,
+        metavar="DIR",
+        help="folder that keeps the EMNIST download (default: %(default)s)",
     )
-    given = parser.parse_args()
+    args = parser.parse_args()
     with errors.exit_with_message(PROGRAM):
-        card = explore(given.source, given.dataset, given.report, given.cache)
-        counts = ", ".join(f"{value:,.0f} {name}" for name, value in card.metrics.items())
-        print(f"{given.dataset}: {counts}" + (f"; see {given.report}" if given.report else ""))
+        metadata = explore(args.source, args.dataset, args.report, args.cache)
+        counts = ", ".join(f"{value:,.0f} {name}" for name, value in metadata.metrics.items())
+        print(f"{args.dataset}: {counts}" + (f"; see {args.report}" if args.report else ""))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pictures by and by: a data set is larger than what a stage may hold in memory."""
+"""Chunked reading: a dataset may be larger than the memory that a stage may use."""
 
 import mmap
 from collections.abc import Iterator
@@ -7,20 +7,20 @@ import numpy as np
 
 from seaway.platform import memory
 
-_PIXELS = 1 << 22  # at a time: 16 MB as float32
+_CHUNK_PIXELS = 1 << 22  # 16 MB as float32
 
 
 def chunks(images: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Consecutive slices of uint8 [N, H, W], each with its pictures, to be used before the next is asked for."""
-    step = max(1, _PIXELS // images[0].size)
+    """Consecutive slices of uint8 [N, H, W], each with its images; use them before you fetch the next slice."""
+    step = max(1, _CHUNK_PIXELS // images[0].size)
     for start in range(0, len(images), step):
         part = slice(start, min(start + step, len(images)))
         yield part, np.asarray(images[part])
-        let_go(images)
+        release_pages(images)
 
 
-def let_go(images: np.ndarray) -> None:
-    """The pages of a memory map that were read count as this process's memory: gives them back."""
+def release_pages(images: np.ndarray) -> None:
+    """Gives back the pages of a memory map that were read, because they count as this process's memory."""
     base: object = images.base
     if isinstance(base, mmap.mmap):
-        memory.let_go(base)
+        memory.drop_pages(base)

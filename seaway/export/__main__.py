@@ -4,56 +4,65 @@ import argparse
 from pathlib import Path
 
 from seaway import errors
+from seaway.arguments import ArgumentParser
 
 PROGRAM = "python -m seaway.export"
-with errors.exit_with_message(PROGRAM):  # which says what to install where an import fails
+with errors.exit_with_message(PROGRAM):  # if an import fails, it says what to install
     from seaway.export.export import export_checkpoint, export_model
     from seaway.export.wrap import ACTIVATIONS
 
-EPILOG = f"""a trained checkpoint of this project:
+EPILOG = f"""a checkpoint of the train stage:
   {PROGRAM} --checkpoint out/checkpoint --dataset out/dataset --onnx out/onnx
 
-any PyTorch net, here one of torchvision's:
+any PyTorch model, here one of torchvision's:
   {PROGRAM} --model python:torchvision.models:resnet18 --weights resnet18.pt --input 3x224x224 \\
       --labels imagenet.txt --onnx out/onnx
 
-a net with two inputs, forward(self, numeric, category):
+a model with two inputs, forward(self, numeric, category):
   {PROGRAM} --model python:shop.nets:churn --weights churn.pt --input numeric:6 --input category:3:int64 \\
       --activation sigmoid --golden examples.npz --onnx out/onnx
 """
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         PROGRAM,
-        description="Exports a PyTorch net to ONNX, with golden examples of what PyTorch answers.",
+        description="Exports a PyTorch model to ONNX, with golden examples of PyTorch's outputs.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--checkpoint", type=Path, help="a trained net: the train stage's folder")
+    source.add_argument("--checkpoint", type=Path, help="a trained model: the train stage's folder")
     source.add_argument(
-        "--model", help="python:MODULE:FUNCTION, the function that builds the net, e.g. python:nets:churn"
+        "--model", help="python:MODULE:FUNCTION, a function that builds the model, e.g. python:nets:churn"
     )
     parser.add_argument(
         "--onnx", type=Path, required=True, help="the folder to write: model.onnx, golden.npz, card.json"
     )
-    parser.add_argument("--name", help="the model's name in the volume (default: characters, or the function's name)")
+    parser.add_argument(
+        "--name", help="the model's name in the repository (default: characters, or the function's name)"
+    )
     parser.add_argument("--dataset", type=Path, help="with --checkpoint: the dataset that it was trained on")
     user = parser.add_argument_group("with --model")
     user.add_argument(
-        "--weights", type=Path, help="from torch.save(net.state_dict(), ...); else as the function gives them"
+        "--weights",
+        type=Path,
+        help="file written by torch.save(model.state_dict(), FILE) (default: as the function initializes them)",
     )
     user.add_argument(
         "--input",
         action="append",
         default=[],
         metavar="[NAME:]SHAPE[:DTYPE]",
-        help="one for each input, without the batch: 3x224x224, ids:128:int64, age:scalar; "
-        "names are forward()'s parameters, or new ones in their order",
+        help="shape of one input, without the batch dimension: 3x224x224, ids:128:int64, age:scalar; repeat for each; "
+        "names are forward()'s parameters, or new names in their order",
     )
-    user.add_argument("--labels", type=Path, help="a text file, one class a line, in the order of the net's outputs")
-    user.add_argument("--activation", choices=ACTIVATIONS, help="from the net's outputs to scores (default: softmax)")
+    user.add_argument(
+        "--labels", type=Path, help="a text file, one class per line, in the order of the model's outputs"
+    )
+    user.add_argument(
+        "--activation", choices=ACTIVATIONS, help="turns the model's outputs into scores (default: softmax)"
+    )
     user.add_argument("--golden", type=Path, help=".npz of real examples by input name (default: seeded random ones)")
     return parser
 
@@ -64,20 +73,20 @@ def main() -> None:
     if options.checkpoint:
         if not options.dataset:
             parser.error("--checkpoint needs --dataset, the dataset that it was trained on")
-        alone = [
+        model_only = [
             f"--{name}" for name in ("weights", "input", "labels", "activation", "golden") if getattr(options, name)
         ]
-        if alone:
-            parser.error(f"{', '.join(alone)} go with --model; a checkpoint brings its own")
+        if model_only:
+            parser.error(f"{', '.join(model_only)} can only be used with --model")
     elif options.dataset or not options.input:
-        parser.error("--dataset goes with --checkpoint" if options.dataset else "--model needs --input, e.g. 3x224x224")
+        parser.error("--dataset needs --checkpoint" if options.dataset else "--model needs --input, e.g. 3x224x224")
     with errors.exit_with_message(PROGRAM):
         if options.checkpoint:
-            card = export_checkpoint(
+            metadata = export_checkpoint(
                 options.checkpoint, options.dataset, options.onnx, name=options.name or "characters"
             )
         else:
-            card = export_model(
+            metadata = export_model(
                 options.model,
                 options.onnx,
                 weights=options.weights,
@@ -87,7 +96,10 @@ def main() -> None:
                 golden=options.golden,
                 name=options.name or "",
             )
-        print(f"{options.onnx}: {card.name}, opset {card.settings['opset']}, {len(card.weights)} weights checked")
+        print(
+            f"{options.onnx}: {metadata.name}, opset {metadata.settings['opset']}, "
+            f"{len(metadata.weights)} weights checked"
+        )
 
 
 if __name__ == "__main__":

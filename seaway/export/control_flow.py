@@ -1,8 +1,7 @@
-"""Tracing records one path through forward(); this refuses nets whose path depends on the numbers they are given.
+"""Refuses nets with data-dependent control flow, because tracing records only one path through forward().
 
-The tracer only warns, and also where a branch depends on nothing but fixed sizes, as in most vision transformers. So
-its warnings are collected, with the calls that it overlooks, and where there is one, torch.export, which follows
-symbols and not numbers, must agree.
+The tracer only warns, even if a branch depends only on fixed sizes, as in most vision transformers. So this collects
+its warnings, and the calls that it misses; if there are any, torch.export, which traces symbolically, decides.
 """
 
 import sys
@@ -17,14 +16,14 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from seaway.errors import ModelError
-from seaway.export import quiet, wrap
+from seaway.export import silence, wrap
 from seaway.export.wrap import Wrapped
 from seaway.nets.user import is_library, summary
 
-PLACES = 3  # named in one message
+MAX_LOCATIONS = 3  # in one message
 TracerWarning: type[Warning] = torch.jit.TracerWarning  # type: ignore[attr-defined]
 FREEZES_SILENTLY = ("equal", "allclose", "is_nonzero", "__index__")
-TAKES_A_NUMBER = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default)
+READS_A_NUMBER = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +37,11 @@ class Note:
 
 @contextmanager
 def listening() -> Iterator[list[Note]]:
-    """Collects the tracer's warnings instead of showing them; other warnings go where they went."""
+    """Collects the tracer's warnings instead of showing them; other warnings are shown as usual."""
     notes: list[Note] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", TracerWarning)
-        # The legacy exporter announces its own end at every call; why it is used stands in graph.py.
+        # The legacy exporter warns of its deprecation at every call; graph.py says why it is used.
         warnings.filterwarnings("ignore", message="You are using the legacy TorchScript", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message="The feature will be removed", category=DeprecationWarning)
         show = warnings.showwarning
@@ -51,7 +50,7 @@ def listening() -> Iterator[list[Note]]:
             message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any, **more: Any
         ) -> None:
             if issubclass(category, TracerWarning):
-                notes.append(Note(_what(message), *_place(filename, lineno)))
+                notes.append(Note(_first_sentence(message), *_location(filename, lineno)))
             else:
                 show(message, category, filename, lineno, *rest, **more)
 
@@ -61,7 +60,7 @@ def listening() -> Iterator[list[Note]]:
 
 
 class _Listener(TorchFunctionMode):
-    """Notes the functions that make Python values of tensors without the tracer's warning."""
+    """Notes calls that turn tensors into Python values without a warning of the tracer."""
 
     def __init__(self, notes: list[Note]) -> None:
         super().__init__()
@@ -72,50 +71,50 @@ class _Listener(TorchFunctionMode):
     ) -> Any:
         name = getattr(func, "__name__", "")
         if name in FREEZES_SILENTLY:
-            self.notes.append(Note(f"{name} makes a Python value of a tensor", *_place("", 0)))
+            self.notes.append(Note(f"{name} turns a tensor into a Python value", *_location("", 0)))
         return func(*args, **(kwargs or {}))
 
 
-def settle(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...], notes: list[Note]) -> None:
-    """Passes where there are no notes or torch.export sees no such path. Raises ModelError with file and line."""
+def check(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...], notes: list[Note]) -> None:
+    """Passes if there are no notes or torch.export finds no such path. Raises ModelError with file and line."""
     if not notes:
         return
     batch = torch.export.Dim("batch")
     try:
-        with torch.no_grad(), quiet.stderr(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its own deprecations; only its verdict counts
+        with torch.no_grad(), silence.discard_stderr(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its deprecations; only its verdict matters
             program = torch.export.export(
                 wrapped, inputs, dynamic_shapes={"inputs": tuple({0: batch} for _ in inputs)}, strict=False
             )
-    except Exception as error:  # torch.export raises many kinds, each meaning that it cannot follow
+    except Exception as error:  # torch.export raises many kinds; each means that it cannot trace forward()
         verdict = summary(error)
     else:
-        # .item() and its like pass torch.export as unknown numbers, but tracing has frozen them
-        frozen = [node for node in program.graph.nodes if node.target in TAKES_A_NUMBER]
+        # torch.export treats .item() and the like as unknown numbers, but tracing froze them
+        frozen = [node for node in program.graph.nodes if node.target in READS_A_NUMBER]
         if not frozen:
             return
-        verdict = "a number is taken out of a tensor"
+        verdict = "forward() reads a number out of a tensor"
     raise ModelError(
-        "forward() takes another path or other constants for other inputs, which a graph cannot follow: "
-        f"{_places(notes)} (torch.export: {verdict}); "
-        "write it with torch.where in place of if, and tensors in place of item() or len()"
+        "forward() has data-dependent control flow or constants, which an ONNX graph cannot represent: "
+        f"{_locations(notes)} (torch.export: {verdict}); "
+        "use torch.where instead of if, and tensors instead of item() or len()"
     )
 
 
-def _what(message: Warning | str) -> str:
+def _first_sentence(message: Warning | str) -> str:
     return str(message).split(" might cause")[0].split(". ")[0]
 
 
-def _place(filename: str, line: int) -> tuple[str, int]:
-    """The line of the user's code that runs now; the given one where only libraries' code does."""
-    for frame, at in traceback.walk_stack(sys._getframe()):
+def _location(filename: str, line: int) -> tuple[str, int]:
+    """The current line of the user's code; the given location if only library code is running."""
+    for frame, current_line in traceback.walk_stack(sys._getframe()):
         if frame.f_code.co_filename == wrap.__file__:
             break
         if not is_library(frame.f_code.co_filename):
-            return frame.f_code.co_filename, at
+            return frame.f_code.co_filename, current_line
     return filename, line
 
 
-def _places(notes: list[Note]) -> str:
-    places = dict.fromkeys(f"{note.filename}:{note.line}: {note.message}" for note in notes)
-    return "; ".join(sorted(places, key=lambda place: is_library(place.split(":")[0]))[:PLACES])
+def _locations(notes: list[Note]) -> str:
+    locations = dict.fromkeys(f"{note.filename}:{note.line}: {note.message}" for note in notes)
+    return "; ".join(sorted(locations, key=lambda location: is_library(location.split(":")[0]))[:MAX_LOCATIONS])

@@ -1,4 +1,4 @@
-"""From a wrapped net to an ONNX graph that keeps every weight whole, under the name it has in the net's state_dict."""
+"""Exports a wrapped net to an ONNX graph that keeps every weight unchanged, under its name in the state_dict."""
 
 import io
 
@@ -8,37 +8,37 @@ import torch
 from onnx import numpy_helper
 from torch.func import functional_call
 
-from seaway.artifacts import card as cards
-from seaway.artifacts import golden
-from seaway.artifacts.card import Tolerance
+from seaway.artifacts import artifact_metadata, golden
+from seaway.artifacts.artifact_metadata import Tolerance
 from seaway.errors import ModelError
-from seaway.export import control_flow, quiet, symbolics, wrap
+from seaway.export import control_flow, silence, symbolics, wrap
 from seaway.export.inputs import OUTPUTS
 from seaway.export.wrap import Wrapped
 from seaway.nets.user import summary
-from seaway.ort import import_onnxruntime
+from seaway.onnxruntime_import import import_onnxruntime
 
-# The first that can say what the net does. 13 spells out newer operators (HardSwish) in older ones that any converter
-# knows; 15 has what scaled_dot_product_attention needs and is the last that onnx-tf reads; 16 adds up repeated indices
-# (scatter_add, index_add); 18 takes extremes of them and has bitwise operators.
+# The first that can represent the net is used. 13 decomposes newer operators (HardSwish) into older ones that any
+# converter supports; 15 supports scaled_dot_product_attention and is the last for onnx-tf; 16 sums repeated indices
+# (scatter_add, index_add); 18 supports their minimum and maximum, and bitwise operators.
 OPSETS = (13, 15, 16, 18)
-# torch.onnx's newer exporter starts at opset 18 and renames and folds weights; this one does as it is told.
+# torch.onnx's newer exporter starts at opset 18 and renames and folds weights; this one does not.
 EXPORTER = "torch.onnx, TorchScript"
-LARGEST = 2**31 - 2**20  # a protobuf ends at 2 GiB
-SHOWN = 8  # integers of one input in a message
+MAX_BYTES = 2**31 - 2**20  # a protobuf message is limited to 2 GiB
+MAX_SHOWN = 8  # integers of one input in a message
 
 
 def export(wrapped: Wrapped, examples: dict[str, np.ndarray], classes: int) -> onnx.ModelProto:
-    """The checked ONNX graph with a free batch. Raises ModelError."""
+    """The checked ONNX graph with a dynamic batch. Raises ModelError."""
     size = sum(tensor.nbytes for tensor in wrapped.state_dict().values())
-    if size > LARGEST:
+    if size > MAX_BYTES:
         raise ModelError(
-            f"the net's weights take {size / 2**30:.1f} GiB, and one ONNX file ends at 2 GiB: use a smaller net"
+            f"the model's weights take {size / 2**30:.1f} GiB, but an ONNX file is limited to 2 GiB: use a "
+            "smaller model"
         )
     inputs = wrap.tensors(wrap.batch_of(examples, 2))
     with control_flow.listening() as notes:
         model = _trace(wrapped, inputs)
-    control_flow.settle(wrapped, inputs, notes)
+    control_flow.check(wrapped, inputs, notes)
     _undo_deduplication(model.graph)
     _restore_names(model.graph, wrapped)
     for output in model.graph.output:
@@ -56,81 +56,90 @@ def export(wrapped: Wrapped, examples: dict[str, np.ndarray], classes: int) -> o
 def weights(
     model: onnx.ModelProto, wrapped: Wrapped, examples: dict[str, np.ndarray]
 ) -> tuple[dict[str, str], list[str]]:
-    """Checksums of the net's float weights (two elements or more) in the graph, and the names of those unused.
+    """Checksums of the net's float weights (two elements or more) in the graph, and the names of unused ones.
 
-    Of weights that share their storage, the graph holds the first alone.
-    Raises ModelError where the graph's values are not the net's, or one is missing that the outputs depend on.
+    Of weights that share their storage, the graph contains only the first. Raises ModelError if a value in the graph
+    differs from the net's, or a weight on which the outputs depend is missing.
     """
     graph = {tensor.name: tensor for tensor in model.graph.initializer}
     state = {k: v for k, v in wrapped.net.state_dict().items() if v.is_floating_point() and v.numel() > 1}
-    kept = {name: graph.get(name) or graph.get(f"net.{name}") for name in state}
-    shared = {state[name].data_ptr() for name, tensor in kept.items() if tensor is not None}
-    absent = [name for name, tensor in kept.items() if tensor is None and state[name].data_ptr() not in shared]
-    found = {}
-    for name, tensor in kept.items():
+    initializers = {name: graph.get(name) or graph.get(f"net.{name}") for name in state}
+    shared = {state[name].data_ptr() for name, tensor in initializers.items() if tensor is not None}
+    missing = [name for name, tensor in initializers.items() if tensor is None and state[name].data_ptr() not in shared]
+    checksums = {}
+    for name, tensor in initializers.items():
         if tensor is None:
             continue
-        found[tensor.name] = cards.checksum(numpy_helper.to_array(tensor))
-        if found[tensor.name] != cards.checksum(state[name].numpy()):
-            raise ModelError(f"the exported graph holds other values than the net for {name}; report this with the net")
-    _check_unused(wrapped, examples, absent)
-    return found, absent
+        checksums[tensor.name] = artifact_metadata.checksum(numpy_helper.to_array(tensor))
+        if checksums[tensor.name] != artifact_metadata.checksum(state[name].numpy()):
+            raise ModelError(
+                f"the exported graph has different weights for {name} than the model: this is a bug in Seaway; "
+                "please report it"
+            )
+    _check_unused(wrapped, examples, missing)
+    return checksums, missing
 
 
 def compare(
     model: onnx.ModelProto, wrapped: Wrapped, examples: dict[str, np.ndarray], tolerances: dict[str, Tolerance]
 ) -> None:
-    """Proves in ONNX Runtime that the graph answers as PyTorch, at other batches than traced. Raises ModelError."""
+    """Checks in ONNX Runtime that the graph gives PyTorch's outputs, also at other batch sizes. Raises ModelError."""
     count = len(next(iter(examples.values())))
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised below, with what to do
+    options.log_severity_level = 4  # errors are raised below, with advice
     try:
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime's errors share no base class
-        raise ModelError(f"ONNX Runtime does not load the exported graph: {summary(error)}") from error
+        raise ModelError(f"ONNX Runtime cannot load the exported graph: {summary(error)}") from error
     for batch in dict.fromkeys((1, 3, count)):
         rows = wrap.batch_of(examples, batch)
         expected = wrap.run(wrapped, rows)
         try:
-            got = session.run(list(OUTPUTS), rows)
+            outputs = session.run(list(OUTPUTS), rows)
         except Exception as error:
             raise ModelError(
                 f"the exported graph runs at batch 2 but not at batch {batch}, so forward() fixes a size: keep the "
                 f"batch free with x.flatten(1) or x.shape[0] ({summary(error)})"
             ) from error
-        for name, array in zip(OUTPUTS, got, strict=True):
-            result = golden.compare(array, expected[name], tolerances[name])
-            if result.wrong or result.flipped:
+        for name, array in zip(OUTPUTS, outputs, strict=True):
+            compared = golden.compare(array, expected[name], tolerances[name])
+            if compared.wrong or compared.flipped:
                 raise ModelError(
-                    f"ONNX Runtime gives other {name} than PyTorch at batch {batch}: {result.wrong} examples "
-                    f"differ, by up to {result.max_abs:.3g} (allowed {tolerances[name].abs:.3g})"
+                    f"ONNX Runtime gives other {name} than PyTorch at batch {batch}: {compared.wrong} examples "
+                    f"differ, by up to {compared.max_abs:.3g} (allowed {tolerances[name].abs:.3g})"
                     f"{_first_integers(rows, array, expected[name], tolerances[name])}: the graph does not do what "
-                    "forward() does; look for numbers or sizes that forward() takes out of tensors"
+                    "forward() does; look for numbers or sizes that forward() reads out of tensors"
                 )
 
 
-def _first_integers(rows: dict[str, np.ndarray], got: np.ndarray, expected: np.ndarray, tolerance: Tolerance) -> str:
-    """Of the first example that differs its integer inputs, whose values are often the reason; "" without any."""
+def _first_integers(
+    rows: dict[str, np.ndarray], outputs: np.ndarray, expected: np.ndarray, tolerance: Tolerance
+) -> str:
+    """The integer inputs of the first differing example, which are often the reason; "" without any."""
     for row in range(len(expected)):
-        result = golden.compare(got[row : row + 1], expected[row : row + 1], tolerance)
+        result = golden.compare(outputs[row : row + 1], expected[row : row + 1], tolerance)
         if result.wrong or result.flipped:
             integers = {name: array[row].ravel() for name, array in rows.items() if array.dtype.kind in "iu"}
-            shown = (f"{name} {', '.join(map(str, numbers[:SHOWN]))}" for name, numbers in integers.items())
+            shown = (f"{name} {', '.join(map(str, numbers[:MAX_SHOWN]))}" for name, numbers in integers.items())
             return f", the first of them for {'; '.join(shown)}" if integers else ""
     return ""
 
 
-def _check_unused(wrapped: Wrapped, examples: dict[str, np.ndarray], absent: list[str]) -> None:
-    """Without those weights, that is with NaN in their place, the outputs must be as they are."""
-    lost = {f"net.{name}": torch.full_like(wrapped.net.state_dict()[name], torch.nan) for name in absent}
+def _check_unused(wrapped: Wrapped, examples: dict[str, np.ndarray], missing: list[str]) -> None:
+    """Replaces those weights by NaN: the outputs must not change."""
+    replaced = {f"net.{name}": torch.full_like(wrapped.net.state_dict()[name], torch.nan) for name in missing}
     with torch.no_grad():
-        logits = functional_call(wrapped, lost, wrap.tensors(wrap.batch_of(examples, 1)))[1] if lost else torch.zeros(1)
+        logits = (
+            functional_call(wrapped, replaced, wrap.tensors(wrap.batch_of(examples, 1)))[1]
+            if replaced
+            else torch.zeros(1)
+        )
     if not bool(torch.isfinite(logits).all()):
         raise ModelError(
-            f"of {', '.join(absent)}, at least one is used by forward() but not in the exported graph as it is; "
+            f"of {', '.join(missing)}, forward() uses at least one that is not in the exported graph unchanged; "
             "use it in forward() directly, not through Python numbers or code that runs only once"
         )
 
@@ -141,7 +150,7 @@ def _trace(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...]) -> onnx.ModelProt
     for opset in OPSETS:
         buffer = io.BytesIO()
         try:
-            with torch.no_grad(), quiet.stderr(), symbolics.registered():
+            with torch.no_grad(), silence.discard_stderr(), symbolics.registered():
                 torch.onnx.export(
                     wrapped,
                     inputs,
@@ -151,22 +160,22 @@ def _trace(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...]) -> onnx.ModelProt
                     input_names=names,
                     output_names=list(OUTPUTS),
                     dynamic_axes={name: {0: "batch"} for name in (*names, *OUTPUTS)},
-                    # In eval mode, PRESERVE keeps batch normalisation apart from the convolution before it, and no
-                    # folding keeps weights as they are: so each can be followed by its checksum at every later hop.
+                    # In eval mode, PRESERVE keeps batch normalization separate from the convolution, and without
+                    # folding weights stay unchanged: each can be found by its checksum at every later hop.
                     training=torch.onnx.TrainingMode.PRESERVE,
                     do_constant_folding=False,
                 )
         except torch.onnx.errors.OnnxExporterError as error:
             unsupported = str(error).splitlines()[0].split(", try exporting with")[0].rstrip(".")
             continue
-        except Exception as error:  # forward() has just run, so this is the exporter's own
-            raise ModelError(f"the net cannot be exported to ONNX opset {opset}: {summary(error)}") from error
+        except Exception as error:  # forward() has just run, so the exporter failed
+            raise ModelError(f"the model cannot be exported to ONNX opset {opset}: {summary(error)}") from error
         return onnx.load_from_string(buffer.getvalue())
-    raise ModelError(f"the net cannot be exported to ONNX: {unsupported}; write that operation with simpler ones")
+    raise ModelError(f"the model cannot be exported to ONNX: {unsupported}; rewrite that operation with simpler ones")
 
 
 def _undo_deduplication(graph: onnx.GraphProto) -> None:
-    """The exporter stores equal tensors once, behind Identity nodes; a weight's name then leads to no weight."""
+    """Undoes the exporter's sharing of equal tensors through Identity nodes, which hides weights' names."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
     for node in [node for node in graph.node if node.op_type == "Identity" and node.input[0] in stored]:
         if node.output[0] in OUTPUTS:
@@ -178,7 +187,7 @@ def _undo_deduplication(graph: onnx.GraphProto) -> None:
 
 
 def _restore_names(graph: onnx.GraphProto, wrapped: Wrapped) -> None:
-    """`net.conv.weight` becomes `conv.weight`, except where that is another value's name already."""
+    """Renames `net.conv.weight` to `conv.weight`, unless another value has that name."""
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
     taken |= {value.name for value in (*graph.input, *graph.output)}
     prefixed = {f"net.{name}": name for name in wrapped.net.state_dict() if name not in taken}

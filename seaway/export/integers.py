@@ -1,8 +1,8 @@
-"""Golden integers over what forward() accepts: negative, zero, large and repeated ones, found by trying.
+"""Golden integers over the range that forward() accepts: negative, zero, large and repeated ones, found by trial.
 
-Zeros and ones alone prove little: `x // 60` of them is right even where it rounds the wrong way, and so is a sum over
-indices that happen not to repeat. How far integers may go only forward() knows (an embedding has as many rows as it
-has), so that is searched, and half of the random examples take their integers from what was found.
+Zeros and ones prove little: `x // 60` is right for them even if it rounds the wrong way, and so is a sum over indices
+that happen not to repeat. Only forward() determines the range (an embedding has a fixed number of rows), so it is
+searched, and half of the random examples take their integers from the accepted range.
 """
 
 from collections.abc import Callable
@@ -11,20 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from seaway.artifacts.card import Tensor
+from seaway.artifacts.artifact_metadata import Tensor
 from seaway.export import wrap
 from seaway.export.trials import COSTLY, Examples, Trials
 from seaway.export.wrap import Wrapped
 
-DTYPES = ("int64", "int32", "int8")  # random uint8 and bool already are of all values
-COLUMNS = 32  # up to as many numbers an example are searched one by one: each may index a table of its own
+DTYPES = ("int64", "int32", "int8")  # random uint8 and bool already cover all values
+MAX_COLUMNS = 32  # up to this many numbers per example are searched separately: each may index its own table
 SMALL = 100
-DRAWS = 4  # for one example, until forward() takes one
+MAX_DRAWS = 4  # for one example, until forward() accepts one
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What forward() takes of one input: `low` to `high` for each of its numbers, and why not more."""
+    """The range that forward() accepts for each number of one input, and why not more."""
 
     low: np.ndarray
     high: np.ndarray
@@ -39,35 +39,35 @@ class Accepted:
 
 
 def widen(wrapped: Wrapped, examples: Examples) -> tuple[Examples, dict[str, Any]]:
-    """Random examples, the second half of them with integers from what forward() accepts, and what was tried.
+    """The examples, the second half of them with integers from the accepted range, and a summary of the search.
 
-    The latter is empty for a net without integer inputs, which costs nothing then.
+    The summary is empty for a net without integer inputs, which costs nothing.
     """
     tensors = [tensor for tensor in wrapped.inputs if tensor.dtype in DTYPES]
     if not tensors:
         return examples, {}
     with wrap.plain_attention(), Trials(wrapped, examples) as trials:
-        found = {tensor.name: _search(tensor, examples, trials) for tensor in tensors}
-        wider = {name: array.copy() for name, array in examples.items()}
+        accepted_by_input = {tensor.name: _search(tensor, examples, trials) for tensor in tensors}
+        widened = {name: array.copy() for name, array in examples.items()}
         rows = range(len(next(iter(examples.values()))) // 2, len(next(iter(examples.values()))))
-        changed = [row for row in rows if _draw(row, wider, found, trials)]
-        told = {
+        changed = [row for row in rows if _draw(row, widened, accepted_by_input, trials)]
+        ranges = {
             name: "0 and 1 only: " + accepted if isinstance(accepted, str) else str(accepted)
-            for name, accepted in found.items()
+            for name, accepted in accepted_by_input.items()
         }
-        return wider, {"accepted": told, "trials": trials.count, "examples": len(changed)}
+        return widened, {"accepted": ranges, "trials": trials.count, "examples": len(changed)}
 
 
-def line(tried: dict[str, Any]) -> str:
-    """What `widen` tells, as one sentence."""
-    accepted = "; ".join(f"{name}: {ranges}" for name, ranges in tried["accepted"].items())
+def line(search: dict[str, Any]) -> str:
+    """The summary of `widen` as one sentence."""
+    accepted = "; ".join(f"{name}: {ranges}" for name, ranges in search["accepted"].items())
     return (
-        f"integers that forward() takes, by {tried['trials']} trials: {accepted}; {tried['examples']} golden examples"
+        f"integers that forward() takes, by {search['trials']} trials: {accepted}; {search['examples']} golden examples"
     )
 
 
 def _search(tensor: Tensor, examples: Examples, trials: Trials) -> Accepted | str:
-    """What `tensor` may hold while the other inputs are ordinary; why nothing is known where not even 0 or 1 passes."""
+    """The range that `tensor` may have while other inputs are ordinary; a reason if not even 0 or 1 is accepted."""
     ordinary = {name: array[:1] for name, array in examples.items()}
     width = ordinary[tensor.name].size
 
@@ -91,7 +91,7 @@ def _search(tensor: Tensor, examples: Examples, trials: Trials) -> Accepted | st
     high, above = _reach(with_value(base, None), base, int(bounds.max))
     lows, highs = [low] * width, [high] * width
     costly = any(reason.startswith(COSTLY) for reason in (below, above))
-    if (below or above) and 1 < width <= COLUMNS and not costly:
+    if (below or above) and 1 < width <= MAX_COLUMNS and not costly:
         for column in range(width):
             attempt = with_value(base, column)
             lows[column] = _reach(attempt, base, int(bounds.min), low)[0]
@@ -100,7 +100,7 @@ def _search(tensor: Tensor, examples: Examples, trials: Trials) -> Accepted | st
 
 
 def _reach(attempt: Callable[[int], str], base: int, end: int, known: int | None = None) -> tuple[int, str]:
-    """The furthest accepted integer from `base` to `end`, by doubling and halving, and why the next one is not."""
+    """The furthest accepted integer from `base` to `end`, by doubling and bisection, and why the next is refused."""
     why = attempt(end)
     if not why:
         return end, ""
@@ -123,12 +123,12 @@ def _reach(attempt: Callable[[int], str], base: int, end: int, known: int | None
     return good, why
 
 
-def _draw(row: int, examples: Examples, found: dict[str, Accepted | str], trials: Trials) -> bool:
-    """Gives the row other integers that forward() takes; it stays as it is where none of a few draws passes."""
-    for draw in range(DRAWS):
+def _draw(row: int, examples: Examples, accepted_by_input: dict[str, Accepted | str], trials: Trials) -> bool:
+    """Replaces the row's integers by others that forward() accepts; keeps them if none of a few draws passes."""
+    for draw in range(MAX_DRAWS):
         generator = np.random.default_rng([row, draw])
         example = {name: array[row : row + 1].copy() for name, array in examples.items()}
-        for name, accepted in found.items():
+        for name, accepted in accepted_by_input.items():
             if isinstance(accepted, Accepted):
                 numbers = _numbers(row + draw, accepted, generator)
                 example[name] = numbers.astype(example[name].dtype).reshape(example[name].shape)
@@ -140,12 +140,12 @@ def _draw(row: int, examples: Examples, found: dict[str, Accepted | str], trials
 
 
 def _numbers(row: int, accepted: Accepted, generator: np.random.Generator) -> np.ndarray:
-    """Of four kinds in turn: all numbers alike, small ones, ones of any magnitude, and ones from the whole range."""
+    """Four kinds in turn: all numbers equal, small ones, ones of any magnitude, ones from the whole range."""
     low, high = accepted.low, accepted.high
-    kind, turn = row % 4, row // 4
+    kind, round_number = row % 4, row // 4
     if kind == 0:
-        alike = (low, high, np.full_like(low, -1), np.full_like(low, 1), np.full_like(low, -7), high // 2)
-        numbers = alike[turn % len(alike)]
+        constants = (low, high, np.full_like(low, -1), np.full_like(low, 1), np.full_like(low, -7), high // 2)
+        numbers = constants[round_number % len(constants)]
     elif kind == 1:
         numbers = generator.integers(-SMALL, SMALL, low.shape, endpoint=True)
     elif kind == 2:

@@ -1,11 +1,11 @@
-"""Operators that PyTorch's tracing exporter writes as something else and says nothing about, here as PyTorch has them.
+"""Symbolic functions that replace those of PyTorch's tracing exporter that silently export something else.
 
-It divides integers towards zero where `//` rounds down, loses a float's quotient beyond int64, and lets the last of
-repeated indices win where scatter_add, index_add and index_put(accumulate=True) sum them all. Adding up needs opset
-16: below it these raise UnsupportedOperatorError, and graph.py goes on to the next opset.
+The exporter divides integers towards zero although `//` rounds down, loses a float's quotient beyond int64, and keeps
+only the last of repeated indices, which scatter_add, index_add and index_put(accumulate=True) sum. Summing needs opset
+16: below it these functions raise UnsupportedOperatorError, and graph.py tries the next opset.
 
-The exporter's own functions take and give values of the graph that it is building, `g`; each of these has the
-parameters of the ATen operator under which it is registered.
+Symbolic functions take and return values of the graph `g` under construction; each has the parameters of the ATen
+operator for which it is registered.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,15 +22,16 @@ from torch.onnx._internal.torchscript_exporter import (
 )
 from torch.onnx._internal.torchscript_exporter._type_utils import JitScalarType
 
-SINCE = 13  # the lowest opset of graph.OPSETS
-ADDS_UP = 16  # ScatterElements and ScatterND have had `reduction` from here on: add and mul,
-TAKES_EXTREMES = 18  # and min and max from here on
-SMALL = (JitScalarType.INT8, JitScalarType.UINT8, JitScalarType.INT16)  # ONNX has no arithmetic on them before 14
+MIN_OPSET = 13  # the lowest of graph.OPSETS
+SCATTER_ADD_OPSET = 16  # ScatterElements and ScatterND have `reduction` since: add and mul,
+SCATTER_MIN_MAX_OPSET = 18  # and since: min and max
+# ONNX has no arithmetic for these before opset 14.
+SMALL = (JitScalarType.INT8, JitScalarType.UINT8, JitScalarType.INT16)
 
 
 @contextmanager
 def registered() -> Iterator[None]:
-    """Exports inside use these functions; outside, the exporter is as it was."""
+    """Exports inside this context use these functions; outside, the exporter is unchanged."""
     for (name, opset), function in _FUNCTIONS.items():
         registration.registry.register(name, opset, function, custom=True)
     try:
@@ -41,14 +42,14 @@ def registered() -> Iterator[None]:
 
 
 def floor_divide(g: Any, dividend: Any, divisor: Any) -> Any:
-    """`//`: rounded down, for integers as for floats."""
+    """`//`: rounds down, for integers and floats."""
     if all(_never_negative(value) for value in g.original_node.inputs()):
-        return g.op("Div", dividend, divisor)  # so that arithmetic on shapes stays short to follow
+        return g.op("Div", dividend, divisor)  # keeps arithmetic on shapes short for shape propagation
     return _in_result_type(g, (dividend, divisor), _floor_floats, _floor_integers)
 
 
 def remainder(g: Any, dividend: Any, divisor: Any) -> Any:
-    """`%`: with the divisor's sign."""
+    """`%`: has the divisor's sign."""
     return _in_result_type(g, (dividend, divisor), _remainder_floats, lambda g, a, b: g.op("Mod", a, b, fmod_i=0))
 
 
@@ -58,7 +59,7 @@ def fmod(g: Any, dividend: Any, divisor: Any) -> Any:
 
 
 def div(g: Any, dividend: Any, divisor: Any, *mode: Any) -> Any:
-    """True division, or by `rounding_mode` down or towards zero."""
+    """True division, or rounded down or towards zero according to `rounding_mode`."""
     rounding = symbolic_helper._parse_arg(mode[0], "s") if mode else None
     if rounding == "floor":
         return floor_divide(g, dividend, divisor)
@@ -68,23 +69,23 @@ def div(g: Any, dividend: Any, divisor: Any, *mode: Any) -> Any:
 
 
 def cumsum(g: Any, values: Any, dim: Any, dtype: Any = None) -> Any:
-    """In the result's type: PyTorch sums small integers as int64."""
+    """Computes in the result's type: PyTorch sums small integers as int64."""
     axis = g.op("Constant", value_t=torch.tensor(symbolic_helper._parse_arg(dim, "i"), dtype=torch.int))
     return g.op("CumSum", _cast(g, values, _result_type(g)), axis)
 
 
 def scatter_add(g: Any, target: Any, dim: Any, index: Any, source: Any) -> Any:
-    _needs(g, "scatter_add", ADDS_UP)
+    _needs(g, "scatter_add", SCATTER_ADD_OPSET)
     return symbolic_opset16.scatter_add(g, target, dim, index, source)
 
 
 def scatter(g: Any, target: Any, dim: Any, index: Any, source: Any, *reduce: Any) -> Any:
-    """Both overloads: the exporter's own takes no `reduce`."""
+    """Handles both overloads: the exporter's own function takes no `reduce`."""
     result = symbolic_opset11.scatter(g, target, dim, index, source)
     if reduce:
-        _needs(g, "scatter(reduce=...)", ADDS_UP)
-        how = {"add": "add", "multiply": "mul"}[symbolic_helper._parse_arg(reduce[0], "s")]
-        result.node().s_("reduction", how)
+        _needs(g, "scatter(reduce=...)", SCATTER_ADD_OPSET)
+        reduction = {"add": "add", "multiply": "mul"}[symbolic_helper._parse_arg(reduce[0], "s")]
+        result.node().s_("reduction", reduction)
     return result
 
 
@@ -92,30 +93,30 @@ def scatter_reduce(
     g: Any, target: Any, dim: Any, index: Any, source: Any, reduce: Any, include_self: Any = True
 ) -> Any:
     if symbolic_helper._parse_arg(reduce, "s") in ("amin", "amax"):
-        _needs(g, "scatter_reduce of extremes", TAKES_EXTREMES)
+        _needs(g, "scatter_reduce with amin or amax", SCATTER_MIN_MAX_OPSET)
     return symbolic_opset16.scatter_reduce(g, target, dim, index, source, reduce, include_self)
 
 
 def index_add(g: Any, target: Any, dim: Any, index: Any, source: Any, alpha: Any = None) -> Any:
-    _needs(g, "index_add", ADDS_UP)
+    _needs(g, "index_add", SCATTER_ADD_OPSET)
     rank = symbolic_helper._get_tensor_rank(source)
     axis = symbolic_helper._parse_arg(dim, "i")
     if rank is None:
         return symbolic_helper._unimplemented("index_add", "a source of unknown rank")
     if alpha is not None and symbolic_helper._maybe_get_const(alpha, "f") != 1:
         source = g.op("Mul", source, _cast(g, alpha, JitScalarType.from_value(source)))
-    column = g.op("Constant", value_t=torch.tensor([-1 if at == axis % rank else 1 for at in range(rank)]))
-    everywhere = g.op("Expand", g.op("Reshape", index, column), g.op("Shape", source))
-    return g.op("ScatterElements", target, everywhere, source, axis_i=axis, reduction_s="add")
+    shape = g.op("Constant", value_t=torch.tensor([-1 if i == axis % rank else 1 for i in range(rank)]))
+    expanded = g.op("Expand", g.op("Reshape", index, shape), g.op("Shape", source))
+    return g.op("ScatterElements", target, expanded, source, axis_i=axis, reduction_s="add")
 
 
 def index_put(g: Any, target: Any, indices: Any, values: Any, accumulate: Any = False) -> Any:
     if not symbolic_helper._parse_arg(accumulate, "b"):
         return symbolic_opset11.index_put(g, target, indices, values, False)
-    _needs(g, "index_put(accumulate=True)", ADDS_UP)
+    _needs(g, "index_put(accumulate=True)", SCATTER_ADD_OPSET)
     zeros = g.op("Sub", target, target)
     result = symbolic_opset11.index_put(g, zeros, indices, values, False)
-    if result.node().kind() == "onnx::ScatterND":  # and not masked_fill or masked_scatter, where nothing repeats
+    if result.node().kind() == "onnx::ScatterND":  # not masked_fill or masked_scatter, which repeat no index
         result.node().s_("reduction", "add")
     return g.op("Add", target, result)
 
@@ -125,9 +126,9 @@ def _c_remainder(g: Any, dividend: Any, divisor: Any) -> Any:
 
 
 def _trunc_integers(g: Any, dividend: Any, divisor: Any) -> Any:
-    """The least integer by -1 is itself in PyTorch, but ends ONNX Runtime's process: so -1 never divides."""
-    known = symbolic_helper._maybe_get_const(divisor, "t")
-    if isinstance(known, torch.Tensor) and not bool((known == -1).any()):
+    """Never divides by -1: the minimum integer / -1 is itself in PyTorch, but aborts ONNX Runtime's process."""
+    constant = symbolic_helper._maybe_get_const(divisor, "t")
+    if isinstance(constant, torch.Tensor) and not bool((constant == -1).any()):
         return g.op("Div", dividend, divisor)
     kind = JitScalarType.from_value(dividend)
     minus_one = g.op("Equal", divisor, _constant(g, -1, kind))
@@ -136,30 +137,32 @@ def _trunc_integers(g: Any, dividend: Any, divisor: Any) -> Any:
 
 
 def _floor_integers(g: Any, dividend: Any, divisor: Any) -> Any:
-    """Towards zero, and one less where that was up: no step of it overflows."""
+    """Divides towards zero, then subtracts 1 if that rounded up: no step overflows."""
     quotient = _trunc_integers(g, dividend, divisor)
-    rest = g.op("Sub", dividend, g.op("Mul", quotient, divisor))
+    modulo = g.op("Sub", dividend, g.op("Mul", quotient, divisor))
     kind = JitScalarType.from_value(dividend)
-    down = g.op("Less", rest, _constant(g, 0, kind)) if _positive(divisor) else _signs_differ(g, rest, divisor, kind)
+    down = (
+        g.op("Less", modulo, _constant(g, 0, kind)) if _positive(divisor) else _signs_differ(g, modulo, divisor, kind)
+    )
     return g.op("Sub", quotient, _cast(g, down, kind))
 
 
 def _floor_floats(g: Any, dividend: Any, divisor: Any) -> Any:
-    """As c10::div_floor_floating does it, but for the sign of a zero."""
+    """Follows c10::div_floor_floating, except for the sign of zero."""
     kind = JitScalarType.from_value(dividend)
-    rest = g.op("Mod", dividend, divisor, fmod_i=1)
-    whole = g.op("Div", g.op("Sub", dividend, rest), divisor)
-    whole = g.op("Sub", whole, _cast(g, _signs_differ(g, rest, divisor, kind), kind))
-    floor = g.op("Floor", whole)
-    up = g.op("Greater", g.op("Sub", whole, floor), _constant(g, 0.5, kind))
+    modulo = g.op("Mod", dividend, divisor, fmod_i=1)
+    quotient = g.op("Div", g.op("Sub", dividend, modulo), divisor)
+    quotient = g.op("Sub", quotient, _cast(g, _signs_differ(g, modulo, divisor, kind), kind))
+    floor = g.op("Floor", quotient)
+    round_up = g.op("Greater", g.op("Sub", quotient, floor), _constant(g, 0.5, kind))
     by_zero = g.op("Equal", divisor, _constant(g, 0, kind))
-    return g.op("Where", by_zero, g.op("Div", dividend, divisor), g.op("Add", floor, _cast(g, up, kind)))
+    return g.op("Where", by_zero, g.op("Div", dividend, divisor), g.op("Add", floor, _cast(g, round_up, kind)))
 
 
 def _remainder_floats(g: Any, dividend: Any, divisor: Any) -> Any:
-    rest = g.op("Mod", dividend, divisor, fmod_i=1)
-    differ = _signs_differ(g, rest, divisor, JitScalarType.from_value(dividend))
-    return g.op("Where", differ, g.op("Add", rest, divisor), rest)
+    modulo = g.op("Mod", dividend, divisor, fmod_i=1)
+    differ = _signs_differ(g, modulo, divisor, JitScalarType.from_value(dividend))
+    return g.op("Where", differ, g.op("Add", modulo, divisor), modulo)
 
 
 def _trunc_floats(g: Any, dividend: Any, divisor: Any) -> Any:
@@ -168,15 +171,15 @@ def _trunc_floats(g: Any, dividend: Any, divisor: Any) -> Any:
     return g.op("Where", negative, g.op("Ceil", quotient), g.op("Floor", quotient))
 
 
-def _signs_differ(g: Any, rest: Any, divisor: Any, kind: JitScalarType) -> Any:
-    """Whether a rest that is not 0 has another sign than the divisor."""
+def _signs_differ(g: Any, modulo: Any, divisor: Any, kind: JitScalarType) -> Any:
+    """Whether a nonzero remainder and the divisor differ in sign."""
     zero = _constant(g, 0, kind)
-    other = g.op("Xor", g.op("Less", rest, zero), g.op("Less", divisor, zero))
-    return g.op("And", other, g.op("Not", g.op("Equal", rest, zero)))
+    other = g.op("Xor", g.op("Less", modulo, zero), g.op("Less", divisor, zero))
+    return g.op("And", other, g.op("Not", g.op("Equal", modulo, zero)))
 
 
 def _in_result_type(g: Any, values: tuple[Any, ...], floats: Callable[..., Any], integers: Callable[..., Any]) -> Any:
-    """Computes in the type that the trace saw as the result's, which is how PyTorch promotes its operands."""
+    """Computes in the result type of the trace, to which PyTorch promotes the operands."""
     kind = _result_type(g)
     if kind.dtype().is_floating_point:
         return floats(g, *(_cast(g, value, kind) for value in values))
@@ -192,9 +195,9 @@ def _result_type(g: Any) -> JitScalarType:
 def _cast(g: Any, value: Any, kind: JitScalarType) -> Any:
     if JitScalarType.from_value(value, JitScalarType.UNDEFINED) == kind:
         return value
-    known = symbolic_helper._maybe_get_const(value, "t")
-    if isinstance(known, torch.Tensor):
-        return g.op("Constant", value_t=known.to(kind.dtype()))
+    constant = symbolic_helper._maybe_get_const(value, "t")
+    if isinstance(constant, torch.Tensor):
+        return g.op("Constant", value_t=constant.to(kind.dtype()))
     result = g.op("Cast", value, to_i=kind.onnx_type())
     result.setType(value.type().with_dtype(kind.dtype()) if hasattr(value.type(), "with_dtype") else value.type())
     return result
@@ -205,12 +208,12 @@ def _constant(g: Any, value: float, kind: JitScalarType) -> Any:
 
 
 def _positive(value: Any) -> bool:
-    known = symbolic_helper._maybe_get_const(value, "t")
-    return isinstance(known, torch.Tensor) and bool((known > 0).all())
+    constant = symbolic_helper._maybe_get_const(value, "t")
+    return isinstance(constant, torch.Tensor) and bool((constant > 0).all())
 
 
 def _never_negative(value: Any) -> bool:
-    """Whether a value of the trace is a size, or made of sizes and constants: `(x.shape[1] + 3) // 4`."""
+    """Whether a traced value is a size, or computed from sizes and constants: `(x.shape[1] + 3) // 4`."""
     node = value.node()
     if node.kind() == "prim::Constant" and node.hasAttribute("value") and node.kindOf("value") in ("i", "t"):
         return bool((torch.as_tensor(symbolic_helper._node_get(node, "value")) >= 0).all())
@@ -224,17 +227,17 @@ def _needs(g: Any, name: str, opset: int) -> None:
         raise torch.onnx.errors.UnsupportedOperatorError(f"aten::{name}", g.opset, opset)
 
 
-# Each from the opset on at which the exporter's own begins, or SINCE.
+# Registered from the opset of the exporter's own function on, or from MIN_OPSET.
 _FUNCTIONS: dict[tuple[str, int], Callable[..., Any]] = {
-    ("aten::floor_divide", SINCE): floor_divide,
-    ("aten::floordiv", SINCE): floor_divide,
-    ("aten::remainder", SINCE): remainder,
-    ("aten::fmod", SINCE): fmod,
-    ("aten::div", SINCE): div,
-    ("aten::cumsum", SINCE): cumsum,
-    ("aten::scatter_add", SINCE): scatter_add,
-    ("aten::scatter", SINCE): scatter,
-    ("aten::scatter_reduce", ADDS_UP): scatter_reduce,
-    ("aten::index_add", SINCE): index_add,
-    ("aten::index_put", SINCE): index_put,
+    ("aten::floor_divide", MIN_OPSET): floor_divide,
+    ("aten::floordiv", MIN_OPSET): floor_divide,
+    ("aten::remainder", MIN_OPSET): remainder,
+    ("aten::fmod", MIN_OPSET): fmod,
+    ("aten::div", MIN_OPSET): div,
+    ("aten::cumsum", MIN_OPSET): cumsum,
+    ("aten::scatter_add", MIN_OPSET): scatter_add,
+    ("aten::scatter", MIN_OPSET): scatter,
+    ("aten::scatter_reduce", SCATTER_ADD_OPSET): scatter_reduce,
+    ("aten::index_add", MIN_OPSET): index_add,
+    ("aten::index_put", MIN_OPSET): index_put,
 }

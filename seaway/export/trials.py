@@ -1,7 +1,7 @@
-"""Runs forward() on one example after another in a child process, whose end by any of them costs that example alone.
+"""Runs forward() on one example after another in a child process, so that a crash only rules out that example.
 
-A large integer may make forward() allocate or run without bound (`torch.arange(n)`), or end the process. The child is
-forked, before this process has run the net, and computes on one thread: no thread pool of this process is in it.
+A large integer may make forward() allocate or run without bound (`torch.arange(n)`), or crash the process. The child is
+forked before this process has run the net, and computes on one thread, so it inherits no thread pool.
 """
 
 import faulthandler
@@ -24,24 +24,24 @@ from seaway.export.wrap import Wrapped
 from seaway.nets.user import summary
 from seaway.platform import limits
 
-SECONDS = 5.0  # for one example
-ALL_SECONDS = 60.0  # for all of them; what is left then counts as not accepted
-MEMORY = 2 << 30  # beyond the loaded net, for all examples of a batch together
-ORDINARY = 4  # examples that say how large outputs and their rounding are
+EXAMPLE_TIMEOUT_S = 5.0
+TOTAL_TIMEOUT_S = 60.0  # the remaining examples count as not accepted
+MAX_GROWTH_BYTES = 2 << 30  # beyond the loaded net, for all examples of a batch together
+REFERENCE_EXAMPLES = 4  # their outputs set the scale of outputs and rounding
 
-SLOW, ENDS, LATE = "takes longer than", "ends the process", "not tried after"
-COSTLY = (SLOW, ENDS, LATE)  # refusals that a search does not ask for again, to be more exact
+SLOW, CRASHES, LATE = "takes longer than", "crashes the process", "not tried after"
+COSTLY = (SLOW, CRASHES, LATE)  # refusals after which the search stops refining
 
 Examples = dict[str, np.ndarray]
 
 
 class Trials:
-    """`refusal(example)` says why forward() does not take an example; "" where it does."""
+    """`refusal(example)` returns why forward() does not accept an example; "" if it does."""
 
     def __init__(self, wrapped: Wrapped, ordinary: Examples) -> None:
-        """`ordinary` are all of the examples so far: forward() takes those, or nothing is accepted."""
+        """`ordinary`: all examples so far; if forward() does not accept those, it accepts nothing."""
         self._wrapped, self._ordinary = wrapped, ordinary
-        self._until = time.monotonic() + ALL_SECONDS
+        self._deadline = time.monotonic() + TOTAL_TIMEOUT_S
         self._child: Any = None
         self.count = 0
 
@@ -53,39 +53,39 @@ class Trials:
 
     def refusal(self, example: Examples) -> str:
         """Takes a batch of one."""
-        left = self._until - time.monotonic()
-        if left <= 0:
-            return f"{LATE} {ALL_SECONDS:.0f} s of trials"
+        remaining_s = self._deadline - time.monotonic()
+        if remaining_s <= 0:
+            return f"{LATE} {TOTAL_TIMEOUT_S:.0f} s of trials"
         self.count += 1
         try:
             if self._child is None:
                 self._start()
-                refused = self._answer(ORDINARY * SECONDS)
+                refused = self._receive(REFERENCE_EXAMPLES * EXAMPLE_TIMEOUT_S)
                 if refused:
-                    return f"forward() does not take 0 and 1: {refused}"
+                    return f"forward() does not accept 0 and 1: {refused}"
             self._connection.send(example)
-            return self._answer(min(SECONDS, left))
+            return self._receive(min(EXAMPLE_TIMEOUT_S, remaining_s))
         except (EOFError, OSError):
             self._child.join()
             code = self._child.exitcode
             self._end()
-            return f"{ENDS} by signal {-code}" if code and code < 0 else ENDS
+            return f"{CRASHES} by signal {-code}" if code and code < 0 else CRASHES
 
     def _start(self) -> None:
-        # Tensor methods import it when they are first called, which takes seconds: once here, not in every child.
+        # Tensor methods import it on first use, which takes seconds: do it once here, not in every child.
         importlib.import_module("torch._dynamo")
         context = multiprocessing.get_context("fork")
-        self._connection, theirs = context.Pipe()
-        arguments = (theirs, self._connection, self._wrapped, self._ordinary)
+        self._connection, child_end = context.Pipe()
+        arguments = (child_end, self._connection, self._wrapped, self._ordinary)
         self._child = context.Process(target=_serve, args=arguments, daemon=True)
         self._child.start()
-        theirs.close()
+        child_end.close()
 
-    def _answer(self, seconds: float) -> str:
-        if self._connection.poll(seconds):
+    def _receive(self, timeout_s: float) -> str:
+        if self._connection.poll(timeout_s):
             return str(self._connection.recv())
         self._end()
-        return f"{SLOW} {seconds:.0f} s"
+        return f"{SLOW} {timeout_s:.0f} s"
 
     def _end(self) -> None:
         if self._child is not None:
@@ -96,7 +96,7 @@ class Trials:
 
 
 class _Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Moves every float that is computed to a neighbour, as another runtime's rounding does."""
+    """Moves every computed float to a neighboring value, as another runtime's rounding does."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -117,29 +117,29 @@ def _is_float(value: object) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
-def _serve(connection: Connection, parents: Connection, wrapped: Wrapped, ordinary: Examples) -> None:
-    """The child: first what `ordinary` gives, then an answer for each example."""
-    parents.close()
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):  # user code may print, and a crash reports itself
-        os.dup2(nowhere, stream)
+def _serve(connection: Connection, parent_end: Connection, wrapped: Wrapped, ordinary: Examples) -> None:
+    """The child's loop: first runs `ordinary`, then replies to each example."""
+    parent_end.close()
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):  # user code may print, and a crash prints a report
+        os.dup2(devnull, stream)
     faulthandler.disable()
-    limits.leave_no_core()
+    limits.disable_core_dumps()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     largest = rounding = 0.0
     count = len(next(iter(ordinary.values())))
     try:
-        for row in range(min(ORDINARY, count)):
+        for row in range(min(REFERENCE_EXAMPLES, count)):
             logits, moved = _logits(wrapped, {name: array[row : row + 1] for name, array in ordinary.items()})
             largest, rounding = max(largest, float(logits.abs().max())), max(rounding, moved)
         connection.send("")
-    except Exception as error:  # whatever user code raises
+    except Exception as error:  # user code may raise anything
         connection.send(summary(error))
         return
-    # Beyond this a result says more about rounding than about the net, and the tolerance would have to follow it.
-    allowed = max(largest * tolerance.CEILING / tolerance.ROOM, tolerance.ROOM * rounding)
-    limits.limit_growth(MEMORY // count)  # allocations beyond that fail; PyTorch raises it as an error
+    # Beyond this, the result reflects rounding more than the net, and the tolerance would have to grow with it.
+    allowed = max(largest * tolerance.CEILING / tolerance.SAFETY_FACTOR, tolerance.SAFETY_FACTOR * rounding)
+    limits.limit_memory_growth(MAX_GROWTH_BYTES // count)  # allocations beyond that fail, and PyTorch raises an error
     while True:
         try:
             example = connection.recv()
@@ -147,20 +147,20 @@ def _serve(connection: Connection, parents: Connection, wrapped: Wrapped, ordina
             return
         try:
             _, moved = _logits(wrapped, example)
-            connection.send("" if moved <= allowed else "float32 rounds it too coarsely to compare")
+            connection.send("" if moved <= allowed else "float32 rounds its outputs too coarsely to compare")
         except Exception as error:
             connection.send(summary(error))
 
 
 def _logits(wrapped: Wrapped, example: Examples) -> tuple[torch.Tensor, float]:
-    """What one example gives, and how far rounding alone moves it."""
+    """The logits of one example, and how far rounding alone moves them."""
     inputs = wrap.tensors(example)
     with torch.no_grad():
         logits = wrapped.call(*inputs)
         if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
-            raise ValueError("gives no logits [1, classes]")
+            raise ValueError("returns no logits [1, classes]")
         if not bool(torch.isfinite(logits).all()):
-            raise ValueError("gives outputs that are not finite")
+            raise ValueError("returns outputs that are not finite")
         with _Rounding():
             other = wrapped.call(*inputs)
     return logits, float((other - logits).abs().max())

@@ -1,4 +1,4 @@
-"""A user's own network: built by the function that is named, its weights loaded without running any code in them."""
+"""Builds a user's network with the named function, and loads its weights without running code from the file."""
 
 import pickle
 import warnings
@@ -10,7 +10,7 @@ from torch import nn
 from seaway.errors import ModelError
 from seaway.nets.user import find, user_code
 
-MENTIONED = 3  # names listed of each sort in one message
+MAX_LISTED = 3  # names of each kind in one message
 
 
 def load(model: str, weights: Path | None) -> nn.Module:
@@ -19,7 +19,7 @@ def load(model: str, weights: Path | None) -> nn.Module:
     The current directory is on the path. Raises ModelError.
     """
     function = find(model, "--model")
-    torch.manual_seed(0)  # without a weights file, the same command still gives the same bytes
+    torch.manual_seed(0)  # without a weights file, the same command still produces the same bytes
     with user_code(f"--model {model}: the function fails when called without arguments"):
         net = function()
     if not isinstance(net, nn.Module):
@@ -34,55 +34,55 @@ def load(model: str, weights: Path | None) -> nn.Module:
 def fill(net: nn.Module, weights: Path, option: str) -> None:
     """Loads a state_dict file into the net; `option` is named in errors. Raises ModelError."""
     state = _read(weights, option)
-    have = net.state_dict()
+    expected = net.state_dict()
     differences = {
-        "missing": [key for key in have if key not in state],
-        "unexpected": [str(key) for key in state if key not in have],
+        "missing": [key for key in expected if key not in state],
+        "unexpected": [str(key) for key in state if key not in expected],
         "of another shape": [
             f"{key} {list(state[key].shape)} instead of {list(value.shape)}"
-            for key, value in have.items()
+            for key, value in expected.items()
             if key in state and state[key].shape != value.shape
         ],
     }
     if any(differences.values()):
-        found = "; ".join(f"{len(names)} {what}: {_brief(names)}" for what, names in differences.items() if names)
-        hint = "give the weights of this very net"
+        listed = "; ".join(f"{len(names)} {kind}: {_brief(names)}" for kind, names in differences.items() if names)
+        hint = "give the weights of this model"
         if all(str(key).startswith("module.") for key in state):
-            hint = "they were saved from DataParallel: save net.module.state_dict() instead"
-        raise ModelError(f"{option} {weights}: they do not fit the net: {found}; {hint}")
+            hint = "they were saved from DataParallel: save model.module.state_dict() instead"
+        raise ModelError(f"{option} {weights}: they do not fit the model: {listed}; {hint}")
     try:
         net.load_state_dict(state)
-    except RuntimeError as error:  # sparse or quantised tensors
+    except RuntimeError as error:  # sparse or quantized tensors
         reason = str(error).splitlines()[-1].strip()
-        raise ModelError(f"{option} {weights}: they do not fit the net: {reason}; save plain dense tensors") from None
+        raise ModelError(f"{option} {weights}: they do not fit the model: {reason}; save plain dense tensors") from None
 
 
 def _read(weights: Path, option: str) -> dict[str, torch.Tensor]:
-    remedy = "save it with torch.save(net.state_dict(), ...)"
+    remedy = "save it with torch.save(model.state_dict(), FILE)"
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")  # the error below says more
             warnings.filterwarnings("ignore", message="Validating sparse tensor")
-            # weights_only: a pickle can run any code, a state_dict needs none
+            # weights_only: a pickle can run any code, but a state_dict needs none
             state = torch.load(weights, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ModelError(f"{option} {weights}: there is no such file") from None
+        raise ModelError(f"{option} {weights}: no such file") from None
     except pickle.UnpicklingError:
         raise ModelError(
-            f"{option} {weights}: not a plain state_dict, or it holds Python objects, which could run any code and are "
-            f"not loaded; {remedy}"
+            f"{option} {weights}: not a plain state_dict, or it has Python objects, which could run code and are "
+            f"never loaded; {remedy}"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ModelError(f"{option} {weights}: cannot be read ({_first_line(error)}); {remedy}") from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        holds = _brief([str(key) for key in state]) if isinstance(state, dict) else type(state).__name__
-        raise ModelError(f"{option} {weights}: not a state_dict (it holds {holds}); {remedy}")
+        content = _brief([str(key) for key in state]) if isinstance(state, dict) else type(state).__name__
+        raise ModelError(f"{option} {weights}: not a state_dict (it contains {content}); {remedy}")
     return state
 
 
 def _brief(names: list[str]) -> str:
-    rest = f" and {len(names) - MENTIONED} more" if len(names) > MENTIONED else ""
-    return ", ".join(names[:MENTIONED]) + rest
+    rest = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + rest
 
 
 def _first_line(error: BaseException) -> str:

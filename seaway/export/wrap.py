@@ -1,4 +1,4 @@
-"""The net as it is exported: wrapped once, so that every hop after PyTorch sees the card's inputs and outputs."""
+"""Wraps the net for export, so that every hop after PyTorch has the metadata's inputs and outputs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from seaway.artifacts.card import Tensor
+from seaway.artifacts.artifact_metadata import Tensor
 from seaway.errors import ModelError
 from seaway.export.inputs import Binding
 from seaway.nets.user import user_code
 
 Activation = Literal["softmax", "sigmoid", "none"]
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
-BATCHES = (1, 2, 3)  # tried before anything else: 1 and 2 find fixed batches, 3 is no example's own
+BATCHES = (1, 2, 3)  # tried first: 1 and 2 detect a fixed batch, 3 one that follows the traced example
 
 
 class Wrapped(nn.Module):
-    """A net from the card's inputs, in order, to (scores, logits), both [N, C]."""
+    """A net from the metadata's inputs, in order, to (scores, logits), both [N, C]."""
 
     def __init__(self, net: nn.Module, inputs: tuple[Tensor, ...], activation: str) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Wrapped(nn.Module):
 
 
 class Characters(Wrapped):
-    """A trained net: `image` float32 [N, H, W, 1] in 0..1, normalised inside, so that no client can forget it."""
+    """A trained net: `image` float32 [N, H, W, 1] in 0..1, normalized inside, so that no client can forget it."""
 
     def __init__(self, net: nn.Module, image_size: tuple[int, int], mean: float, std: float) -> None:
         super().__init__(net, (Tensor("image", "float32", (None, *image_size, 1)),), "softmax")
@@ -72,7 +72,7 @@ def tensors(examples: dict[str, np.ndarray]) -> tuple[torch.Tensor, ...]:
 
 
 def batch_of(examples: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
-    """The first `size` examples, beginning again where there are fewer."""
+    """The first `size` examples, repeated from the start if there are fewer."""
     return {name: array[np.arange(size) % len(array)] for name, array in examples.items()}
 
 
@@ -85,54 +85,58 @@ def run(wrapped: Wrapped, examples: dict[str, np.ndarray]) -> dict[str, np.ndarr
 
 @contextmanager
 def plain_attention() -> Iterator[None]:
-    """Attention in single steps: the fused operator that eval mode uses has no counterpart in ONNX."""
-    before = torch.backends.mha.get_fastpath_enabled()
+    """Decomposes attention: the fused operator of eval mode has no counterpart in ONNX."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 def check(wrapped: Wrapped, examples: dict[str, np.ndarray]) -> int:
-    """Proves that the net takes any batch of the inputs and gives float32 [N, C], the same each time. Returns C.
+    """Checks that the net accepts any batch size and returns float32 [N, C], the same each time. Returns C.
 
     Raises ModelError.
     """
     classes = 0
     for batch in BATCHES:
         inputs = tensors(batch_of(examples, batch))
-        given = ", ".join(f"{t.name} {t.dtype} {list(x.shape)}" for t, x in zip(wrapped.inputs, inputs, strict=True))
-        with torch.no_grad(), user_code(f"forward() fails on {given} (see --input, --golden)"):
+        described = ", ".join(
+            f"{t.name} {t.dtype} {list(x.shape)}" for t, x in zip(wrapped.inputs, inputs, strict=True)
+        )
+        with torch.no_grad(), user_code(f"forward() fails on {described} (see --input, --golden)"):
             logits = wrapped.call(*inputs)
             again = wrapped.call(*inputs)
-        classes = _check_output(logits, batch, given)
+        classes = _check_output(logits, batch, described)
         if not torch.allclose(logits, again, rtol=1e-4, atol=1e-5, equal_nan=True):
             raise ModelError(
-                "forward() gives different outputs for the same inputs although the net is in eval mode; make it "
-                "repeatable (F.dropout needs training=self.training; take out random numbers)"
+                "forward() returns different outputs for the same inputs although the model is in eval mode; make it "
+                "repeatable (F.dropout needs training=self.training; remove random numbers)"
             )
         if not bool(torch.isfinite(logits).all()):
             raise ModelError(
-                f"forward() gives outputs that are not finite on {given}; "
+                f"forward() returns outputs that are not finite on {described}; "
                 "check --weights, or give real inputs with --golden FILE.npz"
             )
     if classes == 1 and wrapped.activation == "softmax":
-        raise ModelError("the net has one output, whose softmax is always 1: use --activation sigmoid or none")
+        raise ModelError("the model has one output, whose softmax is always 1: use --activation sigmoid or none")
     return classes
 
 
-def _check_output(logits: object, batch: int, given: str) -> int:
-    source = "return the logits alone, a float32 tensor [N, classes]"
+def _check_output(logits: object, batch: int, described: str) -> int:
+    wanted = "only the logits, a float32 tensor [N, classes]"
     if not isinstance(logits, torch.Tensor):
         names = f" with {', '.join(map(str, logits))}" if isinstance(logits, dict) else ""
-        raise ModelError(f"forward() returns a {type(logits).__name__}{names}; wrap the net in one that would {source}")
+        raise ModelError(
+            f"forward() returns a {type(logits).__name__}{names}; wrap it in a module that returns {wanted}"
+        )
     if logits.ndim != 2 or logits.shape[1] < 1:
-        raise ModelError(f"forward() returns {list(logits.shape)} for {given}; {source}")
+        raise ModelError(f"forward() returns {list(logits.shape)} for {described}; return {wanted}")
     if logits.shape[0] != batch:
         raise ModelError(
             f"forward() returns {logits.shape[0]} rows for a batch of {batch}: the batch must stay the first dimension "
-            "and free; reshape with x.flatten(1) or x.reshape(x.shape[0], -1), not with a fixed number"
+            "and dynamic; reshape with x.flatten(1) or x.reshape(x.shape[0], -1), not with a fixed number"
         )
     if logits.dtype != torch.float32:
         raise ModelError(f"forward() returns {str(logits.dtype).removeprefix('torch.')}; end it with .float()")

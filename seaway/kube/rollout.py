@@ -1,7 +1,7 @@
-"""Deployments that each serve one version, changed by server-side apply and followed until they do, or told why not.
+"""Rolls a Deployment out to one model version by server-side apply, and waits until its pods serve it.
 
-Which version a Deployment serves stands in its pod template, so that kubectl always shows what answers, and
-`kubectl rollout undo` takes it back. Nothing here creates or deletes an object.
+The pod template names the version, so kubectl always shows what is served, and `kubectl rollout undo` reverts it.
+Nothing here creates or deletes an object.
 """
 
 import contextlib
@@ -11,26 +11,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from seaway.errors import NotFound, Refused, Unavailable
-from seaway.kube import stuck
-from seaway.kube.kube import REVISION, claims, explained, replica_sets
-from seaway.kube.kube import deployment as read_deployment
+from seaway.kube import rollout_diagnostics
+from seaway.kube.api_client import REVISION, claims, read_deployment, replica_sets, translated_errors
 
-STABLE, CANARY = "seaway", "seaway-canary"  # Deployments, and the Services before them
+STABLE, CANARY = "seaway", "seaway-canary"  # Deployments, and the Services in front of them
 CONTAINER = "server"
-MANAGER = "seaway-promote"  # of the fields that say which version is served
+FIELD_MANAGER = "seaway-promote"  # owns the fields that name the served version
 MODEL, VERSION = "SEAWAY_MODEL", "SEAWAY_MODEL_VERSION"
 SERVES = "seaway.dev/serves"  # annotation of the pod template: name/version@digest
 CAUSE = "kubernetes.io/change-cause"
-SECONDS = 300.0
-LOOK_SECONDS = 1.0
+TIMEOUT_S = 300.0  # as progressDeadlineSeconds of the Deployments
+POLL_INTERVAL_S = 1.0
 
-Told = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What a Deployment is to serve. `version` is None and `serves` "" where its template names none; else `serves` is
-    name/version, with @digest where that is known. `cause`: why, in words."""
+    """The version that a Deployment's pod template names, and how many pods are ready.
+
+    `serves`: name/version, with @digest if it is known; "" if the template names no version, then `version` is None.
+    `cause`: the recorded reason for the change.
+    """
 
     model: str
     version: int | None
@@ -43,16 +45,19 @@ class Serving:
 
 
 def read(api: Any, namespace: str, deployment: str) -> Serving:
-    """Raises NotFound, Unavailable."""
-    return _serving(read_deployment(api, namespace, deployment))
+    """Returns what the Deployment serves. Raises NotFound, Unavailable."""
+    return _parse_serving(read_deployment(api, namespace, deployment))
 
 
 def apply(api: Any, namespace: str, deployment: str, serves: str, cause: str, replicas: int | None = None) -> None:
-    """Has the Deployment serve `serves` (name/version, with @digest where it is known), and `replicas` of it where that
-    is given. Raises NotFound, Unavailable, InvalidInput where the cluster refuses the change."""
+    """Sets the version that the Deployment serves, and its number of replicas if `replicas` is given.
+
+    `serves`: name/version, with @digest if it is known. Raises NotFound, Unavailable, and InvalidInput if the cluster
+    rejects the change.
+    """
     model, _, number = serves.partition("@")[0].partition("/")
     environment = [{"name": MODEL, "value": model}, {"name": VERSION, "value": number}]
-    wanted: dict[str, Any] = {
+    patch: dict[str, Any] = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": deployment, "annotations": {CAUSE: cause}},
@@ -64,61 +69,73 @@ def apply(api: Any, namespace: str, deployment: str, serves: str, cause: str, re
         },
     }
     if replicas is not None:
-        wanted["spec"]["replicas"] = replicas
-    read_deployment(api, namespace, deployment)  # server-side apply would make one that is not there
-    with explained(namespace, f"Deployment {deployment}"):
+        patch["spec"]["replicas"] = replicas
+    read_deployment(api, namespace, deployment)  # server-side apply would create a missing Deployment
+    with translated_errors(namespace, f"Deployment {deployment}"):
         api.call_api(
             f"/apis/apps/v1/namespaces/{namespace}/deployments/{deployment}",
             "PATCH",
-            query_params=[("fieldManager", MANAGER), ("force", "true")],
+            query_params=[("fieldManager", FIELD_MANAGER), ("force", "true")],
             header_params={"Content-Type": "application/apply-patch+yaml", "Accept": "application/json"},
-            body=wanted,  # which the client sends as JSON, and JSON is YAML
+            body=patch,  # sent as JSON, which is valid YAML
             auth_settings=["BearerToken"],
             response_type="object",
         )
 
 
-def wait(api: Any, namespace: str, deployment: str, seconds: float = SECONDS, told: Told = print) -> None:
-    """Returns once every replica serves what the template says, and no other is left. Raises Unavailable saying why it
-    does not come about, at the deadline or as soon as waiting is hopeless."""
-    deadline = time.monotonic() + seconds
-    said = ""
+def wait(
+    api: Any,
+    namespace: str,
+    deployment: str,
+    timeout_s: float = TIMEOUT_S,
+    on_progress: ProgressCallback = print,
+) -> None:
+    """Returns once every replica runs the current template and each older pod has ended or drains.
+
+    `on_progress` receives each change of the replica counts. Raises Unavailable with the reasons at the deadline, or as
+    soon as waiting cannot help.
+    """
+    deadline = time.monotonic() + timeout_s
+    last_progress = ""
     while True:
-        raw = read_deployment(api, namespace, deployment)
-        status, wanted = raw.get("status", {}), raw["spec"].get("replicas", 1)
+        current = read_deployment(api, namespace, deployment)
+        status, replicas = current.get("status", {}), current["spec"].get("replicas", 1)
         counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
-        state = f"{deployment}: {counts[1]} of {wanted} replicas are new, {counts[2]} of {counts[0]} ready"
-        if state != said:
-            said = state
-            told(state)
-        seen = status.get("observedGeneration", 0) >= raw["metadata"]["generation"]  # else it tells of what was before
-        if seen and counts == [wanted] * 3:
+        progress = f"{deployment}: {counts[1]} of {replicas} replicas updated, {counts[2]} of {counts[0]} available"
+        if progress != last_progress:
+            last_progress = progress
+            on_progress(progress)
+        # Before the controller has observed the change, the status describes the previous rollout.
+        observed = status.get("observedGeneration", 0) >= current["metadata"]["generation"]
+        if observed and counts == [replicas] * 3:
             return
-        late = time.monotonic() > deadline
-        if late or (seen and stuck.hopeless(api, namespace, raw)):
-            reasons = "".join(f"\n  - {reason}" for reason in stuck.why(api, namespace, deployment))
-            after = f"after {seconds:.0f} s" if late else "and will not by itself"
-            raise Unavailable(f"{namespace}/{deployment} does not serve {_serving(raw).serves} {after}:{reasons}")
-        time.sleep(LOOK_SECONDS)
+        timed_out = time.monotonic() > deadline
+        if timed_out or (observed and rollout_diagnostics.is_terminal(api, namespace, current)):
+            reasons = rollout_diagnostics.failure_reasons(api, namespace, deployment)
+            listed = "".join(f"\n  - {reason}" for reason in reasons)
+            serves = _parse_serving(current).serves
+            problem = f"does not serve {serves} after {timeout_s:.0f} s" if timed_out else f"cannot roll out {serves}"
+            raise Unavailable(f"{namespace}/{deployment} {problem}:{listed}")
+        time.sleep(POLL_INTERVAL_S)
 
 
 def revisions(api: Any, namespace: str, deployment: str) -> list[Serving]:
-    """The Deployment's revisions that name a version, the newest first. Raises NotFound, Unavailable."""
+    """Returns the Deployment's revisions that name a version, newest first. Raises NotFound, Unavailable."""
     sets = replica_sets(api, namespace, read_deployment(api, namespace, deployment))
-    return [found for found in map(_serving, sets) if found.version is not None]
+    return [revision for revision in map(_parse_serving, sets) if revision.version is not None]
 
 
-def before(api: Any, namespace: str, deployment: str) -> Serving:
-    """The newest revision that named another version than the one now served. Raises NotFound."""
-    now = read(api, namespace, deployment)
-    for found in revisions(api, namespace, deployment):
-        if (found.model, found.version) != (now.model, now.version):
-            return found
-    raise NotFound(f"{namespace}/{deployment} has served no other version than {now.serves or 'the one it serves'}")
+def previous_revision(api: Any, namespace: str, deployment: str) -> Serving:
+    """Returns the newest revision with another version than the one served now. Raises NotFound."""
+    current = read(api, namespace, deployment)
+    for revision in revisions(api, namespace, deployment):
+        if (revision.model, revision.version) != (current.model, current.version):
+            return revision
+    raise NotFound(f"{namespace}/{deployment} has served no version other than {current.serves or 'the current one'}")
 
 
 def check_replicas(api: Any, namespace: str, deployment: str, replicas: int) -> None:
-    """Raises Refused for several replicas on several nodes over a claim that one node alone may mount."""
+    """Raises Refused for several replicas on several nodes whose claim only one node may mount."""
     from kubernetes import client
     from kubernetes.client import ApiException
 
@@ -126,23 +143,23 @@ def check_replicas(api: Any, namespace: str, deployment: str, replicas: int) -> 
         return
     for claim in claims(api, namespace, read_deployment(api, namespace, deployment)):
         if not {"ReadWriteMany", "ReadOnlyMany"} & {*claim["spec"]["accessModes"]}:
-            with contextlib.suppress(ApiException):  # who may not list nodes is told as if there were several
+            with contextlib.suppress(ApiException):  # without the right to list nodes, assume several
                 if len(client.CoreV1Api(api).list_node().items) < 2:
                     continue
             name, modes = claim["metadata"]["name"], ", ".join(claim["spec"]["accessModes"])
             raise Refused(
-                f"{replicas} replicas of {deployment} need a volume that several nodes may mount, but the claim {name} "
-                f"is {modes}: make it ReadWriteMany or ReadOnlyMany, or ask for 1 replica"
+                f"{replicas} replicas of {deployment} need a volume that several nodes can mount, but the claim {name} "
+                f"is {modes}: make it ReadWriteMany or ReadOnlyMany, or use 1 replica"
             )
 
 
-def _serving(raw: dict[str, Any]) -> Serving:
-    """Of a Deployment or of one of its ReplicaSets. The environment decides: it is what the pod goes by."""
-    template, metadata, status = raw["spec"]["template"], raw["metadata"], raw.get("status", {})
+def _parse_serving(resource: dict[str, Any]) -> Serving:
+    """Parses a Deployment or one of its ReplicaSets. The container's environment decides, as it does in the pod."""
+    template, metadata, status = resource["spec"]["template"], resource["metadata"], resource.get("status", {})
     container: dict[str, Any] = next((c for c in template["spec"]["containers"] if c["name"] == CONTAINER), {})
-    values = {entry["name"]: entry.get("value", "") for entry in container.get("env", [])}
+    environment = {entry["name"]: entry.get("value", "") for entry in container.get("env", [])}
     annotations = metadata.get("annotations", {})
-    model, number = values.get(MODEL, ""), values.get(VERSION, "")
+    model, number = environment.get(MODEL, ""), environment.get(VERSION, "")
     serves = template["metadata"].get("annotations", {}).get(SERVES, "")
     if serves.partition("@")[0] != f"{model}/{number}":
         serves = f"{model}/{number}" if number else ""
@@ -153,6 +170,6 @@ def _serving(raw: dict[str, Any]) -> Serving:
         annotations.get(CAUSE, ""),
         int(annotations.get(REVISION, 0)),
         container.get("image", ""),
-        raw["spec"].get("replicas", 1),
+        resource["spec"].get("replicas", 1),
         status.get("readyReplicas", 0),
     )

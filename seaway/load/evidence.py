@@ -1,4 +1,4 @@
-"""Evidence: what a load test or `verify` found of one version, bound to its digest, on which `promote` decides."""
+"""Evidence: the results of a load test or `verify` of one version, bound to its digest, on which `promote` decides."""
 
 import dataclasses
 import json
@@ -8,102 +8,113 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from seaway.artifacts import atomic, store
-from seaway.artifacts import card as cards
-from seaway.artifacts.card import Card
+from seaway.artifacts import artifact_metadata, atomic, model_repository
+from seaway.artifacts.artifact_metadata import ArtifactMetadata
 from seaway.load import gate, report
-from seaway.load.gate import Line
-from seaway.load.results import worst
-from seaway.load.run import LoadResult
-from seaway.load.served import Served
+from seaway.load.formatting import max_distance
+from seaway.load.gate import LimitResult
+from seaway.load.result import LoadResult
+from seaway.load.result_files import to_json
+from seaway.load.served_parity import ServedParity
 
 LOAD, REPORT = "load.json", "report.html"
+_STATES = {"fail": "violated", "inconclusive": "inconclusive"}  # of limits that are not met
 
 
 def write(
     folder: Path,
     name: str,
     version: int,
-    card: Card,
-    served: Sequence[Served],
-    runs: Sequence[LoadResult],
-    lines: Sequence[Line] = (),
-) -> Card:
-    """Writes `folder` (load.json, report.html, card) and returns its card, a child of the version's `card`.
+    metadata: ArtifactMetadata,
+    parities: Sequence[ServedParity],
+    results: Sequence[LoadResult],
+    limit_results: Sequence[LimitResult] = (),
+) -> ArtifactMetadata:
+    """Writes `folder` (load.json, report.html, metadata) and returns its metadata, a child of the version's `metadata`.
 
-    `served`: what whole test sets found, by protocol; `runs`: what was found under load; `lines`: the limits.
+    `parities`: of whole test sets, by protocol; `results`: of the load.
     """
-    model = f"{name}/{version}@{card.sha256}"
+    model = f"{name}/{version}@{metadata.sha256}"
     measured_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    whole = {row.protocol: row for row in served}
-    found: dict[str, Any] = {
+    by_protocol = {parity.protocol: parity for parity in parities}
+    document: dict[str, Any] = {
         "model": model,
         "measured_at": measured_at,
-        "rows": [_hop(run, whole.get(run.protocol)) for run in runs],
-        "served": [dataclasses.asdict(row) for row in served],
-        "runs": [dataclasses.asdict(run) for run in runs],
-        "limits": [dataclasses.asdict(line) for line in lines],
+        "rows": [_hop_row(result, by_protocol.get(result.protocol)) for result in results],
+        "served": [dataclasses.asdict(parity) for parity in parities],
+        "runs": [to_json(result) for result in results],
+        "limits": [dataclasses.asdict(one) for one in limit_results],
     }
     settings = {
         "measured_at": measured_at,
-        "url": runs[0].url,
-        "users": runs[0].users,
-        "rate": runs[0].rate,
-        "arrivals": runs[0].arrivals,
-        "seed": runs[0].seed,
-        "batch": runs[0].batch,
-        "protocols": [run.protocol for run in runs],
-        "verdict": gate.verdict(lines) if lines else "",
-        "not_kept": [f"{line.limit} is {line.state}: {line.text}" for line in lines if line.state != "pass"],
+        "url": results[0].url,
+        "users": results[0].users,
+        "rate": results[0].rate,
+        "arrivals": results[0].arrivals,
+        "seed": results[0].seed,
+        "batch": results[0].batch,
+        "protocols": [result.protocol for result in results],
+        "verdict": gate.verdict(limit_results) if limit_results else "",
+        "not_kept": [
+            f"{one.limit} is {_STATES[one.state]}: {one.text}" for one in limit_results if one.state in _STATES
+        ],
     }
     with atomic.folder(folder) as part:
-        (part / LOAD).write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
-        (part / REPORT).write_text(report.page(model, served, runs, lines), encoding="utf-8")
-        metrics = _metrics(model, served, runs)
-        return cards.write(
-            part, Card(kind="evidence", name=card.name, metrics=metrics, settings=settings, parents={"version": card})
+        (part / LOAD).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+        (part / REPORT).write_text(report.evidence_page(model, parities, results, limit_results), encoding="utf-8")
+        return artifact_metadata.write(
+            part,
+            ArtifactMetadata(
+                kind="evidence",
+                name=metadata.name,
+                metrics=_metrics(model, parities, results),
+                settings=settings,
+                parents={"version": metadata},
+            ),
         )
 
 
-def keep(volume: Path, name: str, folder: Path, card: Card) -> Path:
-    """A copy in the volume, beside what else was found of the version; returns where."""
-    kept = store.evidence(volume, name, card.parents["version"].sha256) / f"load-{card.sha256[:12]}"
-    with atomic.folder(kept) as part:
+def store(repository: Path, name: str, folder: Path, metadata: ArtifactMetadata) -> Path:
+    """Copies evidence into the model repository, beside the version's other evidence; returns the copy's folder."""
+    version = metadata.parents["version"]
+    stored = model_repository.evidence(repository, name, version.sha256) / f"load-{metadata.sha256[:12]}"
+    with atomic.folder(stored) as part:
         shutil.copytree(folder, part, dirs_exist_ok=True)
-    return kept
+    return stored
 
 
-def _hop(run: LoadResult, whole: Served | None) -> dict[str, Any]:
-    """A row of the hop table: what one protocol did with the test set, where it was sent, and under load."""
-    distances = [run.max_abs] if run.requests > run.failed else []  # else no answer was compared under load
-    distances += [whole.max_abs] if whole else []
+def _hop_row(result: LoadResult, parity: ServedParity | None) -> dict[str, Any]:
+    """A row of the hop table: one protocol's results with the test set, if it was sent, and under load."""
+    distances = [result.max_abs] if result.requests > result.failed else []  # else none was compared under load
+    distances += [parity.max_abs] if parity else []
     return {
-        "hop": f"served, {run.title}",
-        "accuracy": whole.accuracy if whole else None,
-        "max_abs": worst(distances) if distances else None,
-        "requests_per_second": run.requests_per_second,
-        "p50_ms": run.p50_ms,
-        "p99_ms": run.p99_ms,
-        "wrong": run.wrong + (whole.wrong if whole else 0),
-        "failed": run.failed,
+        "hop": f"served, {result.title}",
+        "accuracy": parity.accuracy if parity else None,
+        "max_abs": max_distance(distances) if distances else None,
+        "requests_per_second": result.requests_per_second,
+        "p50_ms": result.p50_ms,
+        "p99_ms": result.p99_ms,
+        "wrong": result.wrong + (parity.wrong if parity else 0),
+        "failed": result.failed,
     }
 
 
-def _metrics(model: str, served: Sequence[Served], runs: Sequence[LoadResult]) -> dict[str, float]:
-    """`foreign`: answers that did not say that they came from this version; promote asks for none of these three."""
+def _metrics(model: str, parities: Sequence[ServedParity], results: Sequence[LoadResult]) -> dict[str, float]:
+    """The metadata's metrics; promote requires that `failed`, `wrong` and `foreign`, the stored name of unattributed
+    responses, are 0."""
     metrics: dict[str, float] = {
-        "requests": sum(run.requests for run in runs),
-        "failed": sum(run.failed for run in runs),
-        "wrong": sum(run.wrong for run in runs) + sum(row.wrong for row in served),
-        "foreign": report.strangers(model, served, runs),
-        "replicas": len({replica.pod for run in runs for replica in run.replicas}),
+        "requests": sum(result.requests for result in results),
+        "failed": sum(result.failed for result in results),
+        "wrong": sum(result.wrong for result in results) + sum(parity.wrong for parity in parities),
+        "foreign": report.count_unattributed(model, parities, results),
+        "replicas": len({replica.pod for result in results for replica in result.replicas}),
     }
-    for run in runs:
-        metrics[f"{run.protocol}_requests_per_second"] = run.requests_per_second
-        for name, value in (("p50_ms", run.p50_ms), ("p99_ms", run.p99_ms)):
-            if value is not None:  # else there was no right answer
-                metrics[f"{run.protocol}_{name}"] = value
-    for row in served:
-        if row.accuracy is not None:
-            metrics[f"{row.protocol}_accuracy"] = row.accuracy
+    for result in results:
+        metrics[f"{result.protocol}_requests_per_second"] = result.requests_per_second
+        for name, value in (("p50_ms", result.p50_ms), ("p99_ms", result.p99_ms)):
+            if value is not None:  # else there was no correct response
+                metrics[f"{result.protocol}_{name}"] = value
+    for parity in parities:
+        if parity.accuracy is not None:
+            metrics[f"{parity.protocol}_accuracy"] = parity.accuracy
     return metrics

@@ -1,17 +1,17 @@
-"""Limits, and what a load test says of them: a line a limit, each passed, failed or inconclusive.
+"""The load test's gate: limits and comparisons with a baseline; each limit is passed, failed or inconclusive.
 
-    failed: 0            # of all requests, a share: 0.001, or 0.1%
+    failed: 0            # at most this fraction of all requests: 0.001, or 0.1%
     wrong: 0             # the same
     p50_ms: 20           # at most; also p90_ms, p95_ms, p99_ms
-    rate: 200            # right answers a second, at least
+    rate: 200            # correct responses per second, at least
     slower: 20%          # than a baseline, at the median and at p95, at most
 
-Inconclusive is what more seconds could settle, or a load generator that has enough CPU: nothing may move on it. A
-server that is slower than the rate that it is asked breaks its limits, however long that goes on.
+A limit is inconclusive if a longer run, or a load generator with enough CPU, could decide it; nothing may be promoted
+on it. A server that is slower than the requested rate violates its limits, however long the run is.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,22 +19,26 @@ from statistics import mean, stdev
 from typing import Any, Literal
 
 from seaway.errors import InvalidInput
-from seaway.load.run import LoadResult, Plan, Progress, run
+from seaway.load.config import LoadConfig
+from seaway.load.progress import TitledProgressCallback, with_title
+from seaway.load.result import LoadResult
+from seaway.load.run import complete, run
 
 State = Literal["pass", "fail", "inconclusive"]
-EXIT: dict[State, int] = {"pass": 0, "fail": 1, "inconclusive": 3}  # 2 is a command's wrong use
+EXIT_STATUS: dict[State, int] = {"pass": 0, "fail": 1, "inconclusive": 3}  # 2 is wrong use of the command
 
-ROUNDS, MOST_ROUNDS = 5, 15  # against a baseline: at least, and as long as they are inconclusive
-LEAST = 3  # rounds without which nothing is judged
-CONFIDENCE = 1.96  # standard deviations: 95 %
-# Student's t, two-sided 95 %, for 1, 2, … degrees of freedom
-_T = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
-_PERCENTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p95_ms": 0.95, "p99_ms": 0.99}
+MIN_ROUNDS, MAX_ROUNDS = 5, 15  # against a baseline; more than the minimum while the comparison is inconclusive
+MIN_COMPARED_ROUNDS = 3  # with fewer the comparison is inconclusive
+Z_95 = 1.96  # standard deviations: 95% confidence, two-sided
+# Student's t, two-sided 95%, for 1, 2, … degrees of freedom
+_T_95 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
+_FRACTIONS = ("failed", "wrong", "slower")
+_QUANTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p95_ms": 0.95, "p99_ms": 0.99}
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """None: no limit. `failed`, `wrong`, `slower` are shares; see the module."""
+    """None: no limit. `failed`, `wrong`, `slower` are fractions; see the module."""
 
     failed: float | None = 0.0
     wrong: float | None = 0.0
@@ -47,179 +51,207 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One limit and what became of it."""
+class LimitResult:
+    """Whether a run met one limit, and the measurement behind it in words."""
 
     limit: str
     state: State
     text: str
 
 
-def read(path: Path) -> Limits:
+def read_limits(path: Path) -> Limits:
     """Limits from a YAML file. Raises InvalidInput."""
     import yaml
 
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path}: no YAML ({' '.join(str(error).split())[:200]})") from None
+        raise InvalidInput(f"{path} is not YAML ({' '.join(str(error).split())[:200]})") from None
     if not isinstance(raw, dict):
-        raise InvalidInput(f"{path}: give lines like 'p99_ms: 50'")
-    return limits(raw, str(path))
+        raise InvalidInput(f"{path}: not a mapping of limits; write one 'p99_ms: 50' per line")
+    return parse_limits(raw, str(path))
 
 
-def limits(given: Mapping[str, Any], where: str) -> Limits:
-    """Limits by name, numbers or texts like "1%". Raises InvalidInput for what cannot be met or is not known."""
+def parse_limits(values: Mapping[str, Any], source: str) -> Limits:
+    """Limits by name, as numbers or texts like "1%"; `source` begins error messages. Raises InvalidInput for unknown
+    limits and for limits that cannot be met."""
     known = [field.name for field in fields(Limits)]
-    for name in given:
+    for name in values:
         if name not in known:
-            raise InvalidInput(f"{where}: no limit {name!r}; there are {', '.join(known)}")
-    made = Limits(**{name: _number(value, f"{where}: {name}") for name, value in given.items()})
+            raise InvalidInput(f"{source}: unknown limit {name!r}; choose from {', '.join(known)}")
+    limits = Limits(**{name: _number(name, value, source) for name, value in values.items()})
     for name in ("failed", "wrong"):
-        value = getattr(made, name)
+        value = getattr(limits, name)
         if value is not None and value > 1:
-            raise InvalidInput(f"{where}: {name} is a share of all requests, at most 1, not {value:g}; 1% is 0.01")
-    given_ms = [(name, value) for name in _PERCENTILES if (value := getattr(made, name)) is not None]
-    for (lower, low), (upper, high) in pairwise(given_ms):
+            raise InvalidInput(f"{source}: {name}={value:g} must be a fraction of at most 1, e.g. 0.01 or 1%")
+    latencies = [(name, value) for name in _QUANTILES if (value := getattr(limits, name)) is not None]
+    for (lower, low), (upper, high) in pairwise(latencies):
         if high < low:
-            raise InvalidInput(f"{where}: {upper} {high:g} is below {lower} {low:g}, which contradicts it; raise it")
-    return made
+            raise InvalidInput(
+                f"{source}: {upper}={high:g} is lower than {lower}={low:g}; a higher percentile cannot be lower"
+            )
+    return limits
 
 
-def _number(value: Any, where: str) -> float | None:
-    text = str(value).strip()
-    try:
-        number = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        number = math.nan
+def _number(name: str, value: Any, source: str) -> float | None:
+    """A limit's value; only fractions may be percentages. Raises InvalidInput."""
     if value is None:
         return None
+    text = str(value).strip()
+    try:
+        number = float(text[:-1]) / 100 if name in _FRACTIONS and text.endswith("%") else float(text)
+    except ValueError:
+        number = math.nan
     if isinstance(value, bool) or not math.isfinite(number) or number < 0:
-        raise InvalidInput(f"{where} is {value!r}: give a number from 0 up, or a share like 1%")
+        expected = "a number of at least 0"
+        if name in _FRACTIONS:
+            expected = "a fraction or percentage, e.g. 0.01 or 1%"
+        elif name in _QUANTILES:
+            expected = "a number of milliseconds, e.g. 50"
+        raise InvalidInput(f"{source}: {name}={value!r} must be {expected}")
     return number
 
 
-def given(limits: Limits) -> dict[str, float]:
-    """What `limits` would read again: the limits there are, by name."""
+def to_mapping(limits: Limits) -> dict[str, float]:
+    """The limits that are set, by name, as `parse_limits` takes them."""
     return {name: value for name, value in asdict(limits).items() if value is not None}
 
 
-def judge(result: LoadResult, limits: Limits) -> list[Line]:
-    """A line for each limit that one run can tell of."""
-    lines = []
+def evaluate_limits(result: LoadResult, limits: Limits) -> list[LimitResult]:
+    """One result for each limit that a single run can be checked against."""
+    evaluated = []
     for name, count in (("failed", result.failed), ("wrong", result.wrong)):
         if (limit := getattr(limits, name)) is not None:
-            lines.append(_share(name, count, result.requests, limit))
-    for name, share in _PERCENTILES.items():
+            evaluated.append(_evaluate_share(name, count, result.requests, limit))
+    for name, quantile in _QUANTILES.items():
         if (limit := getattr(limits, name)) is not None:
-            lines.append(_percentile(name, share, result, limit))
+            evaluated.append(_evaluate_percentile(name, quantile, result, limit))
     if limits.rate is not None:
-        lines.append(_rate(result, limits.rate))
+        evaluated.append(_evaluate_rate(result, limits.rate))
     if result.partial:
-        lines.append(Line("time", "inconclusive", "the run was ended before its time"))
-    return lines
+        evaluated.append(LimitResult("time", "inconclusive", "the run was interrupted; run the same command again"))
+    return evaluated
 
 
-def verdict(lines: Sequence[Line]) -> State:
-    states = {line.state for line in lines}
-    return "fail" if "fail" in states else "inconclusive" if "inconclusive" in states or not lines else "pass"
+def verdict(limit_results: Sequence[LimitResult]) -> State:
+    """The worst state; "inconclusive" without any limit."""
+    states = {one.state for one in limit_results}
+    return "fail" if "fail" in states else "inconclusive" if "inconclusive" in states or not states else "pass"
 
 
-def _share(name: str, count: int, requests: int, limit: float) -> Line:
+def _evaluate_share(name: str, count: int, requests: int, limit: float) -> LimitResult:
     if not requests:
-        return Line(name, "inconclusive", "no request was answered")
-    text = f"{count} of {requests:,} {name}, at most {limit:.3g} of them allowed"
-    return Line(name, "pass" if count <= limit * requests else "fail", text)
+        return LimitResult(name, "inconclusive", "no request got a response")
+    outcome = {"failed": "failed", "wrong": "got wrong responses"}[name]
+    text = f"{count:,} of {requests:,} requests {outcome}, limit {100 * limit:.3g}%"
+    return LimitResult(name, "pass" if count <= limit * requests else "fail", text)
 
 
-def _percentile(name: str, share: float, result: LoadResult, limit: float) -> Line:
-    """Passed or failed where all values that chance could have made of it are on one side of the limit.
+def _evaluate_percentile(name: str, quantile: float, result: LoadResult, limit: float) -> LimitResult:
+    """Passed or failed if the whole confidence interval of the percentile is on one side of the limit.
 
-    Requests that were due and never sent, since all users waited, took longer than any that was answered.
+    Requests that were scheduled and never sent, because all users were busy, count as slower than any response.
     """
-    count = sum(answers for _, answers in result.spread_ms)
+    count = sum(responses for _, responses in result.latency_histogram)
     if not count:
-        text = f"no right answer, so no {name}; at most {limit:g} allowed"
-        return Line(name, "fail" if result.requests and not result.partial else "inconclusive", text)
-    asked = count + result.generator.unsent
-    spread = CONFIDENCE * math.sqrt(asked * share * (1 - share))
-    low, high = (_at_rank(result, asked * share + side * spread) for side in (-1, 1))
-    ends = f"{low:.4g} to {high:.4g}" if math.isfinite(high) else f"{min(low, result.spread_ms[-1][0]):.4g} or more"
-    text = f"{name} {getattr(result, name):.4g} ({ends}), at most {limit:g}"
+        text = f"no correct response, so no {name.removesuffix('_ms')}; limit {limit:g} ms"
+        return LimitResult(name, "fail" if result.requests and not result.partial else "inconclusive", text)
+    total = count + result.generator.unsent
+    half_width = Z_95 * math.sqrt(total * quantile * (1 - quantile))
+    low, high = (_latency_at_rank(result, total * quantile + side * half_width) for side in (-1, 1))
+    interval = f"{low:.4g} to {high:.4g}"
+    if not math.isfinite(high):
+        interval = f"{min(low, result.latency_histogram[-1][0]):.4g} or more"
+    text = f"{getattr(result, name):.4g} ms (95% confidence interval {interval}), limit {limit:g} ms"
     if low > limit:
         if result.generator.starved:
-            return Line(name, "inconclusive", f"{text}: {result.generator.bottleneck}")
-        return Line(name, "fail", f"{text}{_because(result)}")
-    if asked * share + spread >= asked:
-        return Line(name, "inconclusive", f"{text}: {count:,} answers are too few to tell; run longer")
+            return LimitResult(name, "inconclusive", f"{text}: {result.generator.bottleneck}")
+        return LimitResult(name, "fail", f"{text}{_bottleneck_suffix(result)}")
+    if total * quantile + half_width >= total:
+        return LimitResult(name, "inconclusive", f"{text}: {count:,} responses are too few to decide; run longer")
     if high <= limit:
-        return Line(name, "pass", text)
-    return Line(name, "inconclusive", f"{text}: too close to tell; run longer{_because(result)}")
+        return LimitResult(name, "pass", text)
+    return LimitResult(
+        name, "inconclusive", f"{text}: too close to the limit to decide; run longer{_bottleneck_suffix(result)}"
+    )
 
 
-def _at_rank(result: LoadResult, rank: float) -> float:
-    seen = 0.0
-    for milliseconds, answers in result.spread_ms:
-        seen += answers
-        if seen >= rank:
+def _latency_at_rank(result: LoadResult, rank: float) -> float:
+    cumulative = 0.0
+    for milliseconds, responses in result.latency_histogram:
+        cumulative += responses
+        if cumulative >= rank:
             return milliseconds
     return math.inf
 
 
-def _because(result: LoadResult) -> str:
+def _bottleneck_suffix(result: LoadResult) -> str:
     return f"; {result.generator.bottleneck}" if result.generator.bottleneck else ""
 
 
-def _rate(result: LoadResult, limit: float) -> Line:
-    """In an open loop chance makes a few requests more or fewer due than were asked; of those, the same share must be
-    answered in time."""
-    got, due, expected = result.requests_per_second, result.due_per_second, result.expected_per_second
-    text = f"{got:.4g} right answers/s, at least {limit:g}"
-    if got >= limit:
-        return Line("rate", "pass", text)
+def _evaluate_rate(result: LoadResult, limit: float) -> LimitResult:
+    """In an open loop a few requests more or fewer are scheduled than expected; of those scheduled, the same fraction
+    must get a correct response in time."""
+    measured, due, expected = result.requests_per_second, result.due_per_second, result.expected_per_second
+    text = f"{measured:.4g} correct responses/s, limit at least {limit:g}"
+    if measured >= limit:
+        return LimitResult("rate", "pass", text)
     if result.rate and expected < limit:
-        return Line("rate", "inconclusive", f"{text}: only {expected:.4g}/s were asked; raise --rate")
-    wanted = limit * min(1.0, due / expected) if result.rate else limit
+        return LimitResult(
+            "rate", "inconclusive", f"{text}: only {expected:.4g} requests/s were expected; raise --rate"
+        )
+    required = limit * min(1.0, due / expected) if result.rate else limit
     if result.rate:
-        text = f"{text}: {due:.4g}/s were due, by chance, of {expected:.4g}/s" if due < expected else text
-        if got >= wanted:
-            return Line("rate", "pass", text)
+        text = (
+            f"{text}: only {due:.4g} of {expected:.4g} requests/s happened to be scheduled" if due < expected else text
+        )
+        if measured >= required:
+            return LimitResult("rate", "pass", text)
     if result.generator.starved:
-        return Line("rate", "inconclusive", f"{text}: {result.generator.bottleneck}")
-    if result.rate and (wanted - got) * result.seconds <= max(1.0, CONFIDENCE * math.sqrt(2 * _under_way(result))):
-        return Line("rate", "inconclusive", f"{text}: as many may have been under way at the end; run longer")
-    return Line("rate", "fail", f"{text}{_because(result)}")
+        return LimitResult("rate", "inconclusive", f"{text}: {result.generator.bottleneck}")
+    missing = (required - measured) * result.duration_s
+    if result.rate and missing <= max(1.0, Z_95 * math.sqrt(2 * _mean_in_flight(result))):
+        return LimitResult(
+            "rate", "inconclusive", f"{text}: the missing ones may have been in flight at the end; run longer"
+        )
+    return LimitResult("rate", "fail", f"{text}{_bottleneck_suffix(result)}")
 
 
-def _under_way(result: LoadResult) -> float:
-    """Requests at a time that wait or are being answered, on average (Little's law)."""
-    return sum(ms * answers for ms, answers in result.spread_ms) / 1000 / result.seconds
+def _mean_in_flight(result: LoadResult) -> float:
+    """The average number of requests in flight, by Little's law."""
+    return sum(ms * responses for ms, responses in result.latency_histogram) / 1000 / result.duration_s
 
 
-def of_stage(given: Mapping[str, Any], users: int, rate: float, seconds: int) -> tuple[Limits, Plan]:
-    """What the stage `load` makes of its parameters: for the stage, and for who starts a run that gets there in hours.
+def parse_stage_parameters(
+    limits: Mapping[str, Any], users: int, rate: float, duration_s: int
+) -> tuple[Limits, LoadConfig]:
+    """The limits and config that the stage `load` makes of its parameters; also called before a run is submitted, whose
+    load stage may be hours away.
 
-    Raises InvalidInput for limits that are not known or cannot be met, and for a load that contradicts itself.
+    Raises InvalidInput for limits that are unknown or cannot be met, and for a load that contradicts itself.
     """
-    # promote asks for none that failed or was wrong, whatever the limits are
-    wanted = limits({"failed": None, "wrong": None, **given}, "limits")
-    plan = Plan(users=0 if rate else users, rate=rate, seconds=seconds)
-    plan.check()
-    check(wanted, plan)
-    if wanted.slower is not None and not rate:
-        raise InvalidInput(f"limit slower={wanted.slower:g} needs a rate: without one a slow server is asked less")
-    return wanted, plan
+    # whatever the limits are, promote requires that no request failed and no response was wrong
+    parsed = parse_limits({"failed": None, "wrong": None, **limits}, "limits")
+    config = LoadConfig(users=0 if rate else users, rate=rate, duration_s=duration_s)
+    config.check()
+    check_feasible(parsed, config)
+    if parsed.slower is not None and not rate:
+        raise InvalidInput(
+            f"limit slower={parsed.slower:g} needs an open-loop load: add --load-rate (seaway run) or --rate (python "
+            "-m seaway.load); with a fixed number of users a slow server receives fewer requests"
+        )
+    return parsed, config
 
 
-def check(limits: Limits, plan: Plan) -> None:
-    """Raises InvalidInput for a limit that no server could keep under this plan."""
-    times = plan.schedule()
-    if times and limits.rate:
-        most = times.expected(plan.warmup, plan.warmup + plan.seconds) / plan.seconds
-        if limits.rate > most:
+def check_feasible(limits: Limits, config: LoadConfig) -> None:
+    """Raises InvalidInput for a limit that no server could meet under this load."""
+    schedule = config.schedule()
+    if schedule and limits.rate:
+        expected = schedule.expected(config.warmup_s, config.total_s) / config.duration_s
+        if limits.rate > expected:
             raise InvalidInput(
-                f"limit rate={limits.rate:g} cannot be reached: a rate of {plan.rate:g}, shape {plan.shape}, asks "
-                f"{most:.4g} requests a second on average; raise it or lower the limit"
+                f"limit rate={limits.rate:g} cannot be reached: a rate of {config.rate:g}, shape {config.shape}, sends "
+                f"{expected:.4g} requests per second on average; raise the rate or lower the limit"
             )
 
 
@@ -228,80 +260,89 @@ def check(limits: Limits, plan: Plan) -> None:
 Pair = tuple[LoadResult, LoadResult]  # baseline, candidate
 
 
-def against(pairs: Sequence[Pair], slower: float) -> list[Line]:
-    """Whether the candidate is slower than the baseline by more than `slower`, by rounds that ran in turn: the mean
-    ratio of each round's percentiles, and how sure the rounds' spread leaves it.
+def compare_with_baseline(pairs: Sequence[Pair], slower: float) -> list[LimitResult]:
+    """Whether the candidate is slower than the baseline by more than `slower`: the mean ratio of the percentiles of
+    each round, with its confidence interval from the rounds' spread.
 
-    Rounds in which the load generator was short of CPU measured the generator, and are left out.
+    Rounds in which the load generator lacked CPU measured the generator, and are left out.
     """
-    return [_ratio(_measured(pairs), name, slower, len(pairs)) for name in ("p50_ms", "p95_ms")]
+    return [_evaluate_ratio(_valid(pairs), name, slower, len(pairs)) for name in ("p50_ms", "p95_ms")]
 
 
-def _measured(pairs: Sequence[Pair]) -> list[Pair]:
-    return [pair for pair in pairs if not any(one.generator.starved for one in pair)]
+def _valid(pairs: Sequence[Pair]) -> list[Pair]:
+    return [pair for pair in pairs if not any(result.generator.starved for result in pair)]
 
 
-def _ratio(pairs: Sequence[Pair], name: str, slower: float, ran: int) -> Line:
+def _evaluate_ratio(pairs: Sequence[Pair], name: str, slower: float, rounds: int) -> LimitResult:
     limit = f"{name} against the baseline"
-    values = [(getattr(base, name), getattr(one, name)) for base, one in pairs]
-    if len(values) < LEAST:
-        few = f"in {ran - len(pairs)} of {ran} rounds the load generator was short of CPU, and {len(pairs)} are too few"
-        return Line(limit, "inconclusive", f"{few}: use more --processes, or another machine")
-    if any(base is None for base, _ in values):
-        return Line(limit, "inconclusive", "the baseline gave no right answer in a round, so nothing can be compared")
-    if silent := sum(one is None for _, one in values):
-        return Line(limit, "fail", f"no right answer in {silent} of {len(values)} rounds, where the baseline gave some")
-    logs = [math.log(one / base) for base, one in values]
-    half = _T[min(len(logs) - 1, len(_T)) - 1] * stdev(logs) / math.sqrt(len(logs))
-    low, middle, high = (math.exp(mean(logs) + side * half) for side in (-1, 0, 1))
-    text = f"{middle:.3g} times the baseline's ({low:.3g} to {high:.3g}, {len(logs)} rounds), at most {1 + slower:g}"
+    values = [(getattr(baseline, name), getattr(candidate, name)) for baseline, candidate in pairs]
+    if len(values) < MIN_COMPARED_ROUNDS:
+        starved = f"the load generator lacked CPU in {rounds - len(pairs)} of {rounds} rounds"
+        advice = "use more --processes or another machine"
+        return LimitResult(limit, "inconclusive", f"{starved}, and {len(pairs)} are too few to compare: {advice}")
+    if any(baseline is None for baseline, _ in values):
+        text = "the baseline gave no correct response in a round, so nothing can be compared"
+        return LimitResult(limit, "inconclusive", text)
+    if silent := sum(candidate is None for _, candidate in values):
+        text = f"no correct response in {silent} of {len(values)} rounds; the baseline gave some"
+        return LimitResult(limit, "fail", text)
+    logs = [math.log(candidate / baseline) for baseline, candidate in values]
+    half_width = _T_95[min(len(logs) - 1, len(_T_95)) - 1] * stdev(logs) / math.sqrt(len(logs))
+    low, ratio, high = (math.exp(mean(logs) + side * half_width) for side in (-1, 0, 1))
+    interval = f"95% confidence interval {low:.3g} to {high:.3g}, {len(logs)} rounds"
+    text = f"{ratio:.3g} times the baseline ({interval}), limit {1 + slower:g} times"
     if high <= 1 + slower:
-        return Line(limit, "pass", text)
+        return LimitResult(limit, "pass", text)
     if low <= 1 + slower:
-        return Line(limit, "inconclusive", text)
-    return Line(limit, "fail", text)
+        return LimitResult(limit, "inconclusive", text)
+    return LimitResult(limit, "fail", text)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server's address, examples for it, and which version is asked; None: whichever answers."""
+    """A server's URL, examples for it, and the version to request; None: whichever the server chooses."""
 
     url: str
     source: Path
     version: int | None = None
 
 
-Told = Callable[[str, Progress], None]
+def check_comparison(config: LoadConfig) -> None:
+    """Raises InvalidInput for a closed loop, in which nothing can be compared."""
+    if not config.rate:
+        raise InvalidInput(
+            "a comparison with a baseline needs --rate: with a fixed number of users a slow server receives fewer "
+            "requests"
+        )
 
 
-def check_comparison(plan: Plan) -> None:
-    """Raises InvalidInput for a plan by which nothing can be compared."""
-    if not plan.rate:
-        raise InvalidInput("a comparison with a baseline needs --rate: in a closed loop a slow server is asked less")
-
-
-def rounds(
-    baseline: Target, candidate: Target, plan: Plan, slower: float, told: Told | None = None, least: int = ROUNDS
+def run_rounds(
+    baseline: Target,
+    candidate: Target,
+    config: LoadConfig,
+    slower: float,
+    on_progress: TitledProgressCallback | None = None,
+    min_rounds: int = MIN_ROUNDS,
 ) -> list[Pair]:
-    """Runs both in turn, each round in the other order, at the plan's rate; goes on while it is inconclusive.
+    """Runs both in turn at the config's rate, the order swapped each round; continues while it is inconclusive.
 
-    Both get the same arrivals, each round others. Raises InvalidInput for a plan without a rate: in a closed loop a
-    slower server is asked less.
+    In a round both get the same arrivals, which differ from round to round. Raises InvalidInput without a rate: in a
+    closed loop a slower server receives fewer requests.
     """
-    check_comparison(plan)
+    check_comparison(config)
     pairs: list[Pair] = []
-    while len(pairs) < MOST_ROUNDS and (
-        len(_measured(pairs)) < least or verdict(against(pairs, slower)) == "inconclusive"
+    while len(pairs) < MAX_ROUNDS and (
+        len(_valid(pairs)) < min_rounds or verdict(compare_with_baseline(pairs, slower)) == "inconclusive"
     ):
         order = [("baseline", baseline), ("candidate", candidate)]
-        found = {}
+        results = {}
         for name, target in order if len(pairs) % 2 == 0 else order[::-1]:
-            title = f"round {len(pairs) + 1}, {name}"
-            found[name] = run(
+            result = run(
                 target.url,
                 target.source,
-                replace(plan, version=target.version, seed=plan.seed + len(pairs)),
-                told and (lambda progress, title=title: told(title, progress)),
+                replace(config, version=target.version, seed=config.seed + len(pairs)),
+                with_title(on_progress, f"round {len(pairs) + 1}, {name}"),
             )
-        pairs.append((found["baseline"], found["candidate"]))
+            results[name] = complete(result)
+        pairs.append((results["baseline"], results["candidate"]))
     return pairs

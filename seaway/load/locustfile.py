@@ -1,13 +1,13 @@
-"""Locust users that send golden examples to a served model and compare every answer with PyTorch's.
+"""Locust users that send golden examples to a served model and compare every response with PyTorch's output.
 
     locust -f loadtest/locustfile.py --host http://127.0.0.1:8501 --golden models/characters/1
 
 opens Locust's web page; add `--headless --users 8 --run-time 60s` for a run without it, `--processes 2` for more load.
-With `--rate R` requests are due at R a second, whoever is free sends them, and latency counts from when they were due;
-without it each user sends its next request when the one before is answered.
+With `--rate R` R requests per second are due, any free user sends them, and latency counts from when they were due;
+without it each user sends its next request after the response to the one before.
 
-On several machines only the master (`--master`) is given options: workers (`--worker --master-host HOST`) get the
-requests, the answers to compare with, and all that is to be known of the run from it.
+On several machines only the master (`--master`) takes options: it sends the workers (`--worker --master-host HOST`) the
+requests, the expected outputs and the settings of the run.
 """
 
 # mypy: disable-error-code="untyped-decorator"
@@ -25,122 +25,120 @@ from locust import FastHttpUser, LoadTestShape, events, task
 from locust.runners import STATE_RUNNING, STATE_SPAWNING, MasterRunner, WorkerRunner
 
 from seaway import errors
-from seaway.load import payloads, schedule, spoken
-from seaway.load.payloads import Payload, WrongAnswer
-from seaway.load.run import Plan
+from seaway.load import payloads, schedule, supported_protocols
+from seaway.load.config import LoadConfig
+from seaway.load.counters import Counters
+from seaway.load.payloads import Payload, WrongResponse
 from seaway.load.schedule import Schedule
-from seaway.load.tally import Tally
-from seaway.protocols import wire
+from seaway.protocols import client_codecs
 
-SETUP = "seaway-setup"  # the master's message to a worker: what to send, and when
-FOREVER = 1e6  # seconds that a user sleeps after the last arrival
-TELL_SECONDS = 1.0
+SETUP = "seaway-setup"  # type of the master's message to a worker: what to send, and when
+FOREVER_S = 1e6  # a user's wait after the last arrival
+REPORT_INTERVAL_S = 1.0
 
 clock = time.perf_counter
 
 
 class Run:
-    """What the users of this process share."""
+    """State of the run that all users of this process share."""
 
     schedule: Schedule | None = None  # None: a closed loop
-    started = 0.0
-    elapsed = 0.0
-    workers = 1  # processes that send
-    share: int | None = (
-        0  # of the arrivals, 0 to `workers` - 1; None: of those of a run that began without this process
-    )
-    seconds = FOREVER  # that it takes
-    sends = True  # whether this is one of them
-    cpu = 0.0  # seconds of this process that were told already
-    turns = itertools.count()  # of the requests, at which each user begins
-    users: tuple[type["GoldenUser"], ...] = ()  # the classes that were chosen
+    started_at = 0.0  # by `clock`
+    elapsed_s = 0.0  # of a run that has stopped
+    duration_s = FOREVER_S
+    workers = 1  # processes that send requests
+    sends = True  # whether this process is one of them
+    index: int | None = 0  # of this process among the workers; None: it joined after the start and sends no arrivals
+    reported_cpu_s = 0.0  # CPU time of this process that is already in the counters
+    first_requests = itertools.count()  # the index of each new user's first request
+    users: tuple[type["GoldenUser"], ...] = ()  # the classes that were selected
 
 
 class GoldenUser(FastHttpUser):  # type: ignore[misc]  # Locust has no types for mypy here
-    """Sends one request at a time on a connection of its own; what they share was made before the start."""
+    """Sends one request at a time on a connection of its own."""
 
     abstract = True
     concurrency = 1
-    protocol: wire.Protocol
+    protocol: client_codecs.Protocol
     path: str
     requests: list[payloads.Payload]
-    tally: Tally
-    new_connections = False  # one for every request
+    counters: Counters
+    new_connections = False  # one for each request
 
     def on_start(self) -> None:
-        self.turn = next(Run.turns) % len(self.requests)  # users ask for different things at a time
-        self.due = math.nan  # when the next request is due, in an open loop
-        self.waited = False  # whether this user was free before that
-        own = {"Accept-Encoding": "identity"} | ({"Connection": "close"} if self.new_connections else {})
-        self.headers = [payload.headers | own for payload in self.requests]
+        self.next_request = next(Run.first_requests) % len(self.requests)  # concurrent users send different requests
+        self.due_at = math.nan  # when the next request is due, in an open loop
+        self.was_free = False  # whether this user was free before that
+        common = {"Accept-Encoding": "identity"} | ({"Connection": "close"} if self.new_connections else {})
+        self.headers = [payload.headers | common for payload in self.requests]
 
     def wait_time(self) -> float:
-        """Seconds until this user's next request; in an open loop it takes the next that is due."""
+        """Seconds until this user's next request, in an open loop the next one that is due."""
         if Run.schedule is None:
             return 0.0
-        self.due = Run.schedule.take()
-        rest = self.due - (clock() - Run.started)
-        self.waited = rest > 0
-        return min(max(rest, 0.0), FOREVER)
+        self.due_at = Run.schedule.next_due()
+        remaining_s = self.due_at - (clock() - Run.started_at)
+        self.was_free = remaining_s > 0
+        return min(max(remaining_s, 0.0), FOREVER_S)
 
     @task
     def predict(self) -> None:
-        late = self.lateness() if Run.schedule is not None else 0.0
-        if math.isnan(late):
+        delay_s = self.delay_s() if Run.schedule is not None else 0.0
+        if math.isnan(delay_s):
             return  # Locust runs a task before it waits for the first time
-        turn = self.turn
-        self.turn = (turn + 1) % len(self.requests)
-        payload, protocol = self.requests[turn], self.protocol
+        index = self.next_request
+        self.next_request = (index + 1) % len(self.requests)
+        payload, protocol = self.requests[index], self.protocol
         post = self.client.post(
-            self.path, data=payload.body, name=protocol.request, headers=self.headers[turn], catch_response=True
+            self.path, data=payload.body, name=protocol.request, headers=self.headers[index], catch_response=True
         )
         if self.new_connections:
             self.client.client.clientpool.close()
         with post as response:
-            response.request_meta["response_time"] += late * 1000
+            response.request_meta["response_time"] += delay_s * 1000
             if response.request_meta["exception"] is not None or not 200 <= response.status_code < 300:
                 return  # Locust counts it as failed
-            said = response.headers
+            headers = response.headers
             wrong = False
             try:
-                worst = payloads.check(response.content or b"", said, payload, protocol)
-            except WrongAnswer as error:
-                wrong, worst = True, error.max_abs
+                max_abs = payloads.check(response.content or b"", headers, payload, protocol)
+            except WrongResponse as error:
+                wrong, max_abs = True, error.max_abs
                 response.failure(error)
-            replica = f"{said.get(wire.POD) or ''} {said.get(wire.SERVED_BY) or ''}"
-            self.tally.answered(replica, wrong, worst)
+            replica = f"{headers.get(client_codecs.POD) or ''} {headers.get(client_codecs.SERVED_BY) or ''}"
+            self.counters.record_response(replica, wrong, max_abs)
 
-    def lateness(self) -> float:
-        """Seconds since the request was due, NaN where none is."""
-        late = clock() - Run.started - self.due
-        while late < 0:  # the event loop's clock is a coarse one
-            gevent.sleep(-late)
-            late = clock() - Run.started - self.due
-        if self.waited:
-            self.tally.sent(int(self.due), late * 1000)
-        elif not math.isnan(late):
-            self.tally.unready += 1
-        return late
+    def delay_s(self) -> float:
+        """Seconds since the request was due, NaN before the first one. Counts it as the generator's lag or backlog."""
+        delay_s = clock() - Run.started_at - self.due_at
+        while delay_s < 0:  # the event loop's clock is coarse
+            gevent.sleep(-delay_s)
+            delay_s = clock() - Run.started_at - self.due_at
+        if self.was_free:
+            self.counters.record_lag(int(self.due_at), delay_s * 1000)
+        elif not math.isnan(delay_s):
+            self.counters.backlog += 1
+        return delay_s
 
 
 class TfsUser(GoldenUser):
-    protocol = wire.TFS
+    protocol = client_codecs.TFS
 
 
 class GraphPipeUser(GoldenUser):
-    protocol = wire.GRAPHPIPE
+    protocol = client_codecs.GRAPHPIPE
 
 
 class OipUser(GoldenUser):
-    protocol = wire.OIP
+    protocol = client_codecs.OIP
 
 
 class OipBinaryUser(GoldenUser):
-    protocol = wire.OIP_BINARY
+    protocol = client_codecs.OIP_BINARY
 
 
 class PngUser(GoldenUser):
-    protocol = wire.PNG
+    protocol = client_codecs.PNG
 
 
 USERS: dict[str, type[GoldenUser]] = {
@@ -149,28 +147,28 @@ USERS: dict[str, type[GoldenUser]] = {
 BY_REQUEST = {user.protocol.request: user for user in USERS.values()}
 
 
-def use(change: type) -> tuple[type[GoldenUser], ...]:
-    """For a locustfile of one's own: each protocol's user from now on has the attributes of `change` first.
+def customize_users(mixin: type) -> tuple[type[GoldenUser], ...]:
+    """For your own locustfile: makes `mixin` the first base class of every protocol's user class.
 
-    Returns them all, for Locust wants to find a user in its file (loadtest/think_time.py).
+    Returns the new classes, because Locust looks for users in the file that it runs (loadtest/think_time.py).
     """
     for key, user in USERS.items():
-        USERS[key] = BY_REQUEST[user.protocol.request] = type(user.__name__, (change, user), {})
+        USERS[key] = BY_REQUEST[user.protocol.request] = type(user.__name__, (mixin, user), {})
     return tuple(USERS.values())
 
 
 class Shape(LoadTestShape):  # type: ignore[misc]
-    """A closed loop's users over time; only used where one was asked for."""
+    """The number of users over time in a closed loop with `--shape`."""
 
     abstract = True
     use_common_options = True
 
-    def __init__(self, shape: str, users: int, seconds: float) -> None:
+    def __init__(self, shape: str, users: int, duration_s: float) -> None:
         super().__init__()
-        self._shape, self._users, self._seconds = shape, users, seconds
+        self._shape, self._users, self._duration_s = shape, users, duration_s
 
     def tick(self) -> tuple[int, float] | None:
-        share = self.get_run_time() / self._seconds
+        share = self.get_run_time() / self._duration_s
         if share >= 1:
             return None
         return max(1, math.ceil(self._users * schedule.level(self._shape, share))), float(self._users)
@@ -182,43 +180,49 @@ def add_options(parser: Any) -> None:
     group.add_argument(
         "--golden", metavar="PATH", help="a published version's folder, an ONNX artifact, or an .npz file"
     )
-    group.add_argument("--batch", type=int, default=1, metavar="N", help="examples a request (default: 1)")
-    group.add_argument("--model", default="", help="the model's name on the server (default: as on the card)")
-    group.add_argument("--model-version", type=int, default=0, metavar="N", help="ask for this version (default: none)")
+    group.add_argument("--batch", type=int, default=1, metavar="N", help="examples per request (default: 1)")
+    group.add_argument("--model", default="", help="the model's name on the server (default: the one in its metadata)")
+    group.add_argument(
+        "--model-version", type=int, default=0, metavar="N", help="request this version (default: the server's choice)"
+    )
     group.add_argument(
         "--protocol", choices=["", "both", *USERS], default="",
-        help="both: tfs and graphpipe (default: the first of tfs, oip, graphpipe that the server at --host speaks)",
+        help="both: tfs and graphpipe (default: the first of tfs, oip, graphpipe that the server at --host supports)",
     )  # fmt: skip
     group.add_argument(
-        "--rate", type=float, default=0, metavar="R", help="requests a second, whatever the answers take"
+        "--rate", type=float, default=0, metavar="R", help="requests per second, however long responses take"
     )
     group.add_argument(
         "--arrivals", choices=schedule.ARRIVALS, default=schedule.POISSON,
-        help="of the requests of --rate: as independent callers send them, or evenly spaced (default: poisson)",
+        help="how --rate spaces requests: like independent callers, or evenly (default: poisson)",
     )  # fmt: skip
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="of the Poisson arrivals (default: 0)")
-    group.add_argument("--shape", choices=schedule.SHAPES, default="constant", help="of the load over the run's time")
-    group.add_argument("--new-connections", action="store_true", help="open one for every request")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the Poisson arrivals (default: 0)")
+    group.add_argument("--shape", choices=schedule.SHAPES, default="constant", help="the load over the run's time")
+    group.add_argument("--new-connections", action="store_true", help="open a new connection for every request")
     group.add_argument("--insecure", action="store_true", help="accept any certificate")
-    group.add_argument("--request-timeout", type=float, default=30, metavar="S", help="seconds until a request failed")
     group.add_argument(
-        "--counts", metavar="FILE", default="", help="write what was counted there, a JSON line a second"
+        "--request-timeout", type=float, default=30, metavar="S", help="seconds after which a request fails"
+    )
+    group.add_argument(
+        "--counts", metavar="FILE", default="", help="write the counters there, one JSON line per second"
     )
 
 
 @events.init.add_listener
-def prepare(environment: Any, runner: Any, **_: Any) -> None:
+def on_init(environment: Any, runner: Any, **_: Any) -> None:
     options = environment.parsed_options
     for user in USERS.values():
-        user.tally = Tally()
+        user.counters = Counters()
     if isinstance(runner, WorkerRunner):
-        environment.user_classes = list(USERS.values())  # its master says which of them, and all the rest
-        runner.register_message(SETUP, hear_setup)
+        environment.user_classes = list(USERS.values())  # the master selects among them
+        runner.register_message(SETUP, on_setup)
     else:
         with errors.exit_with_message("locust"):
-            environment.user_classes = read_options(options)
+            environment.user_classes = select_users(options)
             if options.shape != "constant" and not options.run_time:
-                raise errors.InvalidInput(f"--shape {options.shape} needs --run-time: it is of the load over that time")
+                raise errors.InvalidInput(
+                    f"--shape {options.shape} needs --run-time: it describes the load over that time"
+                )
             if options.rate:
                 Schedule(options.rate, 1, options.shape, arrivals=options.arrivals, seed=options.seed)
         if options.shape != "constant" and not options.rate:
@@ -226,161 +230,168 @@ def prepare(environment: Any, runner: Any, **_: Any) -> None:
             environment.shape_class.runner = runner
         Run.users = tuple(environment.user_classes)
         if options.counts:
-            gevent.spawn(tell, environment, Path(options.counts))
+            gevent.spawn(write_counters_regularly, environment, Path(options.counts))
     if isinstance(runner, MasterRunner):
         Run.sends = False
-        events.worker_connect.add_listener(lambda client_id, **_: admit(runner, client_id))
-    gevent.get_hub().loop.update_now()  # else the run time would count from before the imports
+        events.worker_connect.add_listener(lambda client_id, **_: on_worker_connect(runner, client_id))
+    gevent.get_hub().loop.update_now()  # otherwise the run time would include the imports
 
 
-def read_options(options: Any) -> list[type[GoldenUser]]:
-    """The users that the options choose, with their requests. Raises what is wrong with the options."""
+def select_users(options: Any) -> list[type[GoldenUser]]:
+    """The user classes for the options' protocols, with their requests. Raises InvalidInput and as `read_model`."""
     if not options.golden:
         raise errors.InvalidInput("--golden is missing: give a version's folder, e.g. models/characters/1")
     source = Path(options.golden)
     model = payloads.read_model(source)
     name = options.model or model.name
     if not name:
-        raise errors.InvalidInput("--model is missing: a file of examples does not say what the model is called")
+        raise errors.InvalidInput("--model is missing: a file of examples does not contain the model's name")
     version = options.model_version or None
     keys = ["tfs", "graphpipe"] if options.protocol == "both" else [options.protocol]
     if not options.protocol:
         if not options.host:
-            raise errors.InvalidInput("--host is missing: give a server's address, or name a --protocol")
-        plan = Plan(model=name, version=version, request_timeout=options.request_timeout, insecure=options.insecure)
-        keys = [spoken.first(options.host, source, plan)]
-    chosen = [USERS[key] for key in keys]
-    for user in chosen:
+            raise errors.InvalidInput("--host is missing: give a server's URL, or name a --protocol")
+        config = LoadConfig(
+            model=name, version=version, request_timeout_s=options.request_timeout, insecure=options.insecure
+        )
+        keys = [supported_protocols.preferred_protocol(options.host, source, config)]
+    selected = [USERS[key] for key in keys]
+    for user in selected:
         user.path = user.protocol.path(name, version)
         user.requests = payloads.encode(model, user.protocol, options.batch)
-    return chosen
+    return selected
 
 
-# ---- what workers get from their master
+# ---- from the master to its workers
 
 
-def setup(share: int | None) -> dict[str, Any]:
-    """The message to a worker that sends `share` of the arrivals; None: a run has begun whose arrivals are dealt."""
+def setup_message(index: int | None) -> dict[str, Any]:
+    """The message to the worker of that index; None: a worker that joined after the start."""
     users = {
         user.protocol.key: {"path": user.path, "requests": [payload.to_message() for payload in user.requests]}
         for user in Run.users
     }
-    return {"workers": Run.workers, "share": share, "seconds": Run.seconds, "users": users}
+    return {"workers": Run.workers, "index": index, "duration_s": Run.duration_s, "users": users}
 
 
-def hear_setup(environment: Any, msg: Any, **_: Any) -> None:
-    """On a worker, before each run; the options themselves come with Locust's own message."""
+def on_setup(environment: Any, msg: Any, **_: Any) -> None:
+    """Runs on a worker before each run; the options themselves come with Locust's own message."""
     del environment
-    Run.workers, Run.share, Run.seconds = msg.data["workers"], msg.data["share"], msg.data["seconds"]
+    Run.workers, Run.index, Run.duration_s = msg.data["workers"], msg.data["index"], msg.data["duration_s"]
     Run.users = tuple(USERS[key] for key in msg.data["users"])
     for user in Run.users:
-        found = msg.data["users"][user.protocol.key]
-        user.path, user.requests = found["path"], [Payload.from_message(raw) for raw in found["requests"]]
+        settings = msg.data["users"][user.protocol.key]
+        user.path, user.requests = settings["path"], [Payload.from_message(raw) for raw in settings["requests"]]
 
 
-def admit(runner: MasterRunner, client_id: str) -> None:
-    """A worker that comes while others run gets users in a closed loop, but none of an open loop's arrivals."""
+def on_worker_connect(runner: MasterRunner, client_id: str) -> None:
+    """A worker that joins during a run gets users in a closed loop, but none of an open loop's arrivals."""
     if runner.state in (STATE_SPAWNING, STATE_RUNNING):
-        runner.send_message(SETUP, setup(None), client_id)
+        runner.send_message(SETUP, setup_message(None), client_id)
 
 
 @events.test_start.add_listener
-def start(environment: Any, **_: Any) -> None:
+def on_test_start(environment: Any, **_: Any) -> None:
     options, runner = environment.parsed_options, environment.runner
     if not isinstance(runner, WorkerRunner):
-        Run.seconds = options.run_time or FOREVER
+        Run.duration_s = options.run_time or FOREVER_S
     if isinstance(runner, MasterRunner):
         workers = [*runner.clients.ready, *runner.clients.spawning, *runner.clients.running]
         Run.workers = max(1, len(workers))
-        for share, worker in enumerate(workers):
-            runner.send_message(SETUP, setup(share), worker.id)
-    Run.started, Run.cpu, Run.elapsed = clock(), time.process_time(), 0.0
+        for index, worker in enumerate(workers):
+            runner.send_message(SETUP, setup_message(index), worker.id)
+    Run.started_at, Run.reported_cpu_s, Run.elapsed_s = clock(), time.process_time(), 0.0
     Run.schedule = None
     if options.rate:
-        own = (Run.share, Run.workers, options.arrivals, options.seed)
-        Run.schedule = Schedule(options.rate, Run.seconds, options.shape, *own)
+        share = (Run.index, Run.workers, options.arrivals, options.seed)
+        Run.schedule = Schedule(options.rate, Run.duration_s, options.shape, *share)
     for user in Run.users:
-        user.tally = Tally()
+        user.counters = Counters()
         user.network_timeout = user.connection_timeout = options.request_timeout
         user.new_connections, user.insecure = options.new_connections, options.insecure
 
 
 @events.test_stopping.add_listener
-def stop(**_: Any) -> None:
-    Run.elapsed = clock() - Run.started
+def on_test_stopping(**_: Any) -> None:
+    Run.elapsed_s = clock() - Run.started_at
 
 
 @events.request.add_listener
-def count(name: str, response_time: float | None, exception: Exception | None, **_: Any) -> None:
-    tally = BY_REQUEST[name].tally
-    came = clock() - Run.started
+def on_request(name: str, response_time: float | None, exception: Exception | None, **_: Any) -> None:
+    counters = BY_REQUEST[name].counters
+    completed_s = clock() - Run.started_at
     if exception is None:
-        tally.right(came, response_time or 0.0)
+        counters.record_correct(completed_s, response_time or 0.0)
     else:
-        tally.fault(int(came), kind_of(exception), wrong=isinstance(exception, WrongAnswer))
+        counters.record_error(int(completed_s), error_kind(exception), wrong=isinstance(exception, WrongResponse))
 
 
-def kind_of(exception: Exception) -> str:
-    """Errors of one kind under one name: HTTP status, wrong answer's message, or the exception's class and reason."""
-    if isinstance(exception, WrongAnswer):
-        return f"WrongAnswer: {exception}"
+def error_kind(exception: Exception) -> str:
+    """A name for errors of one kind: HTTP status, wrong response's message, or the exception's class and reason."""
+    if isinstance(exception, WrongResponse):
+        return f"{exception.KIND}{exception}"
     if code := getattr(exception, "code", None):
         return f"HTTP {code}"
     reason = getattr(exception, "strerror", None)
     return f"{type(exception).__name__}: {reason}" if reason else type(exception).__name__
 
 
-# ---- what was counted, on its way
+# ---- counters: from workers to the master, and from it to a file
 
 
-def taken() -> dict[str, Any]:
-    """Protocol → what was counted since the last time, as JSON; this process's CPU time is dealt to them evenly."""
-    counted, used = {}, time.process_time()
+def take_counters() -> dict[str, Any]:
+    """Protocol → counters since the last call, as JSON; this process's CPU time is split evenly among them."""
+    taken, cpu_s = {}, time.process_time()
     for user in Run.users:
-        tally, user.tally = user.tally, Tally()
+        counters, user.counters = user.counters, Counters()
         if Run.sends:
-            tally.cpu += (used - Run.cpu) / len(Run.users)
-        counted[user.protocol.key] = tally.to_json()
-    Run.cpu = used
-    return counted
+            counters.cpu_s += (cpu_s - Run.reported_cpu_s) / len(Run.users)
+        taken[user.protocol.key] = counters.to_json()
+    Run.reported_cpu_s = cpu_s
+    return taken
 
 
 @events.report_to_master.add_listener
-def send_counts(client_id: str, data: dict[str, Any]) -> None:
+def on_report_to_master(client_id: str, data: dict[str, Any]) -> None:
     del client_id
-    data["seaway"] = taken()
+    data["seaway"] = take_counters()
 
 
 @events.worker_report.add_listener
-def add_counts(client_id: str, data: dict[str, Any]) -> None:
+def on_worker_report(client_id: str, data: dict[str, Any]) -> None:
     del client_id
     for key, raw in data.get("seaway", {}).items():
-        USERS[key].tally.merge(Tally.from_json(raw))
+        USERS[key].counters.merge(Counters.from_json(raw))
 
 
-def tell(environment: Any, file: Path) -> None:
+def write_counters_regularly(environment: Any, file: Path) -> None:
     while True:
-        gevent.sleep(TELL_SECONDS)
-        write_counts(environment, file)
+        gevent.sleep(REPORT_INTERVAL_S)
+        write_counters(environment, file)
 
 
-def write_counts(environment: Any, file: Path) -> None:
+def write_counters(environment: Any, file: Path) -> None:
     runner = environment.runner
-    elapsed = Run.elapsed or (clock() - Run.started if Run.started else 0.0)
-    line = {"elapsed": elapsed, "users": runner.user_count, "processes": Run.workers, "tallies": taken()}
+    elapsed_s = Run.elapsed_s or (clock() - Run.started_at if Run.started_at else 0.0)
+    line = {
+        "elapsed_s": elapsed_s,
+        "users": runner.user_count,
+        "processes": Run.workers,
+        "counters": take_counters(),
+    }
     with file.open("a") as opened:
         opened.write(json.dumps(line) + "\n")
 
 
 @events.quitting.add_listener
-def write_last_counts(environment: Any, **_: Any) -> None:
+def on_quitting(environment: Any, **_: Any) -> None:
     options, runner = environment.parsed_options, environment.runner
     if isinstance(runner, WorkerRunner):
         return
     if options.counts:
-        write_counts(environment, Path(options.counts))
+        write_counters(environment, Path(options.counts))
     if options.headless and not runner.stats.total.num_requests:
-        workers = isinstance(runner, MasterRunner)
-        hint = "; see what the workers said, and start them with this locustfile" if workers else ""
-        logging.error("nothing was measured: no request ended in this time%s", hint)
+        distributed = isinstance(runner, MasterRunner)
+        hint = "; check the workers' output, and start them with this locustfile" if distributed else ""
+        logging.error("nothing was measured: no request ended during the run%s", hint)
         environment.process_exit_code = 1

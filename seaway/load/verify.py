@@ -1,78 +1,92 @@
-"""Served parity under load: every answer of every replica, over every protocol, against PyTorch's recorded output."""
+"""Served parity under load: compares every response of every replica, over every protocol, with PyTorch's output."""
 
+import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from seaway.artifacts import card as cards
-from seaway.artifacts import store
-from seaway.load import evidence, payloads, spoken
-from seaway.load.results import distance, worst
-from seaway.load.run import LoadResult, Plan, Progress, Replica, run
-
-Told = Callable[[str, Progress], None]
+from seaway.artifacts import artifact_metadata, model_repository
+from seaway.errors import Unavailable
+from seaway.load import evidence, payloads, supported_protocols
+from seaway.load.config import LoadConfig
+from seaway.load.formatting import format_distance, max_distance
+from seaway.load.progress import TitledProgressCallback, with_title
+from seaway.load.result import LoadResult, Replica
+from seaway.load.run import complete, run
 
 
 def verify(
-    url: str, source: Path, plan: Plan, protocols: Sequence[str] = (), told: Told | None = None
+    url: str,
+    source: Path,
+    config: LoadConfig,
+    protocols: Sequence[str] = (),
+    on_progress: TitledProgressCallback | None = None,
 ) -> list[LoadResult]:
-    """A run as planned for each of `protocols`; without them, for each that the server speaks. Raises as `run`.
+    """One run for each of `protocols`; without them, for each that the server supports. Raises as `run`.
 
-    Connections are opened anew for every request, so that each replica behind one address gets its share of them.
+    Every request opens a new connection, so that each replica behind one address gets its share of them.
     """
-    plan = replace(plan, new_connections=True)
-    chosen = list(protocols) or spoken.spoken(url, source, plan)
+    config = replace(config, new_connections=True)
     results = []
-    for key in chosen:
-        results.append(run(url, source, replace(plan, protocol=key), told and (lambda p, key=key: told(key, p))))
+    for key in list(protocols) or supported_protocols.supported_protocols(url, source, config):
+        results.append(complete(run(url, source, replace(config, protocol=key), with_title(on_progress, key))))
     return results
 
 
 def replicas(results: Sequence[LoadResult]) -> list[Replica]:
-    """Who answered, over all runs."""
-    found: dict[tuple[str, str], Replica] = {}
+    """The replicas that responded, summed over all runs."""
+    merged: dict[tuple[str, str], Replica] = {}
     for one in (replica for result in results for replica in result.replicas):
         key = one.pod, one.model
-        known = found.get(key, Replica(one.pod, one.model, 0, 0, 0.0))
-        farthest = worst([known.max_abs, one.max_abs])
-        found[key] = Replica(*key, known.answers + one.answers, known.wrong + one.wrong, farthest)
-    return [found[key] for key in sorted(found)]
+        known = merged.get(key, Replica(*key, 0, 0, 0.0))
+        max_abs = max_distance([known.max_abs, one.max_abs])
+        merged[key] = Replica(*key, known.responses + one.responses, known.wrong + one.wrong, max_abs)
+    return [merged[key] for key in sorted(merged)]
 
 
-def faults(results: Sequence[LoadResult], identity: str = "") -> list[str]:
-    """What is wrong, in words; empty where every answer was right, and came from `identity` (name/version@digest) where
-    that is given and the server says who it is."""
-    said = []
-    for replica in replicas(results):
-        who = replica.pod or "a replica without a name"
-        if replica.wrong:
-            far = distance(replica.max_abs)
-            serves = replica.model or "no version that it names"
-            count = f"{replica.wrong:,} of {replica.answers:,}"
-            said.append(f"{who} answered {count} wrongly, max |Δ| {far}; it serves {serves}")
-        if identity and replica.model and replica.model != identity:
-            said.append(f"{who} serves {replica.model}, not {identity}")
+def problems(results: Sequence[LoadResult], identity: str = "") -> list[str]:
+    """A sentence for each problem; none if every response was correct and, where `identity` (name/version@digest) is
+    given, no replica reports another one."""
+    sentences = []
     for result in results:
-        title = result.title
-        said += [
-            f"{title}: {count} times {kind}"
+        for replica in replicas([result]):
+            name = f"{result.title}, {replica.pod or 'a replica without a name'}"
+            if replica.wrong:
+                serves = replica.model or "a version that it does not name"
+                count = f"{replica.wrong:,} of {replica.responses:,}"
+                max_abs = format_distance(replica.max_abs)
+                sentences.append(f"{name}: {count} responses were wrong, max |Δ| {max_abs}; it serves {serves}")
+            if identity and replica.model and replica.model != identity:
+                sentences.append(f"{name}: it serves {replica.model}, not {identity}")
+        sentences += [
+            f"{result.title}: {kind} ({count:,} times)"
             for kind, count in sorted(result.errors.items())
-            if not kind.startswith("WrongAnswer")
+            if not kind.startswith(payloads.WrongResponse.KIND)
         ]
         if not result.requests:
-            said.append(f"{title}: no request was answered")
-    return said
+            sentences.append(f"{result.title}: no request got a response")
+    return sentences
 
 
-def keep(source: Path, results: Sequence[LoadResult]) -> Path | None:
-    """Stores the results as evidence of the version `source` in its volume, and returns where; None where it is no
-    version in a volume. Raises OSError where the volume cannot be written, CardError for a version that was changed."""
+def check_evidence(source: Path) -> None:
+    """Raises Unavailable, before any request, if `source` is a version whose evidence this user cannot store."""
+    folder = source.absolute().parent / model_repository.EVIDENCE
+    existing = folder if folder.exists() else folder.parent
+    if payloads.identity(source.absolute()) and not os.access(existing, os.W_OK):
+        raise Unavailable(f"{existing}: not writable, so no evidence can be stored: make it so, or give --no-evidence")
+
+
+def store_evidence(source: Path, results: Sequence[LoadResult]) -> Path | None:
+    """Stores the results as evidence of the version `source` in its model repository and returns the folder; None if
+    `source` is no version in a model repository. Raises OSError if the repository is not writable, MetadataError for a
+    version that was changed."""
     folder = source.absolute()
     if not payloads.identity(folder):
         return None
-    volume, name, version = folder.parents[1], folder.parent.name, int(folder.name)
-    card = cards.check(folder, "version", at=store.CARD)
-    with tempfile.TemporaryDirectory() as held:
-        made = Path(held, "evidence")
-        return evidence.keep(volume, name, made, evidence.write(made, name, version, card, [], results))
+    repository, name, version = folder.parents[1], folder.parent.name, int(folder.name)
+    metadata = artifact_metadata.check(folder, "version", at=model_repository.METADATA_FILE)
+    with tempfile.TemporaryDirectory() as scratch:
+        written = Path(scratch, "evidence")
+        evidence_metadata = evidence.write(written, name, version, metadata, [], results)
+        return evidence.store(repository, name, written, evidence_metadata)

@@ -1,7 +1,7 @@
-"""A multilayer perceptron: small, quick to train, and the yardstick that the convolutional net has to beat.
+"""A multilayer perceptron: small, quick to train, and the baseline for the convolutional net.
 
-It ends in logits. The softmax belongs to the exported graph: cross-entropy applies one of its own, and a second one
-flattens the gradients.
+It ends in logits. The softmax is added on export: cross-entropy applies its own, and a second one would flatten the
+gradients.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""torchvision's classifiers, untrained, for pictures with one channel: `torchvision:NAME`, as torchvision:resnet18."""
+"""torchvision's classifiers, untrained, for images with one channel: `torchvision:NAME`, e.g. torchvision:resnet18."""
 
 from collections import OrderedDict
 from difflib import get_close_matches
@@ -8,7 +8,7 @@ from torch import nn
 
 from seaway.errors import ModelError
 
-# Branches that are for training alone, and weights drawn in a way that takes minutes.
+# Without auxiliary outputs for training, and without an initialisation that takes minutes.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": False},
     "inception_v3": {"aux_logits": False, "init_weights": False},
@@ -16,19 +16,17 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def build(name: str, image_size: tuple[int, int], classes: int) -> nn.Module:
-    """float32 [N, 1, height, width] → logits [N, classes]; smaller pictures than the net takes are enlarged inside it.
+    """float32 [N, 1, height, width] → logits [N, classes]; images smaller than the net accepts are enlarged inside it.
 
     Raises ModelError for a name that torchvision does not have.
     """
     try:
         from torchvision import models
     except ImportError:
-        raise ModelError(
-            f"torchvision:{name}: torchvision is not installed here; install it, or take --net cnn"
-        ) from None
-    there = models.list_models(module=models)
-    if name not in there:
-        near = get_close_matches(name, there, 3) or there[:3]
+        raise ModelError(f"torchvision:{name}: torchvision is not installed; install it, or use --net cnn") from None
+    available = models.list_models(module=models)
+    if name not in available:
+        near = get_close_matches(name, available, 3) or available[:3]
         raise ModelError(
             f"--net torchvision:{name}: torchvision has no classifier of that name; perhaps {', '.join(near)}"
         )
@@ -42,16 +40,16 @@ def build(name: str, image_size: tuple[int, int], classes: int) -> nn.Module:
 
 
 def _one_channel(net: nn.Module) -> None:
-    """Puts a convolution of one channel in the place of the first, which has three."""
+    """Replaces the first convolution, which has three input channels, by one with a single channel."""
     name, first = next((name, part) for name, part in net.named_modules() if isinstance(part, nn.Conv2d))
-    owner, _, last = name.rpartition(".")
-    kept = {key: getattr(first, key) for key in ("kernel_size", "stride", "padding", "dilation", "padding_mode")}
-    one = nn.Conv2d(1, first.out_channels, bias=first.bias is not None, **kept)
-    setattr(net.get_submodule(owner), last, one)
+    parent, _, attribute = name.rpartition(".")
+    options = {key: getattr(first, key) for key in ("kernel_size", "stride", "padding", "dilation", "padding_mode")}
+    one = nn.Conv2d(1, first.out_channels, bias=first.bias is not None, **options)
+    setattr(net.get_submodule(parent), attribute, one)
 
 
 def _size(weights: Any, name: str, image_size: tuple[int, int]) -> tuple[int, int]:
-    """The least that the net takes, which torchvision states for each; transformers take nothing else."""
+    """The image size for the net: at least the minimum that torchvision states; vision transformers need just that."""
     height, width = weights.DEFAULT.meta["min_size"]
     if name.startswith("vit_"):
         return height, width

@@ -1,6 +1,6 @@
-"""What a person sees of a local run: which stage runs, what it says itself, how long it took. The rest goes to a log.
+"""The console output of a local run: which stage runs, its own output, how long it took. The rest goes to a log.
 
-kfp.local prints every task's whole input as JSON, and its executor logs on the same stream as the stage.
+kfp.local prints every task's whole input as JSON, and its executor logs to the same stream as the stage.
 """
 
 import io
@@ -23,42 +23,42 @@ _JSON_FOLLOWS = "Got executor_input:"
 
 @contextmanager
 def tidy(log: Path) -> Iterator[None]:
-    """While the block runs, shows stages and their own lines on stdout, and writes everything to `log`."""
-    # Both are closed here: one that is collected after its log was would complain of it, from Python 3.13 on.
-    with log.open("w", encoding="utf-8") as everything, _Stages(sys.stdout, everything) as shown:
+    """While the block runs, shows stages and their own output on stdout, and writes everything to `log`."""
+    # Close both here: since Python 3.13, a stream collected after its log file was closed warns about it.
+    with log.open("w", encoding="utf-8") as log_file, _Stages(sys.stdout, log_file) as stages:
         root = logging.getLogger()
-        root.addFilter(shown.heed)
+        root.addFilter(stages.filter_record)
         level = root.level
-        root.setLevel(logging.INFO)  # a task that is picked up is told at this level
+        root.setLevel(logging.INFO)  # kfp reports cached tasks at this level
         try:
-            with redirect_stdout(shown):
+            with redirect_stdout(stages):
                 yield
         finally:
-            root.removeFilter(shown.heed)
+            root.removeFilter(stages.filter_record)
             root.setLevel(level)
 
 
 class _Stages(io.TextIOBase):
-    """A stdout that keeps kfp's own lines to the log."""
+    """A stdout that writes kfp's own lines only to the log."""
 
     def __init__(self, terminal: TextIO, log: TextIO) -> None:
         self._console, self._log = Console(file=terminal, highlight=False, soft_wrap=True), log
         self._line, self._in_json, self._started = "", False, 0.0
 
-    def heed(self, record: logging.LogRecord) -> bool:
-        """A logging filter that turns kfp's messages about tasks into ours, and lets only warnings through."""
+    def filter_record(self, record: logging.LogRecord) -> bool:
+        """A logging filter that replaces kfp's messages about tasks, and passes only warnings."""
         message = _COLOUR.sub("", record.getMessage())
         self._log.write(f"{message}\n")
-        if found := _TASK.match(message):
-            self._tell(found[3] or found[1], "failed" if "FAILURE" in message else found[2])
-        return record.levelno >= logging.WARNING and not found
+        if match := _TASK.match(message):
+            self._print_task(match[3] or match[1], "failed" if "FAILURE" in message else match[2])
+        return record.levelno >= logging.WARNING and not match
 
-    def _tell(self, task: str, what: str | None) -> None:
-        if what == "cache hit":
-            self._console.print(f"[bold cyan]{task}[/bold cyan]  [dim]done in an earlier run[/dim]")
-        elif what == "failed":
+    def _print_task(self, task: str, event: str | None) -> None:
+        if event == "cache hit":
+            self._console.print(f"[bold cyan]{task}[/bold cyan]  [dim]cached from an earlier run[/dim]")
+        elif event == "failed":
             self._console.print(f"[bold red]{task} failed[/bold red]")
-        elif what == "finished":
+        elif event == "finished":
             self._console.print(f"[dim]  {time.monotonic() - self._started:.1f} s[/dim]")
         else:
             self._started = time.monotonic()
@@ -68,7 +68,7 @@ class _Stages(io.TextIOBase):
         self._log.write(text)
         *lines, self._line = (self._line + text).split("\n")
         for line in lines:
-            if self._is_the_stage_s(line):
+            if self._is_stage_output(line):
                 self._console.print(f"  {line.removeprefix('    ')}", markup=False)
         return len(text)
 
@@ -78,10 +78,10 @@ class _Stages(io.TextIOBase):
     def isatty(self) -> bool:
         return False
 
-    def _is_the_stage_s(self, line: str) -> bool:
+    def _is_stage_output(self, line: str) -> bool:
         if self._in_json:
             self._in_json = line != "    }"
             return False
         self._in_json = _EXECUTOR in line and _JSON_FOLLOWS in line
-        rule = not line.strip("- ")
-        return not (rule or line.lstrip().startswith(_EXECUTOR))
+        separator = not line.strip("- ")
+        return not (separator or line.lstrip().startswith(_EXECUTOR))

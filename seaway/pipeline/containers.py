@@ -1,7 +1,7 @@
-"""Runs a pipeline's stages in their images on this machine: kfp.local's DockerRunner, mended where it falls short.
+"""Runs a pipeline's stages in their images on this machine: kfp.local's DockerRunner, with its faults fixed.
 
-Stages run as the user who started them, without capabilities and on a read-only root, on the host's network, so that a
-server on 127.0.0.1 is within their reach. They see ROOT, at the same path, and read what else they are given.
+Stages run as the current user, without capabilities and on a read-only root, on the host's network to reach a server on
+127.0.0.1. ROOT is mounted at the same path, and other inputs read-only.
 """
 
 import codecs
@@ -18,7 +18,7 @@ LABEL = "seaway.root"
 
 
 def runner(pipeline: Any, root: Path, reads: Sequence[Path] = ()) -> Any:
-    """A runner for `local.run`. Raises Unavailable where Docker or an image of the pipeline is not there."""
+    """Returns a runner for `local.run`. Raises Unavailable without Docker or an image of the pipeline."""
     import docker
     from docker.types import Mount
     from kfp import local
@@ -27,14 +27,14 @@ def runner(pipeline: Any, root: Path, reads: Sequence[Path] = ()) -> Any:
     try:
         with closing(docker.from_env()) as client:
             _check_images(client, sorted(images(pipeline)))
-            for left in client.containers.list(filters={"label": f"{LABEL}={root}"}):  # of a run that was killed
-                left.remove(force=True)
+            for orphan in client.containers.list(filters={"label": f"{LABEL}={root}"}):  # of a killed run
+                orphan.remove(force=True)
     except docker.errors.DockerException as error:
-        raise Unavailable(f"Docker does not answer ({error}); start it, or leave --runner docker out") from None
+        raise Unavailable(f"Docker does not respond ({error}); start it, or omit --runner docker") from None
     docker_task_handler.run_docker_container = _run
     return local.DockerRunner(
         network_mode="host",
-        user=f"{os.getuid()}:{os.getgid()}",  # what stages write is to be the caller's
+        user=f"{os.getuid()}:{os.getgid()}",  # the caller must own what stages write
         mounts=[Mount(str(root), str(root), type="bind")]
         + [Mount(str(path), str(path), type="bind", read_only=True) for path in reads],
         cap_drop=["ALL"],
@@ -46,26 +46,26 @@ def runner(pipeline: Any, root: Path, reads: Sequence[Path] = ()) -> Any:
 
 
 def images(pipeline: Any) -> set[str]:
-    """The images that a compiled pipeline names."""
+    """Returns the images of a compiled pipeline."""
     executors = pipeline.pipeline_spec.deployment_spec["executors"]
     return {executor["container"]["image"] for executor in executors.values()}
 
 
-def _check_images(client: Any, wanted: Iterable[str]) -> None:
-    there = {tag for image in client.images.list() for tag in image.tags}
-    missing = [image for image in wanted if image not in there]
-    ours = [image for image in missing if image.startswith(f"{REGISTRY}/")]
-    if ours:
-        raise Unavailable(f"no image {', '.join(ours)} here: build them with `make images`")
+def _check_images(client: Any, required: Iterable[str]) -> None:
+    present = {tag for image in client.images.list() for tag in image.tags}
+    missing = [image for image in required if image not in present]
+    seaway = [image for image in missing if image.startswith(f"{REGISTRY}/")]
+    if seaway:
+        raise Unavailable(f"missing Docker images: {', '.join(seaway)}; build them with `make images`")
     if missing:  # of a user's own components
-        raise Unavailable(f"no image {', '.join(missing)} here: docker pull {missing[0]}, or build it")
+        raise Unavailable(f"missing Docker images: {', '.join(missing)}; run docker pull {missing[0]}, or build it")
 
 
 def _run(client: Any, image: str, command: list[str], volumes: dict[str, Any], **arguments: Any) -> int:
-    """Runs a container to its end, prints what it says, and returns its exit status.
+    """Runs a container to its end, prints its output, and returns its exit status.
 
-    In place of kfp's own, which has Docker remove the container and takes it for success where that was quicker than
-    the question how it ended, and which leaves it running when the caller is interrupted.
+    Replaces kfp's function, which lets Docker remove the container, reports success if the removal comes before the
+    status is read, and leaves the container running if the caller is interrupted.
     """
     container = client.containers.create(image, command, volumes=volumes, **arguments)
     try:

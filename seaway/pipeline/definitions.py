@@ -1,5 +1,4 @@
-"""Components and pipelines are KFP's files, loaded by their paths: from a checkout, from the copy that an installed
-package carries, or a pipeline of the user's own."""
+"""Loads KFP components and pipelines from files: of a checkout, packaged with an installed Seaway, or a user's own."""
 
 import hashlib
 import importlib.util
@@ -12,113 +11,122 @@ from types import ModuleType
 from typing import Any
 
 from seaway.errors import InvalidInput, NotFound, SeawayError
+from seaway.kfp_import import import_kfp
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SUFFIX = ".py"
 
 
-def home() -> Path:
-    """The folder of components/ and pipelines/: the checkout's root, or `_kfp/` of an installed package."""
-    carried = PACKAGE / "_kfp"
-    return carried if carried.is_dir() else PACKAGE.parent
+def definitions_folder() -> Path:
+    """Returns the folder of components/ and pipelines/: the checkout's root, or `_kfp/` of an installed package."""
+    packaged = PACKAGE / "_kfp"
+    return packaged if packaged.is_dir() else PACKAGE.parent
 
 
 def component(stage: str, name: str = "") -> Any:
-    """The KFP component of components/<stage>/component.py; `name` where it is not the stage's. Raises NotFound."""
+    """Returns the KFP component in components/<stage>/component.py. `name`: default the stage's. Raises NotFound."""
     module = component_module(stage)
     try:
         return getattr(module, name or stage)
     except AttributeError:
-        raise NotFound(f"{module.__file__}: has no component {name or stage!r}") from None
+        raise NotFound(f"{module.__file__} has no component {name or stage!r}") from None
 
 
 def component_module(stage: str) -> ModuleType:
-    """components/<stage>/component.py. Raises NotFound."""
-    file = home() / "components" / stage / "component.py"
+    """Loads components/<stage>/component.py. Raises NotFound."""
+    file = definitions_folder() / "components" / stage / "component.py"
     if not file.is_file():
-        there = sorted(path.parent.name for path in (home() / "components").glob("*/component.py"))
-        raise NotFound(f"no component {stage!r}: there are {', '.join(there)}")
-    return _module(file)
+        stages = sorted(path.parent.name for path in (definitions_folder() / "components").glob("*/component.py"))
+        raise NotFound(f"no component {stage!r}; choose from {', '.join(stages)}")
+    return _load_module(file)
 
 
-def names() -> list[str]:
-    """Of the pipelines that come with Seaway."""
-    return sorted(path.stem for path in (home() / "pipelines").glob(f"*{SUFFIX}"))
+def pipeline_names() -> list[str]:
+    """Returns the names of the pipelines that come with Seaway."""
+    return sorted(path.stem for path in (definitions_folder() / "pipelines").glob(f"*{SUFFIX}"))
 
 
-def pipeline(wanted: str) -> Any:
-    """The KFP pipeline of that name, or of the file of that path: `characters`, or `mine/pipeline.py`.
+def pipeline(name_or_file: str) -> Any:
+    """Returns the KFP pipeline of that name or in that file: `characters`, or `mine/pipeline.py`.
 
-    A file holds one function with `@dsl.pipeline`; what it imports lies beside it or is installed. Raises NotFound for
-    what is not there, InvalidInput for a file that cannot be imported or holds none or several.
+    A file holds one function with `@dsl.pipeline`; its imports are beside it or installed. Raises NotFound for an
+    unknown name or a missing file, InvalidInput for a file that cannot be imported or does not hold one pipeline.
     """
+    import_kfp()
     from kfp.dsl.graph_component import GraphComponent
 
-    if not wanted.endswith(SUFFIX) and wanted not in names():
-        raise NotFound(f"no pipeline {wanted!r}: there are {', '.join(names())}; or give a file, as mine/pipeline.py")
-    own = wanted.endswith(SUFFIX)
-    file = Path(wanted).expanduser().resolve() if own else home() / "pipelines" / f"{wanted}{SUFFIX}"
-    module = _own(file) if own else _module(file)
-    held = {id(value): value for value in vars(module).values() if isinstance(value, GraphComponent)}.values()
-    # One that the file has from elsewhere, to use within its own, is not meant where it has its own.
-    found = [one for one in held if one.pipeline_func.__module__ == module.__name__] or list(held)
-    if len(found) != 1:
-        said = " and ".join(sorted(one.pipeline_func.__name__ for one in found))
-        raise InvalidInput(f"{file}: holds {said or 'none'}: give a file with one function that has @dsl.pipeline")
-    return found[0]
+    if name_or_file.endswith(SUFFIX):
+        file = Path(name_or_file).expanduser().resolve()
+        module = _load_user_file(file)
+    elif name_or_file in pipeline_names():
+        file = definitions_folder() / "pipelines" / f"{name_or_file}{SUFFIX}"
+        module = _load_module(file)
+    else:
+        available = ", ".join(pipeline_names())
+        raise NotFound(f"--pipeline {name_or_file}: choose from {available}, or give a file, e.g. mine/pipeline.py")
+    pipelines = {id(value): value for value in vars(module).values() if isinstance(value, GraphComponent)}.values()
+    # The file's own pipeline takes precedence over imported ones, which it may use within its own.
+    candidates = [one for one in pipelines if one.pipeline_func.__module__ == module.__name__] or list(pipelines)
+    if len(candidates) != 1:
+        listed = " and ".join(sorted(one.pipeline_func.__name__ for one in candidates))
+        raise InvalidInput(f"{file} holds {listed or 'no pipeline'}: give a file with one @dsl.pipeline function")
+    return candidates[0]
 
 
 def inputs(pipeline: Any) -> dict[str, dict[str, Any]]:
-    """Parameter → its type and default, as the IR has them, but for whole numbers, which are no floats here."""
+    """Returns parameter → its type and default as in the IR, but with integers, which the IR stores as floats."""
     from google.protobuf import json_format  # type: ignore[import-untyped]
 
     root = json_format.MessageToDict(pipeline.pipeline_spec)["root"]
-    found: dict[str, dict[str, Any]] = root.get("inputDefinitions", {}).get("parameters", {})
-    for one in found.values():
-        if one["parameterType"] == "NUMBER_INTEGER" and "defaultValue" in one:
-            one["defaultValue"] = int(one["defaultValue"])
-    return found
+    parameters: dict[str, dict[str, Any]] = root.get("inputDefinitions", {}).get("parameters", {})
+    for parameter in parameters.values():
+        if parameter["parameterType"] == "NUMBER_INTEGER" and "defaultValue" in parameter:
+            parameter["defaultValue"] = int(parameter["defaultValue"])
+    return parameters
 
 
-def _own(file: Path) -> ModuleType:
-    """A user's file, which may import what lies in its folder, as a program may. Says where in it something fails."""
+def _load_user_file(file: Path) -> ModuleType:
+    """Loads a user's file, which may import modules from its folder, as a script may. Errors name the failing line."""
     if str(file.parent) not in sys.path:
         sys.path.insert(0, str(file.parent))
     try:
-        return _module(file)
+        return _load_module(file)
     except SeawayError:
         raise
     except Exception as error:
-        raise InvalidInput(f"{_where(file, error)}: importing it fails: {type(error).__name__}: {error}") from error
+        raise InvalidInput(
+            f"{_failing_line(file, error)}: the import fails: {type(error).__name__}: {error}"
+        ) from error
 
 
-def _where(file: Path, error: Exception) -> str:
-    """`mine.py:12`: the last line that was reached in the file or in what lies beside it."""
+def _failing_line(file: Path, error: Exception) -> str:
+    """Returns e.g. `mine.py:12`: the last line reached in the file or in modules beside it."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
-    reached = [
+    frames = [
         frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == file.parent
     ]
-    return f"{reached[-1].filename}:{reached[-1].lineno}" if reached else str(file)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(file)
 
 
 def outputs(pipeline: Any) -> list[str]:
-    """Names of what the pipeline returns, in its order."""
+    """Returns the names of the pipeline's outputs, in order."""
     returned = inspect.signature(pipeline.pipeline_func).return_annotation
     declared = pipeline.pipeline_spec.root.output_definitions
     return list(getattr(returned, "_fields", [*declared.parameters, *declared.artifacts]))
 
 
 @cache
-def _module(file: Path) -> ModuleType:
-    """The file as a module that is no import name, and is another than any of the same name in another folder."""
+def _load_module(file: Path) -> ModuleType:
+    """Loads the file as a module under a name of its own, so that files of the same name in other folders differ."""
     if not file.is_file():
-        raise NotFound(f"{file}: there is no such file")
+        raise NotFound(f"{file}: no such file")
+    import_kfp()
     path = hashlib.sha256(str(file).encode()).hexdigest()[:12]
     spec = importlib.util.spec_from_file_location(f"_seaway_{path}_{file.stem}", file)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and KFP look there for what a function was defined in
+    sys.modules[spec.name] = module  # where dataclasses and KFP look up a function's module
     try:
         spec.loader.exec_module(module)
     except BaseException:

@@ -1,7 +1,8 @@
-"""Kubeflow Pipelines' API: a compiled pipeline becomes a run or a recurring one, and how a run stands.
+"""Client of Kubeflow Pipelines' API: submits compiled pipelines as runs or recurring runs, and reads a run's status.
 
-By kfp_server_api, which kfp.Client wraps. Not by kfp.Client itself: it waits for a silent host without an end, asks one
-that refuses five times in 25 s with a traceback each, prints, and turns the cache off for outermost tasks alone.
+It uses kfp_server_api, which kfp.Client wraps, instead of kfp.Client itself, because that waits forever for a silent
+host, retries a refusing host five times in 25 s with a traceback each, prints, and disables the cache only for the
+outermost tasks.
 """
 
 import json
@@ -16,20 +17,28 @@ from seaway.errors import InvalidInput, NotFound, Refused, SeawayError, Unavaila
 from seaway.kube import argo
 from seaway.pipeline.request import Request, stages
 
-EXPERIMENT = "seaway"  # made where it is not there; one that is named must be
-SECONDS = (10, 60)  # to connect, and for an answer
-FINAL = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
-_RANKS = ("", "PENDING", "RUNNING", "SKIPPED", "SUCCEEDED", "CANCELED", "FAILED")  # of one task told twice, the later
-_AT_ONCE = 1  # seconds, in which no pod ends: a stage that succeeded in them came from the cache
+EXPERIMENT = "seaway"  # the default, created if it does not exist; a named one must exist
+REQUEST_TIMEOUT_S = (10, 60)  # to connect, and to read the response
+FINAL_STATES = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+_STATES_BY_RANK = (
+    "",
+    "PENDING",
+    "RUNNING",
+    "SKIPPED",
+    "SUCCEEDED",
+    "CANCELED",
+    "FAILED",
+)  # the later wins if a task is listed twice
+_CACHED_MAX_S = 1  # no pod ends within this time, so a stage that succeeded within it came from the cache
 
 
 class Kubeflow:
-    """One API server. Every method raises Unavailable, Refused, NotFound or InvalidInput, saying what to do."""
+    """One API server. Every method raises Unavailable, Refused, NotFound or InvalidInput with advice."""
 
     def __init__(self, host: str, token: str = "", ca_file: Path | None = None) -> None:
-        """`host`: as http://127.0.0.1:8080, or https://kubeflow.example/pipeline; `token`: sent as Bearer.
+        """Checks that the host is a Kubeflow Pipelines API.
 
-        Looks whether the host is what it should be.
+        `host`: e.g. http://127.0.0.1:8080 or https://kubeflow.example/pipeline; `token`: sent as Bearer.
         """
         import kfp_server_api
         from urllib3 import Retry
@@ -39,108 +48,113 @@ class Kubeflow:
         self.host = host.rstrip("/").removesuffix("/#")
         configuration = kfp_server_api.Configuration(host=self.host)
         configuration.ssl_ca_cert = str(ca_file) if ca_file else None
-        configuration.retries = Retry(total=0, raise_on_redirect=False)  # a page to log in at is no answer
+        configuration.retries = Retry(total=0, raise_on_redirect=False)  # a redirect to a login page is an error
         if token:
             configuration.api_key = {"authorization": token}
             configuration.api_key_prefix = {"authorization": "Bearer"}
         self._kfp, self._client = kfp_server_api, kfp_server_api.ApiClient(configuration)
-        self.multi_user = self._healthz()
+        self.multi_user = self._check_host()
 
-    def _healthz(self) -> bool:
+    def _check_host(self) -> bool:
+        """Returns whether this Kubeflow has profiles. Raises Unavailable for a host that is no Kubeflow."""
         path = "/apis/v2beta1/healthz"
-        with self._explained("healthz"):
-            self._client.call_api(path, "GET", auth_settings=["Bearer"], _request_timeout=SECONDS)
+        with self._translated_errors("healthz"):
+            self._client.call_api(path, "GET", auth_settings=["Bearer"], _request_timeout=REQUEST_TIMEOUT_S)
         try:
-            found = json.loads(self._client.last_response.data)
-            if not isinstance(found, dict):
+            health = json.loads(self._client.last_response.data)
+            if not isinstance(health, dict):
                 raise ValueError
         except ValueError:
-            raise Unavailable(_STRANGER.format(host=self.host, what="something else than JSON", path=path)) from None
-        return bool(found.get("multi_user"))
+            raise Unavailable(_WRONG_HOST.format(host=self.host, what="something other than JSON", path=path)) from None
+        return bool(health.get("multi_user"))
 
     def check_namespace(self, namespace: str) -> None:
-        """Raises InvalidInput where one is needed or none can be."""
+        """Raises InvalidInput if a namespace is required and missing."""
         if self.multi_user and not namespace:
-            raise InvalidInput(f"{self.host} is a Kubeflow with profiles: name yours with --namespace")
+            raise InvalidInput(f"{self.host} is a multi-user Kubeflow: give your profile's namespace with --namespace")
 
     def experiment(self, name: str, namespace: str) -> str:
-        """Its id. Raises NotFound for a named one that is not there; the default one is made."""
+        """Returns the experiment's ID. Creates the default one if needed; raises NotFound for a missing named one."""
         api = self._kfp.ExperimentServiceApi(self._client)
-        where = {"namespace": namespace} if self.multi_user else {}
-        wanted = {"operation": "EQUALS", "key": "display_name", "stringValue": name or EXPERIMENT}
-        with self._explained("experiments"):
-            found = api.experiment_service_list_experiments(
-                filter=json.dumps({"predicates": [wanted]}), _request_timeout=SECONDS, **where
+        scope = {"namespace": namespace} if self.multi_user else {}
+        predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name or EXPERIMENT}
+        with self._translated_errors("experiments"):
+            matching = api.experiment_service_list_experiments(
+                filter=json.dumps({"predicates": [predicate]}), _request_timeout=REQUEST_TIMEOUT_S, **scope
             ).experiments
-            if found:
-                return str(found[0].experiment_id)
+            if matching:
+                return str(matching[0].experiment_id)
             if name:
-                others = api.experiment_service_list_experiments(page_size=100, _request_timeout=SECONDS, **where)
+                others = api.experiment_service_list_experiments(
+                    page_size=100, _request_timeout=REQUEST_TIMEOUT_S, **scope
+                )
                 names = ", ".join(sorted(one.display_name for one in others.experiments or ()))
                 raise NotFound(
-                    f"{self.host} has no experiment {name!r}: it has {names or 'none'}; make it there, or leave "
-                    "--experiment out"
+                    f"{self.host} has no experiment {name!r}; available: {names or 'none'}; create it there, or omit "
+                    "--experiment"
                 )
-            body = self._kfp.V2beta1Experiment(display_name=EXPERIMENT, **where)
-            made = api.experiment_service_create_experiment(experiment=body, _request_timeout=SECONDS)
-            return str(made.experiment_id)
+            body = self._kfp.V2beta1Experiment(display_name=EXPERIMENT, **scope)
+            created = api.experiment_service_create_experiment(experiment=body, _request_timeout=REQUEST_TIMEOUT_S)
+            return str(created.experiment_id)
 
     def run(self, request: Request) -> str:
-        """Starts a run. Returns its id."""
+        """Starts a run. Returns its ID."""
         body = self._kfp.V2beta1Run(**self._common(request))
-        with self._explained("runs"):
+        with self._translated_errors("runs"):
             api = self._kfp.RunServiceApi(self._client)
-            return str(api.run_service_create_run(run=body, _request_timeout=SECONDS).run_id)
+            return str(api.run_service_create_run(run=body, _request_timeout=REQUEST_TIMEOUT_S).run_id)
 
-    def recur(self, request: Request, cron: str = "", every: int = 0) -> str:
-        """Starts a run at the times of `cron` (six fields, seconds first) or `every` so many seconds, one at a time.
+    def recur(self, request: Request, cron: str = "", interval_s: int = 0) -> str:
+        """Creates a recurring run by `cron` (six fields, seconds first) or every `interval_s`, one run at a time.
 
-        Times that were missed are not made up for. Returns the recurring run's id.
+        Missed times are not caught up. Returns the recurring run's ID.
         """
         kfp = self._kfp
         trigger = (
             kfp.V2beta1Trigger(cron_schedule=kfp.V2beta1CronSchedule(cron=cron))
             if cron
-            else kfp.V2beta1Trigger(periodic_schedule=kfp.V2beta1PeriodicSchedule(interval_second=str(every)))
+            else kfp.V2beta1Trigger(periodic_schedule=kfp.V2beta1PeriodicSchedule(interval_second=str(interval_s)))
         )
         body = kfp.V2beta1RecurringRun(
             trigger=trigger, mode="ENABLE", max_concurrency="1", no_catchup=True, **self._common(request)
         )
-        with self._explained("recurring runs"):
+        with self._translated_errors("recurring runs"):
             api = kfp.RecurringRunServiceApi(self._client)
-            made = api.recurring_run_service_create_recurring_run(recurring_run=body, _request_timeout=SECONDS)
-            return str(made.recurring_run_id)
+            created = api.recurring_run_service_create_recurring_run(
+                recurring_run=body, _request_timeout=REQUEST_TIMEOUT_S
+            )
+            return str(created.recurring_run_id)
 
-    def state(self, run: str) -> "State":
-        """How a run stands."""
-        with self._explained(f"run {run}"):
+    def run_status(self, run: str) -> "RunStatus":
+        """Returns the run's status."""
+        with self._translated_errors(f"run {run}"):
             api = self._kfp.RunServiceApi(self._client)
-            return _state(api.run_service_get_run(run_id=run, _request_timeout=SECONDS))
+            return _parse_status(api.run_service_get_run(run_id=run, _request_timeout=REQUEST_TIMEOUT_S))
 
     def terminate(self, run: str) -> None:
-        """Ends a run; its exit handler is not run either."""
-        with self._explained(f"run {run}"):
+        """Terminates a run, without running its exit handler."""
+        with self._translated_errors(f"run {run}"):
             api = self._kfp.RunServiceApi(self._client)
-            api.run_service_terminate_run(run_id=run, _request_timeout=SECONDS)
+            api.run_service_terminate_run(run_id=run, _request_timeout=REQUEST_TIMEOUT_S)
 
     def workflow(self, run: str) -> dict[str, Any]:
-        """Argo's Workflow of a run, whose nodes say why a pod failed; {} where this Kubeflow does not tell.
+        """Returns the run's Argo Workflow, whose nodes show why a pod failed; {} if this Kubeflow does not provide it.
 
-        Only the API's version before has it, for which kfp_server_api has no method.
+        Only the previous API version has it, for which kfp_server_api has no method.
         """
         from kfp_server_api import ApiException
         from urllib3.exceptions import HTTPError
 
         path = f"/apis/v1beta1/runs/{quote(run, safe='')}"
         try:
-            self._client.call_api(path, "GET", auth_settings=["Bearer"], _request_timeout=SECONDS)
-            found = json.loads(json.loads(self._client.last_response.data)["pipeline_runtime"]["workflow_manifest"])
+            self._client.call_api(path, "GET", auth_settings=["Bearer"], _request_timeout=REQUEST_TIMEOUT_S)
+            workflow = json.loads(json.loads(self._client.last_response.data)["pipeline_runtime"]["workflow_manifest"])
         except (ApiException, HTTPError, ValueError, KeyError, TypeError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return workflow if isinstance(workflow, dict) else {}
 
     def page(self, run: str, recurring: bool = False) -> str:
-        """The address of a run's page."""
+        """Returns the URL of a run's page."""
         return f"{self.host}/#/{'recurringrun' if recurring else 'runs'}/details/{run}"
 
     def _common(self, request: Request) -> dict[str, Any]:
@@ -157,69 +171,69 @@ class Kubeflow:
         }
 
     @contextmanager
-    def _explained(self, what: str) -> Iterator[None]:
-        """The client's errors as ours."""
+    def _translated_errors(self, resource: str) -> Iterator[None]:
+        """Raises the client's errors as Seaway's."""
         from kfp_server_api import ApiException
         from urllib3.exceptions import HTTPError, SSLError
 
         try:
             yield
         except ApiException as error:
-            raise self._refusal(what, error) from None
+            raise self._translate(resource, error) from None
         except HTTPError as error:
             reason = getattr(error, "reason", None) or error
             if isinstance(reason, SSLError):
                 raise Unavailable(
-                    f"{self.host} has no certificate that is trusted here ({_short(reason)}): give its authority's "
-                    "with --ca-file"
+                    f"the TLS certificate of {self.host} is not trusted ({_short_reason(reason)}): pass its CA "
+                    "certificate with --ca-file"
                 ) from None
-            raise Unavailable(f"nobody answers at {self.host}: {_short(reason)}") from None
+            raise Unavailable(f"nothing responds at {self.host}: {_short_reason(reason)}") from None
 
-    def _refusal(self, what: str, error: Any) -> SeawayError:
-        status, message = error.status, _message(error.body) or error.reason
+    def _translate(self, resource: str, error: Any) -> SeawayError:
+        status, message = error.status, _error_message(error.body) or error.reason
         if status == 401 or 300 <= status < 400:
-            where = f", but sends to {error.headers.get('Location')}" if status != 401 else ""
+            redirect = f", redirects to {error.headers.get('Location')}" if status != 401 else ""
             return Refused(
-                f"{self.host} wants to know who you are ({status}{where}): give --token-file, or a token that is "
-                "still valid"
+                f"{self.host} requires authentication ({status}{redirect}): give --token-file with a valid token"
             )
         if status == 403:
-            return Refused(f"{self.host}: you may not use {what} there: {message}")
-        if status == 404 and what == "healthz":
-            return Unavailable(_STRANGER.format(host=self.host, what=status, path="/apis/v2beta1/healthz"))
+            return Refused(f"{self.host}: access to {resource} denied: {message}")
+        if status == 404 and resource == "healthz":
+            return Unavailable(_WRONG_HOST.format(host=self.host, what=status, path="/apis/v2beta1/healthz"))
         if status == 404:
-            return NotFound(f"{self.host} has no {what}: {message}")
+            return NotFound(f"{self.host} has no {resource}: {message}")
         if status in (400, 409, 412):
-            return InvalidInput(f"{self.host} does not take it ({what}): {message}")
-        return Unavailable(f"{self.host}, {what}: {status} {message}")
+            return InvalidInput(f"{self.host} rejects the request ({resource}): {message}")
+        return Unavailable(f"{self.host}, {resource}: {status} {message}")
 
 
-_STRANGER = (
-    "{host} is no API of Kubeflow Pipelines 2: it answers {what} at {path}; give what your browser shows before /#/, "
+_WRONG_HOST = (
+    "{host} is not a Kubeflow Pipelines 2 API: it responds with {what} at {path}; give the URL that your browser shows "
+    "before /#/, "
     "or http://127.0.0.1:8080 with `kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8080:80`"
 )
 
 
-def _message(body: Any) -> str:
+def _error_message(body: Any) -> str:
     try:
-        found = json.loads(body)
-        return str(found.get("message") or found.get("error") or "")
+        details = json.loads(body)
+        return str(details.get("message") or details.get("error") or "")
     except (ValueError, TypeError, AttributeError):
         return ""
 
 
-def _short(error: object) -> str:
-    """urllib3 puts the object that failed before its message."""
+def _short_reason(error: object) -> str:
+    """Returns the message without the failed object that urllib3 puts before it."""
     return str(error).rpartition(">: ")[2].rpartition(": [")[2] or str(error)
 
 
-# ---- how a run stands
+# ---- run status
 
 
 @dataclass(frozen=True)
-class State:
-    """`stages`: those that Kubeflow knows already, in the order in which they began → their state, CACHED of one that
-    the cache answered for; `messages`: what it says of errors; `pending`: whether a task waits for its pod."""
+class RunStatus:
+    """`stages`: started stages, in start order → their state, CACHED if the result came from the cache; `messages`:
+    Kubeflow's error messages; `pending`: whether a task waits for its pod."""
 
     state: str
     stages: dict[str, str]
@@ -227,45 +241,45 @@ class State:
     pending: bool = False
 
 
-def _state(run: Any) -> State:
-    """Kubeflow lists Argo's nodes as tasks: stages among them, some twice, some without a name, most without the error
-    that they met. A stage whose driver failed has failed; a run that somebody ended is told as FAILED."""
+def _parse_status(run: Any) -> RunStatus:
+    """Parses a run of the API, which lists Argo's nodes as tasks: some stages twice, some nodes without a name, most
+    without their error. A stage whose driver failed has failed. The API reports a terminated run as FAILED."""
     details = (run.run_details and run.run_details.task_details) or []
-    named = [(argo.name(task.display_name), task) for task in details if task.display_name]
+    named = [(argo.parse_name(task.display_name), task) for task in details if task.display_name]
     spec = run.pipeline_spec or {}
-    known: dict[str, tuple[str, str]] = {}
+    started: dict[str, tuple[str, str]] = {}
     for stage in stages(spec.get("pipeline_spec", spec)):
-        own = [(name, task) for name, task in named if name.stage == stage]
-        state = _decides((name, task) for name, task in own if not name.driver)
-        if _decides((name, task) for name, task in own if name.driver) == "FAILED":
+        nodes = [(name, task) for name, task in named if name.stage == stage]
+        state = _deciding_state((name, task) for name, task in nodes if not name.driver)
+        if _deciding_state((name, task) for name, task in nodes if name.driver) == "FAILED":
             state = "FAILED"
-        if state == "SUCCEEDED" and any(_cached(task, named) for name, task in own if not name.driver):
+        if state == "SUCCEEDED" and any(_is_cached(task, named) for name, task in nodes if not name.driver):
             state = "CACHED"
         if state:
-            known[stage] = min(str(task.start_time or "") for _, task in own), state
-    whole = str(run.state or "PENDING")
-    if whole == "FAILED" and any(one.state == "CANCELING" for one in run.state_history or ()):
-        whole = "CANCELED"
+            started[stage] = min(str(task.start_time or "") for _, task in nodes), state
+    run_state = str(run.state or "PENDING")
+    if run_state == "FAILED" and any(one.state == "CANCELING" for one in run.state_history or ()):
+        run_state = "CANCELED"
     errors = [run.error, *(task.error for task in details)]
     messages = dict.fromkeys(error.message for error in errors if error is not None and error.message)
     pending = any(task.state == "PENDING" for _, task in named)
-    order = sorted(known, key=lambda stage: known[stage][0])
-    return State(whole, {stage: known[stage][1] for stage in order}, tuple(messages), pending)
+    order = sorted(started, key=lambda stage: started[stage][0])
+    return RunStatus(run_state, {stage: started[stage][1] for stage in order}, tuple(messages), pending)
 
 
-def _decides(tasks: Iterable[tuple[argo.Name, Any]]) -> str:
-    """The state of a stage that is told by several nodes: of the one above its attempts, else of the newest attempt."""
-    found = [
+def _deciding_state(tasks: Iterable[tuple[argo.NodeName, Any]]) -> str:
+    """Returns the state of a stage with several nodes: of the node above its attempts, else of the newest attempt."""
+    ranked = [
         ((name.executor, name.numbered, [-attempt for attempt in name.attempts], -_rank(state)), state)
         for name, task in tasks
         if (state := str(task.state or ""))
     ]
-    return min(found)[1] if found else ""
+    return min(ranked)[1] if ranked else ""
 
 
-def _cached(stage: Any, named: Iterable[tuple[argo.Name, Any]]) -> bool:
-    """Whether a stage succeeded at once and an executor was passed over then: its driver had found the result."""
-    if not (stage.start_time and stage.end_time) or (stage.end_time - stage.start_time).total_seconds() > _AT_ONCE:
+def _is_cached(stage: Any, named: Iterable[tuple[argo.NodeName, Any]]) -> bool:
+    """Whether a stage succeeded at once while an executor was skipped, because its driver had found the result."""
+    if not (stage.start_time and stage.end_time) or (stage.end_time - stage.start_time).total_seconds() > _CACHED_MAX_S:
         return False
     return any(
         name.executor and task.state == "SKIPPED" and stage.start_time <= task.start_time <= stage.end_time
@@ -275,4 +289,4 @@ def _cached(stage: Any, named: Iterable[tuple[argo.Name, Any]]) -> bool:
 
 
 def _rank(state: str) -> int:
-    return _RANKS.index(state) if state in _RANKS else _RANKS.index("RUNNING")
+    return _STATES_BY_RANK.index(state) if state in _STATES_BY_RANK else _STATES_BY_RANK.index("RUNNING")

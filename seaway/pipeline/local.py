@@ -1,25 +1,26 @@
-"""Runs a pipeline on this machine: kfp.local as the engine, a folder as the volume, the model server as a process.
+"""Runs a pipeline on this machine: kfp.local as engine, a folder as model repository, the model server as a process.
 
 Stages are processes too, or containers (containers.py).
 
 ROOT/ (".seaway")
-  artifacts/    what the tasks wrote, one folder a run
-  kfp-cache/    which finished tasks can be picked up again
-  data/ work/   downloads of data sources; training checkpoints to resume from
-  models/       the volume
+  artifacts/    outputs of tasks, one folder a run
+  kfp-cache/    kfp's cache of finished tasks
+  data/ work/   downloaded data; training checkpoints to resume from
+  models/       the model repository
   reports/      the HTML reports of the last run
-  run.log       all that the last run's tasks and kfp said
-  server.log    the same of its server
+  run.log       all output of the last run's tasks and of kfp
+  server.log    all output of its server
 """
 
 import contextlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,15 +30,15 @@ from seaway.errors import SeawayError, Unavailable
 from seaway.pipeline import console
 from seaway.platform import processes
 
-VOLUME = "models"
-START_SECONDS = 60
+REPOSITORY = "models"
+START_TIMEOUT_S = 60
 
 
 def run(pipeline: Any, arguments: dict[str, Any], root: Path, runner: Any = None) -> dict[str, Any]:
-    """Runs a compiled KFP pipeline to its end and returns its outputs. Finished tasks of earlier runs are picked up.
+    """Runs a compiled KFP pipeline to its end and returns its outputs. Reuses finished tasks of earlier runs.
 
-    `runner` is one of kfp.local's; None: stages as processes. Raises SeawayError naming the failed stage; what it said
-    stands above on stdout.
+    `runner`: one of kfp.local's; None runs each stage as a new process. Raises SeawayError naming the failed stage,
+    whose own output is already on stdout.
     """
     from kfp import local
 
@@ -55,22 +56,24 @@ def run(pipeline: Any, arguments: dict[str, Any], root: Path, runner: Any = None
     except RuntimeError as error:
         stage = str(error).rpartition("failed:")[2].split("'")[1::2]
         raise SeawayError(
-            f"the stage {' in '.join(stage) or error} failed: its reason stands above, all that it said in {log}; "
-            "mend that and run the same command again: finished stages are not repeated"
+            f"the stage {' in '.join(stage) or error} failed: see its error above, and its whole output in {log}; "
+            "correct what it names and run it again: finished stages are not repeated"
         ) from None
     return outputs
 
 
 @contextmanager
-def server(volume: Path, port: int, log: Path) -> Iterator[tuple[str, str]]:
-    """The model server on 127.0.0.1:`port` over `volume`, as a process that ends with the caller. Yields its URL and
-    that of its metrics."""
-    atomic.make_folder(volume)
-    command = [sys.executable, "-m", "seaway.serve", "--volume", str(volume), "--port", str(port)]
+def server(repository: Path, port: int, log: Path) -> Iterator[tuple[str, str]]:
+    """Runs the model server on 127.0.0.1:`port` over `repository`, as a process that ends with the caller.
+
+    Yields its URL and the URL of its metrics.
+    """
+    atomic.make_folder(repository)
+    command = [sys.executable, "-m", "seaway.serve", "--model-repository", str(repository), "--port", str(port)]
     command += ["--admin-port", "0"]
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as opened:
-        process = subprocess.Popen(command, stdout=opened, stderr=opened, preexec_fn=processes.end_with_parent)
+        process = start_process(command, processes.die_with_parent, stdout=opened, stderr=opened)
     try:
         _wait_until_alive(process, url, log)
         admin = re.search(r" admin (http://\S+)/$", log.read_text("utf-8", "replace"), re.MULTILINE)
@@ -84,28 +87,55 @@ def server(volume: Path, port: int, log: Path) -> Iterator[tuple[str, str]]:
             process.wait()
 
 
+def start_process(command: Sequence[str], prepare: Callable[[], None], **options: Any) -> "subprocess.Popen[bytes]":
+    """Starts a process in which `prepare` runs before the program. Ctrl-C waits for that: Python runs hooks when it
+    forks, logging has one, and a KeyboardInterrupt that is raised in such a hook is lost."""
+
+    def prepared() -> None:
+        prepare()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return subprocess.Popen(command, preexec_fn=prepared, **options)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _wait_until_alive(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            said = log.read_text("utf-8", "replace").strip()[-1000:]
-            raise Unavailable(f"the server did not start: {said or f'it could not write {log}; is the disk full?'}")
+            output = log.read_text("utf-8", "replace").strip()[-1000:]
+            raise Unavailable(f"the server did not start: {output or f'it could not write {log}; is the disk full?'}")
         with contextlib.suppress(OSError):
-            if f" at {url}/" in log.read_text("utf-8", "replace"):  # else another's server may answer at that port
+            if f" at {url}/" in log.read_text("utf-8", "replace"):  # else another server may use that port
                 with urllib.request.urlopen(f"{url}/healthz", timeout=2):
                     return
         time.sleep(0.1)
-    raise Unavailable(f"the server at {url} did not answer /healthz within {START_SECONDS} s")
+    raise Unavailable(f"the server at {url} did not respond at /healthz within {START_TIMEOUT_S} s")
+
+
+def collect_stage_reports(root: Path, since: float) -> list[Path]:
+    """Copies the reports that stages wrote after `since` (Unix seconds), also in a run that failed, to
+    ROOT/reports/<stage>.html, and returns the copies."""
+    copies = []
+    for report in sorted((root / "artifacts").glob("*/*/report")):
+        if report.is_file() and report.stat().st_mtime >= since:
+            copies.append(root / "reports" / f"{report.parent.name}.html")
+            atomic.make_folder(copies[-1].parent)
+            shutil.copyfile(report, copies[-1])
+    return copies
 
 
 def collect_reports(outputs: dict[str, Any], root: Path) -> list[Path]:
-    """Copies the run's HTML reports to ROOT/reports/<stage>.html, as the pipeline's output <stage>_report is named."""
+    """Copies the pipeline's HTML outputs <stage>_report to ROOT/reports/<stage>.html, and returns the copies."""
     from kfp import dsl
 
-    found = []
+    copies = []
     (root / "reports").mkdir(exist_ok=True)
     for name, artifact in outputs.items():
         if isinstance(artifact, dsl.HTML) and Path(artifact.path).exists():
-            found.append(root / "reports" / f"{name.removesuffix('_report')}.html")
-            shutil.copyfile(artifact.path, found[-1])
-    return found
+            copies.append(root / "reports" / f"{name.removesuffix('_report')}.html")
+            shutil.copyfile(artifact.path, copies[-1])
+    return copies

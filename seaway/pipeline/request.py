@@ -1,4 +1,4 @@
-"""What is asked of Kubeflow: a compiled pipeline and the values of its parameters, checked before anything is sent."""
+"""Requests to Kubeflow: a compiled pipeline and the values of its parameters, checked before they are sent."""
 
 import copy
 import json
@@ -13,34 +13,33 @@ from seaway.errors import InvalidInput
 
 
 @dataclass(frozen=True)
-class Compiled:
-    """A pipeline as its IR: `spec`, and `platform`, what it asks of Kubernetes."""
+class CompiledPipeline:
+    """A pipeline's IR: `spec`, and `platform`, its Kubernetes settings."""
 
     spec: dict[str, Any]
     platform: dict[str, Any]
 
     @property
     def inputs(self) -> dict[str, dict[str, Any]]:
-        """Parameter → its type and default, as the IR has them."""
-        found: dict[str, dict[str, Any]] = self.spec["root"].get("inputDefinitions", {}).get("parameters", {})
-        return found
+        """Returns parameter → its type and default, as in the IR."""
+        parameters: dict[str, dict[str, Any]] = self.spec["root"].get("inputDefinitions", {}).get("parameters", {})
+        return parameters
 
 
 @dataclass(frozen=True)
 class Request:
-    """`experiment`: "" for the default one; `namespace`: of a Kubeflow with profiles; `service_account`: "" for
-    Kubeflow's own."""
+    """A run to submit. `experiment`, `service_account`: "" for the default; `namespace`: if Kubeflow has profiles."""
 
     name: str
-    pipeline: Compiled
+    pipeline: CompiledPipeline
     arguments: dict[str, Any]
     experiment: str = ""
     namespace: str = ""
     service_account: str = ""
 
 
-def compiled(pipeline: str, registry: str, claim: str, cached: bool = True) -> Compiled:
-    """The pipeline, by its name or its file, as `seaway compile` would write it."""
+def compiled(pipeline: str, registry: str, claim: str, cached: bool = True) -> CompiledPipeline:
+    """Compiles the pipeline, a name or a file, as `seaway compile` does."""
     import yaml
 
     from seaway.pipeline.compile import compile_pipeline
@@ -48,25 +47,25 @@ def compiled(pipeline: str, registry: str, claim: str, cached: bool = True) -> C
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pipeline.yaml"
         compile_pipeline(pipeline, file, registry, claim, cached)
-        return Compiled(*yaml.safe_load_all(file.read_text(encoding="utf-8")))
+        return CompiledPipeline(*yaml.safe_load_all(file.read_text(encoding="utf-8")))
 
 
-def private(pipeline: Compiled, key: str) -> Compiled:
-    """The pipeline with a cache of its own: stages that may be cached answer runs with the same `key` alone.
+def with_own_cache(pipeline: CompiledPipeline, key: str) -> CompiledPipeline:
+    """Returns the pipeline with a cache of its own: cached results are shared only between runs with the same `key`.
 
-    Kubeflow puts the component's name to the key. For runs that no older result may answer, and that may be submitted
-    again.
+    Kubeflow adds the component's name to the key. For a run that must not reuse older results, but its own if it is
+    submitted again.
     """
     spec = copy.deepcopy(pipeline.spec)
     for dag in (spec.get("root", {}), *spec.get("components", {}).values()):
         for task in dag.get("dag", {}).get("tasks", {}).values():
             if task.get("cachingOptions", {}).get("enableCache"):
                 task["cachingOptions"]["cacheKey"] = key
-    return Compiled(spec, pipeline.platform)
+    return CompiledPipeline(spec, pipeline.platform)
 
 
 def stages(spec: Mapping[str, Any]) -> list[str]:
-    """All tasks of an IR that are containers, in whatever DAG."""
+    """Returns all container tasks of an IR, in any of its DAGs."""
     components = spec.get("components", {})
     dags = [spec.get("root", {}), *components.values()]
     tasks = {name: task for dag in dags for name, task in dag.get("dag", {}).get("tasks", {}).items()}
@@ -74,24 +73,24 @@ def stages(spec: Mapping[str, Any]) -> list[str]:
 
 
 def arguments(
-    inputs: Mapping[str, Mapping[str, Any]], given: Sequence[str], known: Collection[str] = ()
+    inputs: Mapping[str, Mapping[str, Any]], assignments: Sequence[str], known: Collection[str] = ()
 ) -> dict[str, Any]:
-    """["epochs=2"] as {"epochs": 2}, each value of the type that the pipeline declares.
+    """Parses ["epochs=2"] to {"epochs": 2}, with the types that the pipeline declares.
 
-    Raises InvalidInput for what is not NAME=VALUE, a name that is not there, a value of another type, and where one
-    is missing that has no default and is not `known` otherwise.
+    Raises InvalidInput for text that is not NAME=VALUE, an unknown name, a value of another type, and a missing
+    parameter that has no default and is not in `known`.
     """
     values = {}
-    for text in given:
+    for text in assignments:
         name, equals, value = text.partition("=")
         name = name.strip()
         if not equals:
-            raise InvalidInput(f"--param {text!r}: give NAME=VALUE, as epochs=2")
+            raise InvalidInput(f"--param {text!r}: give NAME=VALUE, e.g. epochs=2")
         if name not in inputs:
-            near = get_close_matches(name, inputs, 1)
-            meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(inputs))}"
-            raise InvalidInput(f"--param {name}: the pipeline has no such parameter; {meant}")
-        values[name] = _value(name, value, str(inputs[name]["parameterType"]))
+            similar = get_close_matches(name, inputs, 1)
+            hint = f"did you mean {similar[0]}?" if similar else f"available: {', '.join(sorted(inputs))}"
+            raise InvalidInput(f"--param {name}: the pipeline has no such parameter; {hint}")
+        values[name] = _parse_value(name, value, str(inputs[name]["parameterType"]))
     missing = [
         name for name, one in sorted(inputs.items()) if not one.get("isOptional") and name not in {*values, *known}
     ]
@@ -100,39 +99,41 @@ def arguments(
     return values
 
 
-def check_load(inputs: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) -> None:
-    """Raises InvalidInput for a load test that its stage would refuse hours later; by the stage's own function.
+def check_load(inputs: Mapping[str, Mapping[str, Any]], arguments: Mapping[str, Any]) -> None:
+    """Raises InvalidInput for load settings that the stage itself would refuse hours later.
 
-    A pipeline of the user's own that has other parameters for it is left to its stage.
+    Does nothing for a user's own pipeline with other parameters; there the stage checks them.
     """
-    if not inputs.keys() >= set(_LOAD):
+    if not inputs.keys() >= set(_LOAD_PARAMETERS):
         return
     from seaway.load import gate
 
-    limits, users, rate, seconds = (given.get(name, inputs[name].get("defaultValue")) for name in _LOAD)
-    gate.of_stage(limits or {}, int(users or 0), float(rate or 0), int(seconds or 0))
+    limits, users, rate, duration_s = (
+        arguments.get(name, inputs[name].get("defaultValue")) for name in _LOAD_PARAMETERS
+    )
+    gate.parse_stage_parameters(limits or {}, int(users or 0), float(rate or 0), int(duration_s or 0))
 
 
-_LOAD = ("load_limits", "load_users", "load_rate", "load_seconds")
+_LOAD_PARAMETERS = ("load_limits", "load_users", "load_rate", "load_duration_s")
 
 
-def _value(name: str, text: str, kind: str) -> Any:
+def _parse_value(name: str, text: str, kind: str) -> Any:
     if kind == "STRING":
         return text
-    wanted, types = _TYPES[kind]
+    expected, types = _JSON_TYPES[kind]
     try:
-        value = json.loads(text, parse_constant=str)  # NaN and Infinity are no numbers of JSON's
+        value = json.loads(text, parse_constant=str)  # NaN and Infinity are not JSON numbers
     except ValueError:
         value = None
     if type(value) not in types:
-        raise InvalidInput(f"--param {name}={text}: {wanted}")
+        raise InvalidInput(f"--param {name}={text}: {expected}")
     return value
 
 
-_TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
-    "NUMBER_INTEGER": ("a whole number is wanted, as 2", (int,)),
-    "NUMBER_DOUBLE": ("a number is wanted, as 0.5", (int, float)),
-    "BOOLEAN": ("true or false is wanted", (bool,)),
-    "LIST": ("a list is wanted as JSON, as '[\"3x224x224\"]'", (list,)),
-    "STRUCT": ('an object is wanted as JSON, as \'{"p99_ms": "50"}\'', (dict,)),
+_JSON_TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
+    "NUMBER_INTEGER": ("expected an integer, e.g. 2", (int,)),
+    "NUMBER_DOUBLE": ("expected a number, e.g. 0.5", (int, float)),
+    "BOOLEAN": ("expected true or false", (bool,)),
+    "LIST": ("expected a JSON list, e.g. '[\"3x224x224\"]'", (list,)),
+    "STRUCT": ('expected a JSON object, e.g. \'{"p99_ms": "50"}\'', (dict,)),
 }

@@ -1,8 +1,8 @@
-"""What this process may use: cores and memory, from its cgroups (versions 1 and 2) and its CPU affinity. The server,
-training and benchmarks ask here, so that all of them count alike.
+"""Cores and memory that this process may use, from its cgroups (versions 1 and 2) and its CPU affinity. The server,
+training and benchmarks all use these functions, so that they agree.
 
-A container is limited by its own cgroup or by any above it, so all of the path that can be seen counts, and the
-smallest limit holds. Where a container cannot see its own path, its limits stand at the mount's root.
+A container is limited by its own cgroup and by all above it, so the smallest limit on the visible path applies. If a
+container cannot see its own path, its limits are at the root of the mount.
 """
 
 import math
@@ -11,23 +11,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path("/")
-UNLIMITED = 1 << 60  # version 1 writes "no limit" as the largest multiple of a page, about 2^63
+UNLIMITED = 1 << 60  # in version 1 "no limit" is the largest multiple of a page, about 2^63
 
 
 def cores(root: Path | None = None, affinity: int | None = None) -> int:
-    """Whole cores: the CPUs that the process may run on, or its CPU limit rounded down where that is less; at least 1.
+    """Whole cores: the CPUs that the process may run on, or its CPU limit rounded down if that is less; at least 1.
 
-    Down, because the limit is of the container: one busy thread more than it allows, and the kernel halts all of them
-    for the rest of each period. A server's requests wait for that, and so does every step of training, whose threads
-    wait for each other. What is left of a core goes to what runs beside them: the supervisor, the loader of batches.
-    `root` stands for `ROOT`, `affinity` for the number of CPUs that the process may run on.
+    Down, because with one busy thread more than the limit allows, the kernel throttles all threads of the container for
+    the rest of each period. That delays a server's requests, and every step of training, whose threads wait for each
+    other. The remaining fraction of a core goes to other threads: the supervisor, the data loader. `root` replaces
+    `ROOT`, and `affinity` the number of CPUs that the process may run on.
     """
     allowed = _allowed() if affinity is None else affinity
     return max(1, math.floor(min([allowed, *_cpu_limits(root or ROOT)])))
 
 
 def memory_bytes(root: Path | None = None) -> int | None:
-    """The most memory that the process's cgroups allow; None where they set no limit."""
+    """The memory limit of the process's cgroups; None if they set none."""
     root = root or ROOT
     limits = [read for folder in _folders(root, "memory") if (read := _number(folder, "memory.limit_in_bytes"))]
     limits += [read for folder in _folders(root, "") if (read := _number(folder, "memory.max"))]
@@ -35,7 +35,7 @@ def memory_bytes(root: Path | None = None) -> int | None:
 
 
 def _allowed() -> int:
-    """CPUs that the process may run on; all of the machine's where the system does not tell those."""
+    """CPUs that the process may run on; all of the machine's if the system has no CPU affinity."""
     try:
         return len(os.sched_getaffinity(0))
     except (AttributeError, OSError):
@@ -55,7 +55,7 @@ def _cpu_limits(root: Path) -> Iterator[float]:
 
 
 def _folders(root: Path, controller: str) -> Iterator[Path]:
-    """The process's cgroup and those above it, for a controller of version 1, or "" for version 2."""
+    """The process's cgroup and those above it; `controller`: one of version 1, or "" for version 2."""
     mounts = root / "sys/fs/cgroup"
     for path, controllers in _memberships(root):
         if controller not in controllers.split(","):
@@ -75,18 +75,21 @@ def _memberships(root: Path) -> Iterator[tuple[Path, str]]:
     for line in lines:
         match line.split(":", 2):
             case [_, controllers, path] if path.startswith("/"):
-                yield Path(os.path.normpath(path)), controllers  # "/.." starts the path of who is above our view
+                yield (
+                    Path(os.path.normpath(path)),
+                    controllers,
+                )  # the path starts with "/.." if the cgroup is outside our view
 
 
 def _words(folder: Path, name: str) -> list[str]:
     try:
         return (folder / name).read_text().split()
     except (OSError, ValueError):
-        return []  # not mounted, not ours to see, or removed meanwhile
+        return []  # not mounted, not readable, or removed meanwhile
 
 
 def _number(folder: Path, name: str) -> int:
-    """0 where it is absent, or no positive number (-1 and "max" say that there is no limit)."""
+    """The number in a file; 0 if it is absent or not a positive number (-1 and "max" mean no limit)."""
     match _words(folder, name):
         case [text] if text.isdecimal():
             return int(text)

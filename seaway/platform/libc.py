@@ -1,12 +1,12 @@
-"""Functions of the C library that Python has no name for."""
+"""C library functions that Python does not expose."""
 
 import ctypes
 
 
 def call(name: str, *arguments: int) -> bool:
-    """Calls one with integers; False, and nothing is done, where the library has none of this name.
+    """Calls a function with integers. Returns False, without any effect, if the library has no such function.
 
-    What it returns is not looked at: all that is called so makes a process behave better, and may be refused to it.
+    The function's result is ignored: every use is an optimization or a safeguard that may fail.
     """
     try:
         function = getattr(ctypes.CDLL(None), name)

@@ -4,29 +4,29 @@ import resource
 
 from seaway.platform import memory
 
-FILES_ANYWHERE = 10240  # that may be open: macOS takes no more, whatever it tells as the highest limit
+MACOS_MAX_FILES = 10240  # macOS accepts no more, whatever it reports as the hard limit
 
 
-def allow_files(wanted: int) -> int:
-    """Lets the process have so many files open, or as many as the system lets it; returns how many that are."""
+def raise_open_files_limit(wanted: int) -> int:
+    """Raises the limit on open files to `wanted`, or as far as the system allows. Returns the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= wanted:
         return soft
     highest = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    for limit in (highest, min(highest, FILES_ANYWHERE)):
+    for limit in (highest, min(highest, MACOS_MAX_FILES)):
         if limit > soft and _set(resource.RLIMIT_NOFILE, limit, hard):
             return limit
     return soft
 
 
-def leave_no_core() -> None:
-    """A crash writes no core file."""
+def disable_core_dumps() -> None:
+    """Prevents core files on a crash."""
     _set(resource.RLIMIT_CORE, 0, 0)
 
 
-def limit_growth(more: int) -> bool:
-    """Has allocations fail beyond the largest address space so far and `more` bytes. False where the system does not
-    tell that size, or takes no such limit: then only the machine's memory is one."""
+def limit_memory_growth(more: int) -> bool:
+    """Makes allocations fail beyond the peak address space plus `more` bytes. Returns False, without any effect, if the
+    system does not report that size or does not support the limit."""
     peak = memory.peak_bytes()
     return peak is not None and _set(resource.RLIMIT_AS, peak + more, peak + more)
 

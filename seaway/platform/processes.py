@@ -1,67 +1,69 @@
-"""Processes: what becomes of a child without its parent, and how the end of another's child is noticed."""
+"""Processes: children that die with their parent, adopted orphans, and watching processes that others started."""
 
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable
 
 from seaway.platform import libc
 
-LOOK_SECONDS = 0.1
+POLL_INTERVAL_S = 0.1
+FORKING_IS_SAFE = sys.platform == "linux"  # of processes with PyTorch or TensorFlow; macOS's frameworks forbid it
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h's
 
 
-def end_with_parent() -> None:
-    """This process gets SIGTERM when its parent is gone, be it by kill -9. Only Linux has this: elsewhere a parent that
-    is killed so leaves it behind."""
+def die_with_parent() -> None:
+    """Makes this process receive SIGTERM when its parent exits, even by kill -9. Linux only: elsewhere a killed parent
+    leaves it behind."""
     libc.call("prctl", _PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def adopt_orphans() -> None:
-    """Grandchildren whose parent has died become this process's children, else those of PID 1. Only Linux has this:
-    elsewhere nobody knows how they ended."""
+    """Makes this process, instead of PID 1, the parent of orphaned grandchildren. Linux only: elsewhere their exit
+    statuses are unknown."""
     libc.call("prctl", _PR_SET_CHILD_SUBREAPER, 1)
 
 
-def watch_end(pid: int, ended: Callable[[int | None], None]) -> None:
-    """Has the running event loop call `ended` when a process that another one started has ended, with its exit status,
-    a signal's as negative, where it has become our child, else None. Where the system has no descriptors for processes
-    (pidfd_open), it looks every LOOK_SECONDS."""
+def watch_exit(pid: int, on_exit: Callable[[int | None], None]) -> None:
+    """Makes the running event loop call `on_exit` when a process that another one started exits: with its exit status,
+    negative for a signal, if it has become our child, else with None. Systems without pidfd_open are polled every
+    POLL_INTERVAL_S."""
     loop = asyncio.get_running_loop()
     try:
-        watched = os.pidfd_open(pid)
+        pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
-        ended(None)
+        on_exit(None)
         return
     except (AttributeError, OSError):
-        _look(pid, ended)
+        _poll(pid, on_exit)
         return
 
-    def told() -> None:
-        loop.remove_reader(watched)
-        os.close(watched)
+    def on_readable() -> None:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
         try:
-            ended(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            on_exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         except ChildProcessError:
-            ended(None)
+            on_exit(None)
 
-    loop.add_reader(watched, told)
+    loop.add_reader(pidfd, on_readable)
 
 
-def _look(pid: int, ended: Callable[[int | None], None]) -> None:
+def _poll(pid: int, on_exit: Callable[[int | None], None]) -> None:
     try:
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if found:
-            ended(os.waitstatus_to_exitcode(status))
+        exited, status = os.waitpid(pid, os.WNOHANG)
+        if exited:
+            on_exit(os.waitstatus_to_exitcode(status))
             return
     except ChildProcessError:
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
-            ended(None)
+            on_exit(None)
             return
-        except PermissionError:  # another user's: the number was given to another process
-            ended(None)
+        except PermissionError:  # another user's: the PID was reused
+            on_exit(None)
             return
-    asyncio.get_running_loop().call_later(LOOK_SECONDS, _look, pid, ended)
+    asyncio.get_running_loop().call_later(POLL_INTERVAL_S, _poll, pid, on_exit)

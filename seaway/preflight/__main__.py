@@ -1,27 +1,34 @@
 """`python -m seaway.preflight --namespace NS [--service-account NAME]`"""
 
-import argparse
-
 from seaway import errors
+from seaway.arguments import ArgumentParser
 from seaway.preflight.preflight import preflight
 
 PROGRAM = "python -m seaway.preflight"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog=PROGRAM,
-        description="Says what a run of the pipeline would lack in a namespace, and the commands that fix it.",
-        epilog=f"{PROGRAM} --namespace kubeflow --service-account pipeline-runner",
+        description="Reports what a pipeline run would lack in a namespace, with the commands that fix it.",
+        epilog=f"example: {PROGRAM} --namespace kubeflow --service-account pipeline-runner",
     )
-    parser.add_argument("--namespace", required=True, metavar="NS", help="where the run's pods and the stack are")
-    parser.add_argument("--claim", default="seaway-models", help="of the model volume (default: %(default)s)")
-    parser.add_argument("--service-account", default="", metavar="NAME", help="the run's (default: whoever asks)")
-    parser.add_argument("--no-serving", action="store_true", help="of a run that changes no Deployment, as ship's")
-    given = parser.parse_args()
-    account = f"{given.namespace}:{given.service_account}" if given.service_account else ""
+    parser.add_argument(
+        "--namespace", required=True, metavar="NS", help="namespace of the run's pods and the serving stack"
+    )
+    parser.add_argument(
+        "--claim", default="seaway-models", help="PersistentVolumeClaim of the model repository (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--service-account", default="", metavar="NAME", help="the run's ServiceAccount (default: the caller's)"
+    )
+    parser.add_argument(
+        "--no-serving", action="store_true", help="the run changes no Deployment (e.g. the ship pipeline)"
+    )
+    args = parser.parse_args()
+    account = f"{args.namespace}:{args.service_account}" if args.service_account else ""
     with errors.exit_with_message(PROGRAM):
-        preflight(given.claim, given.namespace, not given.no_serving, given.namespace, account)
+        preflight(args.claim, args.namespace, not args.no_serving, args.namespace, account)
 
 
 if __name__ == "__main__":

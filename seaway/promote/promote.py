@@ -1,122 +1,142 @@
-"""The gate: `stable` moves to a version only on evidence that this very version answered rightly under load."""
+"""The promotion gate: moves `stable` to a version only on evidence that it responded correctly under load."""
 
 import contextlib
 import shlex
 from pathlib import Path
 from typing import Any
 
-from seaway.artifacts import card as cards
-from seaway.artifacts import store
-from seaway.artifacts.card import Card
-from seaway.errors import CardError, NotFound, Refused, Unavailable
-from seaway.kube import kube, rollout
+from seaway.arguments import seaway_command
+from seaway.artifacts import artifact_metadata, model_repository
+from seaway.artifacts.artifact_metadata import ArtifactMetadata
+from seaway.errors import MetadataError, NotFound, Refused, Unavailable
+from seaway.kube import api_client, rollout
 
-LABEL = store.STABLE
-BACK, NOT_UP = "back, since ", " did not come up"  # the reason of who stays stable, around what was to be
+LABEL = model_repository.STABLE
+# The recorded cause of a revision that was restored because a rollout failed, around what that one served. Rollback
+# parses it, also in annotations that earlier versions wrote: do not change it.
+RESTORED, ROLLOUT_FAILED = "back, since ", " did not come up"
 
 
 def promote(
-    volume: Path,
+    repository: Path,
     name: str,
     version: int,
     evidence: Path | None = None,
     namespace: str = "",
     context: str = "",
-    timeout: float = rollout.SECONDS,
+    timeout_s: float = rollout.TIMEOUT_S,
 ) -> int | None:
     """Points `stable` at `version` if the evidence allows it. Returns the version that was stable before, if any.
 
-    With a `namespace` (of the cluster that kubectl's `context` means) the stable Deployment there is rolled out to the
-    version first, and back to what it served where that does not succeed within `timeout` seconds; at last the canary's
-    pods end. What was interrupted is completed by the same call again. Without `evidence` the newest that the volume
-    holds for this version counts, so a version that was stable once can be promoted again. Raises NotFound for a
-    missing version or evidence, CardError where either was changed, and Refused with every reason.
+    With a `namespace` (in the cluster of kubectl's `context`), first rolls the stable Deployment there out to the
+    version, and back if that fails within `timeout_s`; finally scales the canary down. The same call again completes an
+    interrupted one. Without `evidence`, the newest in the repository for this version counts, so a version that was
+    stable once can be promoted again. Raises NotFound for a missing version or evidence, MetadataError if either was
+    changed, and Refused with every reason.
     """
-    card = cards.check(store.existing(volume, name, version), "version", at=store.CARD)
-    measured = cards.check(evidence, "evidence") if evidence else _newest_evidence(volume, name, version, card)
-    reasons = objections(card, measured)
+    metadata = artifact_metadata.check(
+        model_repository.existing(repository, name, version), "version", at=model_repository.METADATA_FILE
+    )
+    measured = (
+        artifact_metadata.check(evidence, "evidence")
+        if evidence
+        else _newest_evidence(repository, name, version, metadata)
+    )
+    reasons = blocking_reasons(metadata, measured)
     if reasons:
         listed = "".join(f"\n  - {reason}" for reason in reasons)
-        raise Refused(f"{name}/{version} stays where it is, {LABEL} was not moved:{listed}")
-    serves = f"{name}/{version}@{card.sha256}"
-    because = f"promoted to {LABEL}: {serves}"
+        raise Refused(f"{name}/{version} is not promoted; {LABEL} was not moved:{listed}")
+    serves = f"{name}/{version}@{metadata.sha256}"
+    cause = f"promoted to {LABEL}: {serves}"
     if namespace:
-        api = kube.connect(context)
-        roll_out(api, namespace, serves, because, timeout)
-    before = store.labels(volume, name).get(LABEL)
-    store.set_label(volume, name, LABEL, version, because)
+        api = api_client.connect(context)
+        _check_model(api, namespace, name)
+        roll_out(api, namespace, serves, cause, timeout_s)
+    previous = model_repository.labels(repository, name).get(LABEL)
+    model_repository.set_label(repository, name, LABEL, version, cause)
     if namespace:
         rollout.apply(api, namespace, rollout.CANARY, serves, f"{serves} is {LABEL}", replicas=0)
     cluster = {"--namespace": namespace, "--context": context}
-    print(f"{LABEL} is {name}/{version}, {_was(volume, name, version, before, cluster)}", flush=True)
-    return before
+    print(f"{LABEL} is {name}/{version}, {_undo_hint(repository, name, version, previous, cluster)}", flush=True)
+    return previous
 
 
-def roll_out(api: Any, namespace: str, serves: str, cause: str, timeout: float) -> None:
-    """Has stable serve `serves` and waits until it does. Raises Refused, once it is told to serve what it served
-    before, where that does not come about."""
-    was = rollout.read(api, namespace, rollout.STABLE)
-    if was.serves == serves:  # an interrupted call's, which may not have come up
+def _check_model(api: Any, namespace: str, name: str) -> None:
+    """Raises Refused if the stable Deployment serves a version of another model."""
+    served = rollout.read(api, namespace, rollout.STABLE)
+    if served.serves and served.model != name:
+        raise Refused(
+            f"the Deployment {namespace}/{rollout.STABLE} serves {served.serves.partition('@')[0]}, and a Deployment "
+            f"serves one model: give {name} a Deployment of its own, with SEAWAY_MODEL={name} in an overlay"
+        )
+
+
+def roll_out(api: Any, namespace: str, serves: str, cause: str, timeout_s: float) -> None:
+    """Rolls stable out to `serves` and waits. If that fails, restores what it served before and raises Refused."""
+    previous = rollout.read(api, namespace, rollout.STABLE)
+    if previous.serves == serves:  # applied by an interrupted call, and perhaps never ready
         with contextlib.suppress(NotFound):
-            was = rollout.before(api, namespace, rollout.STABLE)
+            previous = rollout.previous_revision(api, namespace, rollout.STABLE)
     rollout.apply(api, namespace, rollout.STABLE, serves, cause)
     try:
-        rollout.wait(api, namespace, rollout.STABLE, timeout)
+        rollout.wait(api, namespace, rollout.STABLE, timeout_s)
     except Unavailable as error:
-        if was.version is None or was.serves == serves:  # no version to name: the pods that were there serve on
+        if previous.version is None or previous.serves == serves:  # no version to restore: the old pods keep serving
             undo = f"kubectl -n {namespace} rollout undo deployment/{rollout.STABLE}"
-            raise Refused(f"{LABEL} goes on as it was, but its template names {serves}; {undo}: {error}") from None
-        rollout.apply(api, namespace, rollout.STABLE, was.serves, f"{BACK}{serves}{NOT_UP}")
+            raise Refused(
+                f"the rollout of {serves} failed: {error}. The old pods still serve; to restore the Deployment: {undo}"
+            ) from None
+        rollout.apply(api, namespace, rollout.STABLE, previous.serves, f"{RESTORED}{serves}{ROLLOUT_FAILED}")
         raise Refused(f"{LABEL} was not moved: {error}") from None
 
 
-def _was(volume: Path, name: str, version: int, before: int | None, cluster: dict[str, str]) -> str:
-    if before is None:
-        return "the first one"
-    if before == version:
-        return "as it was before"
-    undo = ["--rollback", "--volume", str(volume), "--name", name, "--version", str(before)]
+def _undo_hint(repository: Path, name: str, version: int, previous: int | None, cluster: dict[str, str]) -> str:
+    if previous is None:
+        return "the first stable version"
+    if previous == version:
+        return "as before"
+    undo = ["--model-repository", str(repository), "--name", name, "--version", str(previous)]
     undo += [word for option, value in cluster.items() if value for word in (option, value)]
-    return f"was {before}; to undo: python -m seaway.promote {shlex.join(undo)}"
+    return f"was {previous}; to undo: {seaway_command('rollback', *undo)}"
 
 
-def objections(version: Card, evidence: Card) -> list[str]:
-    """Why this evidence does not allow this version to be promoted; empty when it does."""
+def blocking_reasons(version: ArtifactMetadata, evidence: ArtifactMetadata) -> list[str]:
+    """Returns why this evidence does not allow this version to be promoted; [] if it does."""
     measured = evidence.parents.get("version")
     if measured is None or measured.sha256 != version.sha256:
-        of = f"{measured.name}@{measured.sha256[:12]}" if measured else "no version"
-        return [f"the evidence is of {of}, this version is {version.name}@{version.sha256[:12]}: load-test this one"]
-    found = evidence.metrics
+        subject = f"{measured.name}@{measured.sha256[:12]}" if measured else "no version"
+        own = f"{version.name}@{version.sha256[:12]}"
+        return [f"the evidence is for {subject}, but this version is {own}: load-test this version"]
+    metrics = evidence.metrics
     reasons = [
-        f"{found[key]:.0f} {what}" if key in found else f"the evidence does not say how many there were of: {what}"
-        for key, what in _MUST_BE_ZERO.items()
-        if found.get(key) != 0
+        f"{metrics[key]:.0f} {fault}" if key in metrics else f"the evidence lacks a count: how many {fault}"
+        for key, fault in _MUST_BE_ZERO.items()
+        if metrics.get(key) != 0
     ]
-    if not found.get("requests", 0) > 0:
-        reasons.append("no request was answered at all: is the server up, and was the load test long enough?")
+    if not metrics.get("requests", 0) > 0:
+        reasons.append("no request got a response: is the server up, and was the load test long enough?")
     reasons += [str(limit) for limit in evidence.settings.get("not_kept", ())]
     return reasons
 
 
 _MUST_BE_ZERO = {
-    "wrong": "answers differed from PyTorch's by more than the tolerance",
+    "wrong": "responses differed from PyTorch's by more than the tolerance",
     "failed": "requests failed",
-    "foreign": "answers came from another version, or did not say from which",
+    "foreign": "responses came from another version, or did not name one",
 }
 
 
-def _newest_evidence(volume: Path, name: str, version: int, card: Card) -> Card:
-    folder = store.evidence(volume, name, card.sha256)
-    found = [_checked(path.parent) for path in sorted(folder.glob(f"*/{cards.CARD}"))]
-    if not found:
-        raise NotFound(
-            f"{folder}: there is no evidence of {name}/{version} yet; run `python -m seaway.load` against it first"
-        )
-    return max(found, key=lambda c: str(c.settings.get("measured_at", "")))
+def _newest_evidence(repository: Path, name: str, version: int, metadata: ArtifactMetadata) -> ArtifactMetadata:
+    folder = model_repository.evidence(repository, name, metadata.sha256)
+    stored = [_checked(path.parent) for path in sorted(folder.glob(f"*/{artifact_metadata.METADATA_FILE}"))]
+    if not stored:
+        options = shlex.join(["--name", name, "--version", str(version), "--model-repository", str(repository)])
+        raise NotFound(f"no evidence for {name}/{version} in {folder}: run `seaway verify URL {options}` first")
+    return max(stored, key=lambda evidence: str(evidence.settings.get("measured_at", "")))
 
 
-def _checked(folder: Path) -> Card:
+def _checked(folder: Path) -> ArtifactMetadata:
     try:
-        return cards.check(folder, "evidence")
-    except CardError as error:
-        raise CardError(f"{error}; or remove {folder} and load-test the version again") from None
+        return artifact_metadata.check(folder, "evidence")
+    except MetadataError as error:
+        raise MetadataError(f"{error}, or remove {folder}") from None

@@ -1,164 +1,193 @@
-"""Stable back to a version that it served before, which needs no evidence: that was stable once.
+"""Rolls stable back to a version that it served before. That needs no evidence, because the version was stable once.
 
-On a cluster the Deployment and its revisions say what was served, and the volume's labels follow; in a folder without a
-cluster the volume's own history does.
+On a cluster, the Deployment's revisions show what was served, and the labels of the model repository follow. Without a
+cluster, the repository's own history shows it.
 """
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seaway.artifacts import card as cards
-from seaway.artifacts import store
+from seaway.arguments import seaway_command
+from seaway.artifacts import artifact_metadata, model_repository
 from seaway.errors import InvalidInput, NotFound, Refused
-from seaway.kube import kube, rollout
-from seaway.promote.promote import BACK, LABEL, NOT_UP, roll_out
+from seaway.kube import api_client, rollout
+from seaway.promote.promote import LABEL, RESTORED, ROLLOUT_FAILED, roll_out
 
-FROM = "rolled back from "  # how the reason begins
+ROLLED_BACK = "rolled back from "  # prefix of the recorded cause; earlier versions wrote it too: do not change it
 
 
 @dataclass(frozen=True, slots=True)
-class _Stable:
-    """What stable serves or has served; `version` is 0 where none was named."""
+class _StableVersion:
+    """A version that stable serves or served. `version`: 0 if the Deployment named none; `cause`: of the change."""
 
     model: str
     version: int
     serves: str
-    because: str
+    cause: str
 
 
 def rollback(
-    volume: Path | None,
+    repository: Path | None,
     name: str = "",
     version: int | None = None,
     namespace: str = "",
     context: str = "",
-    timeout: float = rollout.SECONDS,
+    timeout_s: float = rollout.TIMEOUT_S,
 ) -> str:
-    """Points stable at the version that it served before, or at `version`. Returns name/version, with the digest where
-    that is known.
+    """Points stable at the version that it served before, or at `version`. Returns name/version, with @digest if known.
 
-    With a `namespace` (of the cluster that kubectl's `context` means) the stable Deployment is rolled out to it, and
-    then the labels in `volume` follow; a volume that is not here, None, is not changed, as is said. There `name` may be
-    "": the model that is served. Without a namespace the labels in `volume` alone move.
+    With a `namespace` (in the cluster of kubectl's `context`), rolls the stable Deployment out to that version, then
+    moves the label in `repository`; if `repository` is None, a message says that the label stays. `name` may then be
+    "": the model that is served. Without a namespace, only the label in `repository` moves.
 
-    What was rolled back already is not rolled back once more, so that the same call again only completes what was
-    interrupted. Raises NotFound where nothing else was stable, Refused for a version that never was, or that does not
-    come up, CardError for one that was changed; then stable is as it was.
+    A rollback is not repeated: the same call again only completes an interrupted one. If it fails, stable stays as it
+    was: raises NotFound if nothing else was stable, Refused for a version that never was stable or whose rollout fails,
+    MetadataError for one that was changed.
     """
-    if not namespace and not (volume and name):
+    if not namespace and not (repository and name):
         raise InvalidInput(
-            "neither a volume and a model nor a cluster's namespace is given: add --volume or --namespace"
+            "give a model repository and a model name, or a cluster's namespace: --model-repository or --namespace"
         )
-    api = kube.connect(context) if namespace else None
-    now, earlier = _known(api, namespace, volume, name)
-    label = store.labels(volume, now.model).get(LABEL) if volume and now.model else None
-    target = _again(now, earlier, version) if version else _before(now, earlier, volume)
-    serves, because = _checked(volume, target), _because(now, target, label)
+    api = api_client.connect(context) if namespace else None
+    current, earlier = _current_and_earlier(api, namespace, repository, name)
+    label = model_repository.labels(repository, current.model).get(LABEL) if repository and current.model else None
+    target = _requested(current, earlier, version) if version else _previous(current, earlier, repository)
+    serves, cause = _checked(repository, target), _cause(current, target, label)
     if namespace:
-        roll_out(api, namespace, serves, because, timeout)
-    if volume:
-        store.set_label(volume, target.model, LABEL, target.version, because)
-    same = "as it was; further back: --version N" if target.version == now.version else "again"
-    print(f"{because or 'nothing is known of why'}: {LABEL} is {target.model}/{target.version} {same}", flush=True)
-    if not volume:
-        then = ["--name", target.model, "--version", str(target.version), "--namespace", namespace, "--volume", "DIR"]
+        roll_out(api, namespace, serves, cause, timeout_s)
+    if repository:
+        model_repository.set_label(repository, target.model, LABEL, target.version, cause)
+    stable, reason = f"{target.model}/{target.version}", f" ({cause})" if cause else ""
+    if target.version == current.version:
+        print(f"{LABEL} is already {stable}{reason}; for an earlier version: seaway rollback --version N", flush=True)
+    else:
+        print(f"{LABEL} is {stable} again{reason}", flush=True)
+    if not repository:
+        options = [
+            "--name",
+            target.model,
+            "--version",
+            str(target.version),
+            "--namespace",
+            namespace,
+            "--model-repository",
+            "DIR",
+        ]
         print(
-            "the labels in the model volume were not changed, since the volume was not given; where it is mounted:\n"
-            f"  seaway rollback {shlex.join(then)}"
+            "note: the labels were not updated, because no model repository was given; on a machine that mounts it:\n"
+            f"  {seaway_command('rollback', *options)}"
         )
     return serves
 
 
-def _known(api: Any, namespace: str, volume: Path | None, name: str) -> tuple[_Stable, list[_Stable]]:
-    """What stable serves, and what it has served, the newest first; of the model `name`, or of the one that is served.
-    Where the Deployment names no version, its pods serve what the volume's label says."""
-    recorded = _recorded(volume, name) if volume and name else []
+def _current_and_earlier(
+    api: Any, namespace: str, repository: Path | None, name: str
+) -> tuple[_StableVersion, list[_StableVersion]]:
+    """Returns what stable serves and what it served, newest first: of the model `name`, or of the one that is served.
+
+    If the Deployment names no version, its pods serve the one that the repository labels stable.
+    """
+    recorded = _recorded(repository, name) if repository and name else []
     if not namespace:
         if not recorded:
-            there = store.versions(volume, name) if volume else []
+            versions = model_repository.versions(repository, name) if repository else []
             raise NotFound(
-                f"no version of {name} was ever {LABEL} in {volume}, which has {there or 'none'}; is a cluster meant? "
-                "add --namespace"
+                f"no version of {name} was ever {LABEL} in {repository}, which has "
+                f"{', '.join(map(str, versions)) or 'none'}; for a cluster, add --namespace"
             )
         return recorded[0], recorded
-    now = _served(rollout.read(api, namespace, rollout.STABLE))
-    revisions = _came_up(rollout.revisions(api, namespace, rollout.STABLE))
-    revisions = [one for one in revisions if one.model == (name or now.model or one.model)]
-    if volume and not name and (model := now.model or (revisions[0].model if revisions else "")):
-        recorded = _recorded(volume, model)
-    if recorded and not now.version:
-        now = recorded[0]
-    return now, revisions + recorded
+    current = _from_serving(rollout.read(api, namespace, rollout.STABLE))
+    revisions = _succeeded(rollout.revisions(api, namespace, rollout.STABLE))
+    revisions = [stable for stable in revisions if stable.model == (name or current.model or stable.model)]
+    if repository and not name and (model := current.model or (revisions[0].model if revisions else "")):
+        recorded = _recorded(repository, model)
+    if recorded and not current.version:
+        current = recorded[0]
+    return current, revisions + recorded
 
 
-def _came_up(revisions: Sequence[rollout.Serving]) -> list[_Stable]:
-    """Without those that were promoted and did not come up, as the revision that came after them tells. What did not
-    come up when it was rolled back to has been stable once, and may be tried again."""
-    found: list[_Stable] = []
-    for one in map(_served, revisions):
-        failed = any(after.because == f"{BACK}{one.serves}{NOT_UP}" for after in found)
-        if not failed or one.because.startswith(FROM):
-            found.append(one)
-    return found
+def _succeeded(revisions: Sequence[rollout.Serving]) -> list[_StableVersion]:
+    """Returns the revisions without failed promotions, which the cause of the next revision names.
+
+    A failed rollback stays: its version was stable once, and may be tried again.
+    """
+    succeeded: list[_StableVersion] = []
+    for revision in map(_from_serving, revisions):
+        failed = any(later.cause == f"{RESTORED}{revision.serves}{ROLLOUT_FAILED}" for later in succeeded)
+        if not failed or revision.cause.startswith(ROLLED_BACK):
+            succeeded.append(revision)
+    return succeeded
 
 
-def _served(found: rollout.Serving) -> _Stable:
-    return _Stable(found.model, found.version or 0, found.serves, found.cause)
+def _from_serving(serving: rollout.Serving) -> _StableVersion:
+    return _StableVersion(serving.model, serving.version or 0, serving.serves, serving.cause)
 
 
-def _recorded(volume: Path, name: str) -> list[_Stable]:
-    moves = reversed(store.history(volume, name))
-    return [_Stable(name, move.version, f"{name}/{move.version}", move.because) for move in moves]
+def _recorded(repository: Path, name: str) -> list[_StableVersion]:
+    moves = reversed(model_repository.history(repository, name))
+    return [_StableVersion(name, move.version, f"{name}/{move.version}", move.because) for move in moves]
 
 
-def _again(now: _Stable, earlier: Sequence[_Stable], version: int) -> _Stable:
-    """The version that is asked for. Raises Refused."""
-    for one in (now, *earlier):
-        if one.version == version:
-            return one
-    known = sorted({one.version for one in (now, *earlier) if one.version})
+def _requested(current: _StableVersion, earlier: Sequence[_StableVersion], version: int) -> _StableVersion:
+    """Returns the requested version. Raises Refused if it was never stable."""
+    for stable in (current, *earlier):
+        if stable.version == version:
+            return stable
+    known = sorted({stable.version for stable in (current, *earlier) if stable.version})
     raise Refused(
-        f"version {version} was never {LABEL}, as far as is known here ({', '.join(map(str, known)) or 'none'} were): "
-        f"promote it on its evidence: seaway promote --version {version}"
+        f"version {version} was never {LABEL} (on record: {', '.join(map(str, known)) or 'none'}); "
+        f"to promote it on its evidence: seaway promote --version {version}"
     )
 
 
-def _before(now: _Stable, earlier: Sequence[_Stable], volume: Path | None) -> _Stable:
-    """What stable served before, or what it serves where it was taken back already, by us or by `kubectl rollout undo`:
-    then the version that is served was stable in the volume, and another is since. Raises NotFound."""
-    recorded = [move.version for move in store.history(volume, now.model)] if volume and now.model else []
-    undone = now.version in recorded and now.version != recorded[-1]
-    if now.version and (now.because.startswith(FROM) or undone):
-        return now
-    for one in earlier:
-        if one.version and (one.model, one.version) != (now.model, now.version):
-            if volume and one.version not in store.versions(volume, one.model):
-                continue  # removed since
-            return one
-    more = "" if volume else "; the volume's history may know one: add --volume DIR"
-    raise NotFound(f"nothing is known to have been {LABEL} but {now.serves or 'what it serves'}{more}")
+def _previous(current: _StableVersion, earlier: Sequence[_StableVersion], repository: Path | None) -> _StableVersion:
+    """Returns what stable served before, or what it serves if a rollback or `kubectl rollout undo` already happened.
+
+    After an undo, the served version is in the repository's history, and another is labelled stable. Raises NotFound.
+    """
+    recorded = (
+        [move.version for move in model_repository.history(repository, current.model)]
+        if repository and current.model
+        else []
+    )
+    undone = current.version in recorded and current.version != recorded[-1]
+    if current.version and (current.cause.startswith(ROLLED_BACK) or undone):
+        return current
+    for stable in earlier:
+        if stable.version and (stable.model, stable.version) != (current.model, current.version):
+            if repository and stable.version not in model_repository.versions(repository, stable.model):
+                continue  # deleted from the repository
+            return stable
+    more = "" if repository else "; the model repository's history may have one: add --model-repository DIR"
+    raise NotFound(f"no earlier {LABEL} version is known besides {current.serves or 'the one it serves'}{more}")
 
 
-def _checked(volume: Path | None, target: _Stable) -> str:
-    """name/version@digest, once every byte of it is compared with its card. Raises NotFound, CardError, Refused."""
-    if volume is None:
+def _checked(repository: Path | None, target: _StableVersion) -> str:
+    """Returns name/version@digest, after checking every byte against the metadata.
+
+    Raises NotFound, MetadataError, Refused.
+    """
+    if repository is None:
         return target.serves
-    digest = cards.check(store.existing(volume, target.model, target.version), "version", at=store.CARD).sha256
+    digest = artifact_metadata.check(
+        model_repository.existing(repository, target.model, target.version),
+        "version",
+        at=model_repository.METADATA_FILE,
+    ).sha256
     served = target.serves.partition("@")[2]
     if served not in ("", digest):
         raise Refused(
-            f"{target.model}/{target.version} in {volume} is @{digest[:12]}, but @{served[:12]} was served: "
-            "that is not the volume which the cluster serves; give the right --volume, or none"
+            f"{target.model}/{target.version} in {repository} is @{digest[:12]}, but @{served[:12]} was served: "
+            "the cluster serves another model repository; give that one as --model-repository, or none"
         )
     return f"{target.model}/{target.version}@{digest}"
 
 
-def _because(now: _Stable, target: _Stable, label: int | None) -> str:
-    if (target.model, target.version) != (now.model, now.version):
-        return FROM + (now.serves or "no named version")
-    if label in (None, now.version) or now.because.startswith(FROM):
-        return now.because
-    return f"{FROM}{target.model}/{label}"
+def _cause(current: _StableVersion, target: _StableVersion, label: int | None) -> str:
+    if (target.model, target.version) != (current.model, current.version):
+        return ROLLED_BACK + (current.serves or "no named version")
+    if label in (None, current.version) or current.cause.startswith(ROLLED_BACK):
+        return current.cause
+    return f"{ROLLED_BACK}{target.model}/{label}"

@@ -1,10 +1,10 @@
-"""What every protocol is turned into and made from: a call of one signature, and a reply of bytes.
+"""Types that all protocols share: a Call of one signature, and a Reply of bytes.
 
 Each protocol is a module with the same three functions, so that a server can treat them alike:
 
-    read(asked, served) -> Call | Reply      the call that a request makes; a Reply where it is answered already
-    write(call, outputs, served) -> Reply    the answer, in the form that the request asked for
-    error(error) -> Reply                    an error in the protocol's own words
+    read(raw_request, model) -> Call | Reply    the call that a request makes; a Reply if no model has to run
+    write(call, outputs, model) -> Reply        the response, in the format that the request asked for
+    error(error) -> Reply                       an error in the protocol's own format
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from seaway.artifacts.card import Tensor
+from seaway.artifacts.artifact_metadata import Tensor
 
 DEFAULT_SIGNATURE = "serving_default"
 JSON = "application/json"
@@ -21,10 +21,18 @@ BINARY = "application/octet-stream"
 TEXT = "text/plain; charset=utf-8"
 
 
+def version_number(text: str) -> int | None:
+    """The version in a path, with any leading zeros; None if it is not a number in int64 range."""
+    digits = text.lstrip("0")[:20]  # int() raises ValueError for thousands of digits
+    if not (text.isascii() and text.isdecimal()) or int(digits or "0") >= 2**63:
+        return None
+    return int(digits or "0")
+
+
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """One way to call a model. `method` is TensorFlow's method_name; `unranked` names tensors whose rank is unknown,
-    whose `shape` is then ()."""
+    """One way to call a model. `method` is TensorFlow's method_name; `unranked` names the tensors of unknown rank,
+    whose `shape` is ()."""
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
@@ -33,9 +41,10 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """A version as the protocols see it. `identity` is name/version@digest; `definitions`: SignatureDefs as protobuf's
-    JSON, by signature; `platform` is OIP's name of the backend (tensorflow_savedmodel, onnx_onnxv1)."""
+class ModelVersionInfo:
+    """A version as the protocols see it. `identity` is name/version@digest; `definitions` maps each signature to its
+    SignatureDef as protobuf JSON; `platform` is OIP's name for the backend (tensorflow_savedmodel, onnx_onnxv1);
+    `training_data` is what it learned from, in words, where its metadata says so."""
 
     name: str
     version: int
@@ -44,12 +53,13 @@ class Served:
     definitions: Mapping[str, Any] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     platform: str = ""
+    training_data: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request that one version is to answer. `verb` is the protocol's own (predict, classify, infer);
-    `body` is complete and inflated; `headers` are those that the protocol reads, their names in lower case."""
+class RawRequest:
+    """A request to one version, not parsed yet. `verb` is the protocol's own (predict, classify, infer); `body` is
+    complete and decompressed; `headers` holds those that the protocol reads, with lower-case names."""
 
     verb: str
     body: bytes
@@ -58,13 +68,13 @@ class Asked:
 
 @dataclass(slots=True)
 class Call:
-    """Inputs by name, as arrays that may be read-only; `outputs` in the order wanted, None for all of the signature's.
-    `form` is the protocol's own note of how the answer is to be written."""
+    """Inputs by name, as arrays that may be read-only; `outputs` in the requested order, None for all of the
+    signature's. `response_format` is for the protocol's own `write`."""
 
     signature: str
     inputs: dict[str, np.ndarray]
     outputs: list[str] | None = None
-    form: Any = None
+    response_format: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
     {"signature_name"?, "context"?: {feature: value or list}, "examples": [{feature: value or list}, …]}
 
 The signature's sole input "inputs" takes the examples as strings. Its outputs are "classes" and "scores", one or both,
-or, to regress, "outputs". As in TensorFlow Serving nobody asks for the signature's method_name, since TensorFlow 2
-writes tensorflow/serving/predict for every signature. tf.Example is written here by hand, in protobuf's wire format:
+or, to regress, "outputs". As in TensorFlow Serving the signature's method_name is ignored, because TensorFlow 2
+writes tensorflow/serving/predict for every signature. tf.Example is encoded here by hand, in protobuf's wire format:
 
     Example    {Features features = 1}
     Features   {map<string, Feature> feature = 1}      an entry is {string key = 1; Feature value = 2}
@@ -31,40 +31,41 @@ _KINDS = {_BYTES: "bytes", _FLOATS: "float", _INT64S: "int64"}
 
 
 def read_examples(document: Mapping[str, Any]) -> list[bytes]:
-    """Each of "examples" with the features of "context", of which the example's own win. Raises InvalidInput."""
+    """Each of "examples" merged with "context"; an example's own features win. Raises InvalidInput."""
     context = _features(document["context"]) if "context" in document else {}
     if "examples" not in document:
         raise InvalidInput("key 'examples' is expected and was not found")
     rows = document["examples"]
     if not isinstance(rows, list):
-        raise InvalidInput(f"JSON Value: {jsonerrors.shown(document)} Expecting 'examples' value to be an list/array")
+        raise InvalidInput(f"JSON Value: {jsonerrors.excerpt(document)} Expecting 'examples' value to be an list/array")
     if not rows:
         raise InvalidInput("'examples' value is an empty array")
     return [_example({**context, **_features(row)}) for row in rows]
 
 
 def _features(value: Any) -> dict[str, bytes]:
-    """Feature's name → serialised Feature; of equal names the last counts, and all must be right."""
+    """Feature's name → serialised Feature; the last of equal names counts, and all must be valid."""
     if not isinstance(value, dict):
         raise InvalidInput(f"Example must be JSON object but got JSON {jsonerrors.json_type(value)}")
-    return {name: _feature(name, held if isinstance(held, list) else [held]) for name, held in jsontensor.pairs(value)}
+    pairs = jsontensor.pairs(value)
+    return {name: _feature(name, entry if isinstance(entry, list) else [entry]) for name, entry in pairs}
 
 
 def _feature(name: str, values: list[Any]) -> bytes:
-    kind, plain = 0, []
+    kind, elements = 0, []
     for value in values:
-        own, element = _element(name, value)
-        if kind not in (0, own):
+        element_kind, element = _element(name, value)
+        if kind not in (0, element_kind):
             raise InvalidInput(f"Unexpected element type in feature: {name} expecting type: {_KINDS[kind]}")
-        kind = own
-        plain.append(element)
+        kind = element_kind
+        elements.append(element)
     if not kind:
-        return b""  # no values: a feature of no kind, which a parser takes for a missing one
-    return _field(kind, _value_list(kind, plain))
+        return b""  # no values: a feature without a kind, which parsers treat as missing
+    return _field(kind, _value_list(kind, elements))
 
 
 def _element(name: str, value: Any) -> tuple[int, Any]:
-    """A value's kind of list, and the value as that list holds it. Integers beyond 64 bits are doubles."""
+    """The kind of list for a value, and the value as that list stores it. Integers beyond 64 bits arrive as floats."""
     if isinstance(value, bool):
         return _INT64S, int(value)
     if isinstance(value, int):
@@ -89,7 +90,8 @@ def _value_list(kind: int, values: list[Any]) -> bytes:
 
 
 def _example(features: Mapping[str, bytes]) -> bytes:
-    entries = (_field(1, name.encode("utf-8", "surrogateescape")) + _field(2, held) for name, held in features.items())
+    names = (name.encode("utf-8", "surrogateescape") for name in features)
+    entries = (_field(1, name) + _field(2, feature) for name, feature in zip(names, features.values(), strict=True))
     return _field(1, b"".join(_field(1, entry) for entry in entries))
 
 
@@ -101,19 +103,19 @@ def _field(number: int, content: bytes) -> bytes:
 def _varint(value: int) -> bytes:
     """Seven bits a byte, the lowest first; negative numbers as 64-bit two's complement."""
     value &= 2**64 - 1
-    written = bytearray()
+    encoded = bytearray()
     while value > 127:
-        written.append(value & 127 | 128)
+        encoded.append(value & 127 | 128)
         value >>= 7
-    written.append(value)
-    return bytes(written)
+    encoded.append(value)
+    return bytes(encoded)
 
 
 # ---- signatures
 
 
-def wanted_outputs(verb: str, signature: Signature) -> list[str]:
-    """The outputs that a classify or regress needs of a signature. Raises InvalidInput where it cannot be called so."""
+def required_outputs(verb: str, signature: Signature) -> list[str]:
+    """The outputs that classify or regress needs. Raises InvalidInput if the signature does not support the verb."""
     outputs = [tensor.name for tensor in signature.outputs]
     if len(signature.inputs) != 1:
         raise InvalidInput("Expected one input Tensor.")
@@ -121,28 +123,28 @@ def wanted_outputs(verb: str, signature: Signature) -> list[str]:
         raise InvalidInput("Expected one output Tensor.")
     if verb == "classify" and len(outputs) not in (1, 2):
         raise InvalidInput(f"Expected one or two output Tensors, found {len(outputs)}")
-    given = signature.inputs[0]
-    if given.name != INPUT:
+    tensor = signature.inputs[0]
+    if tensor.name != INPUT:
         what = "regression" if verb == "regress" else "classification"
-        raise InvalidInput(f'No {what} inputs found in SignatureDef: it takes "{given.name}"; call it with :predict')
-    if given.dtype != tensors.STRING:
-        raise InvalidInput(f'"{INPUT}" is of type {given.dtype} and takes no tf.Examples; call it with :predict')
-    wanted = [name for name in ((VALUES,) if verb == "regress" else (CLASSES, SCORES)) if name in outputs]
-    if not wanted and verb == "regress":
-        raise InvalidInput(f"No regression outputs found in SignatureDef: it gives {', '.join(outputs)}")
-    if not wanted:
+        raise InvalidInput(f'No {what} inputs found in SignatureDef: it takes "{tensor.name}"; call it with :predict')
+    if tensor.dtype != tensors.STRING:
+        raise InvalidInput(f'"{INPUT}" is of type {tensor.dtype} and takes no tf.Examples; call it with :predict')
+    required = [name for name in ((VALUES,) if verb == "regress" else (CLASSES, SCORES)) if name in outputs]
+    if not required and verb == "regress":
+        raise InvalidInput(f"No regression outputs found in SignatureDef: it returns {', '.join(outputs)}")
+    if not required:
         raise InvalidInput(
             f'Expected classification signature outputs to contain at least one of "{CLASSES}" or "{SCORES}". '
             f"Signature has: {', '.join(outputs)}"
         )
-    return wanted
+    return required
 
 
 # ---- results
 
 
 def write_results(verb: str, outputs: Mapping[str, np.ndarray], count: int) -> bytes:
-    """classify: [[[label, score], …], …]; regress: [value, …], for `count` examples. Raises InvalidInput."""
+    """The body {"results": …}: for classify [[[label, score], …], …], for regress [value, …]. Raises InvalidInput."""
     results = _regressions(outputs[VALUES], count) if verb == "regress" else _classifications(outputs, count)
     return jsontensor.dump({"results": results})
 
@@ -160,10 +162,10 @@ def _regressions(values: np.ndarray, count: int) -> Any:
 
 
 def _classifications(outputs: Mapping[str, np.ndarray], count: int) -> list[list[list[Any]]]:
-    """A missing output leaves labels "" or scores 0.0."""
+    """[[[label, score], …], …]; without "classes" the labels are "", without "scores" the scores 0.0."""
     classes, scores = outputs.get(CLASSES), outputs.get(SCORES)
-    given = [(name, array) for name, array in ((CLASSES, classes), (SCORES, scores)) if array is not None]
-    for name, array in given:
+    present = [(name, array) for name, array in ((CLASSES, classes), (SCORES, scores)) if array is not None]
+    for name, array in present:
         if array.ndim != 2:
             raise InvalidInput(f"Expected Tensor shape: [batch_size num_classes] but got {list(array.shape)}")
         dtype, expected = tensors.dtype_name(array), tensors.STRING if name == CLASSES else "float32"
@@ -171,11 +173,11 @@ def _classifications(outputs: Mapping[str, np.ndarray], count: int) -> list[list
             raise InvalidInput(f"Expected {name} Tensor of {expected}. Got: {dtype}")
         if len(array) != count:
             raise InvalidInput(f"Expected {name} output batch size of {count}. Got: {len(array)}")
-    if len({array.shape for _, array in given}) > 1:
+    if len({array.shape for _, array in present}) > 1:
         raise InvalidInput(
-            f"Tensors class and score should match in dim_size(1). Got {[array.shape[1] for _, array in given]}"
+            f"Tensors class and score should match in dim_size(1). Got {[array.shape[1] for _, array in present]}"
         )
-    shape = given[0][1].shape
+    shape = present[0][1].shape
     labels = [[""] * shape[1]] * shape[0] if classes is None else jsontensor.from_array(classes)
     numbers = [[0.0] * shape[1]] * shape[0] if scores is None else jsontensor.shortest(scores)
     return [list(map(list, zip(*row, strict=True))) for row in zip(labels, numbers, strict=True)]

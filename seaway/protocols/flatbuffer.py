@@ -1,7 +1,7 @@
-"""FlatBuffers, as much as GraphPipe needs: a reader that checks every offset, and a writer.
+"""The subset of FlatBuffers that GraphPipe needs: a reader that checks every offset, and a writer.
 
-The reader never makes more than the body holds: numbers are views, a string is decoded once wherever it is pointed at
-from, and a body whose parts overlap, so that it would unfold to far more than its size, is refused.
+The reader never allocates much more than the body's size: numbers are views, a string is read once however many
+offsets point at it, and a body whose parts overlap, which could expand to far more than its size, is refused.
 """
 
 import struct
@@ -10,8 +10,8 @@ from functools import cache
 
 from seaway.errors import InvalidInput
 
-MAX_TABLES = 4096  # in one vector; each costs an object, however often the same bytes are pointed at
-MAX_FIELDS = 8  # of a table that are looked at; GraphPipe's largest has 6
+MAX_TABLES = 4096  # in one vector; each costs an object, even if all of them point at the same bytes
+MAX_FIELDS = 8  # of a table that are read; GraphPipe's largest has 6
 
 _short, _unsigned, _signed, _long = (struct.Struct(code).unpack_from for code in ("<H", "<I", "<i", "<q"))
 _put_unsigned = struct.Struct("<I").pack_into
@@ -20,14 +20,14 @@ _absent = [(0,) * (MAX_FIELDS - count) for count in range(MAX_FIELDS + 1)]
 
 
 class Buffer:
-    """A body being read. Every method raises InvalidInput where an offset leads out of it."""
+    """A body being read. Every method raises InvalidInput if an offset leads out of it."""
 
-    __slots__ = ("_left", "_strings", "bytes", "view")
+    __slots__ = ("_strings", "_unclaimed_bytes", "bytes", "view")
 
     def __init__(self, body: bytes) -> None:
         self.bytes, self.view = body, memoryview(body)
         self._strings: dict[int, bytes] = {}
-        self._left = len(body)
+        self._unclaimed_bytes = len(body)
 
     def root(self) -> "Table":
         return Table(self, self.unsigned(0))
@@ -36,21 +36,21 @@ class Buffer:
         try:
             value: int = _unsigned(self.bytes, at)[0]
         except struct.error:
-            raise self.outside(at, 4) from None
+            raise self.outside_error(at, 4) from None
         return value
 
-    def take(self, start: int, size: int) -> None:
-        """Checks that the bytes are there, and that all that is taken is no more than the body, as where nothing in it
-        overlaps."""
+    def claim(self, start: int, size: int) -> None:
+        """Checks that the bytes lie inside the body and counts them: parts that do not overlap never add up to
+        more than the body."""
         if start + size > len(self.bytes):
-            raise self.outside(start, size)
-        self._left -= size
-        if self._left < 0:
+            raise self.outside_error(start, size)
+        self._unclaimed_bytes -= size
+        if self._unclaimed_bytes < 0:
             raise InvalidInput("not a FlatBuffer of GraphPipe: its strings or vectors overlap")
 
-    def outside(self, start: int, size: int) -> InvalidInput:
+    def outside_error(self, start: int, size: int) -> InvalidInput:
         return InvalidInput(
-            f"not a FlatBuffer of GraphPipe: bytes {start} to {start + size} are pointed at, "
+            f"not a FlatBuffer of GraphPipe: an offset points at bytes {start} to {start + size}, "
             f"but the body has {len(self.bytes)}"
         )
 
@@ -58,13 +58,13 @@ class Buffer:
         value = self._strings.get(at)
         if value is None:
             size = self.unsigned(at)
-            self.take(at + 4, size)
+            self.claim(at + 4, size)
             value = self._strings[at] = self.bytes[at + 4 : at + 4 + size]
         return value
 
 
 class Table:
-    """One table; a field that is absent reads as its default, as the format says."""
+    """One table; an absent field reads as its default, as the format says."""
 
     __slots__ = ("_at", "_buffer", "_fields")
 
@@ -72,10 +72,10 @@ class Table:
         self._buffer, self._at = buffer, at
         body = buffer.bytes
         try:
-            vtable = at - _signed(body, at)[0]  # the only offset that may point back, and so before the body
+            vtable = at - _signed(body, at)[0]  # the only signed offset: it can point before the body
             size = _short(body, vtable)[0] if vtable >= 0 else 0
         except struct.error:
-            raise buffer.outside(at, 4) from None
+            raise buffer.outside_error(at, 4) from None
         if size < 4 or vtable + size > len(body):
             raise InvalidInput(f"not a FlatBuffer of GraphPipe: no table at byte {at}")
         count = min((size - 4) // 2, MAX_FIELDS)
@@ -87,7 +87,7 @@ class Table:
             return 0
         at = self._at + offset
         if at >= len(self._buffer.bytes):
-            raise self._buffer.outside(at, 1)
+            raise self._buffer.outside_error(at, 1)
         return self._buffer.bytes[at]
 
     def long(self, slot: int) -> int:
@@ -97,7 +97,7 @@ class Table:
         try:
             value: int = _long(self._buffer.bytes, self._at + offset)[0]
         except struct.error:
-            raise self._buffer.outside(self._at + offset, 8) from None
+            raise self._buffer.outside_error(self._at + offset, 8) from None
         return value
 
     def table(self, slot: int) -> "Table | None":
@@ -109,7 +109,7 @@ class Table:
         return self._buffer.string(at) if at else b""
 
     def vector(self, slot: int, item_size: int) -> memoryview:
-        """The bytes of a vector of scalars; none where it is absent."""
+        """The bytes of a vector of scalars; empty if it is absent."""
         start, end = self._extent(slot, item_size)
         return self._buffer.view[start:end]
 
@@ -137,7 +137,7 @@ class Table:
         return at + self._buffer.unsigned(at)
 
     def _extent(self, slot: int, item_size: int) -> tuple[int, int]:
-        """Where a vector's items start and end, within the body; counted as taken."""
+        """Start and end of a vector's items, checked and counted by `take`."""
         offset = self._fields[slot]
         if not offset:
             return 0, 0
@@ -147,16 +147,16 @@ class Table:
             at += _unsigned(buffer.bytes, at)[0]
             size = _unsigned(buffer.bytes, at)[0] * item_size
         except struct.error:
-            raise buffer.outside(at, 4) from None
+            raise buffer.outside_error(at, 4) from None
         at += 4
-        buffer.take(at, size)
+        buffer.claim(at, size)
         return at, at + size
 
     def _targets(self, slot: int) -> Sequence[int]:
         start, end = self._extent(slot, 4)
         if start == end:
             return ()
-        if end - start == 4:  # one tensor, one name: what most requests have
+        if end - start == 4:  # one tensor, one name: the case of most requests
             return (start + self._buffer.unsigned(start),)
         offsets = struct.unpack_from(f"<{(end - start) // 4}I", self._buffer.bytes, start)
         return [at + offset for at, offset in zip(range(start, end, 4), offsets, strict=True)]
@@ -165,8 +165,8 @@ class Table:
 class Writer:
     """Writes front to back, parents before children, because offsets in FlatBuffers point forward.
 
-    A part is written where the message ends and gives its position; `link` then tells the field that refers to it.
-    Scalars are put into `head` by the caller. Data comes last and is not copied.
+    Each method appends a part and returns its position; `link` then points a field at it. The caller writes scalars
+    into `head`. Data comes last and is not copied.
     """
 
     def __init__(self) -> None:
@@ -174,7 +174,7 @@ class Writer:
         self._data: list[tuple[int, bytes | memoryview]] = []
 
     def table(self, *sizes: int) -> tuple[int, ...]:
-        """A table by its fields' sizes in bytes, 0 for absent ones; the positions of the table and of each field."""
+        """Appends a table with fields of these sizes in bytes, 0 if absent; returns its position and each field's."""
         block, vtable_size, offsets = _layout(sizes)
         self._align(8, ahead=vtable_size)
         at = len(self.head) + vtable_size
@@ -195,22 +195,22 @@ class Writer:
         at = len(self.head)
         self.head += len(value).to_bytes(4, "little")
         self.head += value
-        self.head.append(0)  # readers in C rely on it
+        self.head.append(0)  # C readers rely on it
         return at
 
     def references(self, count: int) -> tuple[int, range]:
-        """A vector of tables or strings: its position, and those of the entries to link."""
+        """Appends a vector of tables or strings; returns its position, and those of the entries to link."""
         self._align(4)
         at = len(self.head)
         self.head += count.to_bytes(4, "little") + bytes(4 * count)
         return at, range(at + 4, at + 4 + 4 * count, 4)
 
     def data(self, field: int, value: bytes | memoryview) -> None:
-        """A vector of bytes, which `finish` puts at a multiple of 16, aligned for any reader's vector unit."""
+        """Adds a vector of bytes, which `finish` aligns to 16 bytes, enough for any reader's SIMD loads."""
         self._data.append((field, value))
 
     def finish(self, root: int) -> list[bytes | memoryview]:
-        """The message in pieces, with `root` as its root table; one writer makes one message."""
+        """The message in pieces, with `root` as its root table; a writer writes one message."""
         self.link(0, root)
         gaps, size = [], len(self.head)
         for field, value in self._data:
@@ -231,7 +231,7 @@ class Writer:
 
 @cache
 def _layout(sizes: tuple[int, ...]) -> tuple[bytes, int, tuple[int, ...]]:
-    """A table's vtable and empty body, the vtable's size, and where in the body each field lies."""
+    """A table's vtable with its zeroed body, the vtable's size, and each field's offset in the body."""
     offsets, end = [0] * len(sizes), 4
     for slot in sorted(range(len(sizes)), key=lambda s: -sizes[s]):  # widest first: less padding
         if sizes[slot]:

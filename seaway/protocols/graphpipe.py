@@ -1,11 +1,11 @@
-"""GraphPipe, bytes ⇄ values: FlatBuffers over HTTP POST, numbers as they lie in memory.
+"""GraphPipe, bytes ⇄ values: FlatBuffers over HTTP POST, numbers as raw little-endian bytes.
 
     Request          = InferRequest | MetadataRequest        read_request ⇄ write_infer_request, write_metadata_request
     InferResponse    = output tensors, or errors             read_infer_response ⇄ write_infer_response, write_errors
     MetadataResponse = the model's interface                 read_metadata_response ⇄ write_metadata_response
 
-Both sides of every message are here. A body that is not what it should be raises InvalidInput, whatever it holds.
-A server needs `read`, `write`, `error` (seaway.protocols.calls), and for a GET `metadata_json(metadata(served))`.
+Both sides of every message are here. Any malformed body raises InvalidInput. A server needs `read`, `write` and `error`
+(seaway.protocols.calls), and for a GET `metadata_json(metadata(model))`.
 """
 
 import functools
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seaway.artifacts.card import Tensor
+from seaway.artifacts.artifact_metadata import Tensor
 from seaway.errors import InvalidInput, SeawayError, Unsupported
 from seaway.protocols import signatures, tensors
-from seaway.protocols.calls import BINARY, TEXT, Asked, Call, Reply, Served
+from seaway.protocols.calls import BINARY, TEXT, Call, ModelVersionInfo, RawRequest, Reply
 from seaway.protocols.flatbuffer import Buffer, Table, Writer
 
-TYPES = {
+CODE_BY_NAME = {
     "uint8": 1,
     "int8": 2,
     "uint16": 3,
@@ -35,17 +35,17 @@ TYPES = {
     "float64": 11,
     tensors.STRING: 12,
 }
-NAMES = {code: name for name, code in TYPES.items()}
-CODES = {tensors.DTYPES[name]: code for name, code in TYPES.items()}
-INFER, METADATA = 1, 2  # union Req
-LARGEST_SOLE = 1 << 20  # bytes of a sole output up to which what stands before its numbers is kept for the next answer
+NAME_BY_CODE = {code: name for name, code in CODE_BY_NAME.items()}
+CODE_BY_DTYPE = {tensors.DTYPES[name]: code for name, code in CODE_BY_NAME.items()}
+INFER, METADATA = 1, 2  # the Request's union: type codes
+MAX_CACHED_OUTPUT_BYTES = 1 << 20  # of an only output, whose response up to its numbers is cached
 
-Named = Mapping[str, np.ndarray] | Sequence[tuple[str, np.ndarray]]
+NamedArrays = Mapping[str, np.ndarray] | Sequence[tuple[str, np.ndarray]]
 
 
 @dataclass(slots=True)
 class InferRequest:
-    """Inputs in order; a name is "" where the client gave none. `outputs` empty: the model's defaults."""
+    """Inputs in order; a name is "" if the client sent none. Empty `outputs` means the model's defaults."""
 
     inputs: list[tuple[str, np.ndarray]]
     outputs: list[str]
@@ -69,52 +69,52 @@ class Metadata:
     outputs: tuple[Tensor, ...]
 
 
-# ---- as a server reads and answers
+# ---- server side
 
 
-def read(asked: Asked, served: Served) -> Call | Reply:
-    """The call that an InferRequest makes; a MetadataRequest is answered at once. Raises InvalidInput, Unsupported.
+def read(raw_request: RawRequest, model: ModelVersionInfo) -> Call | Reply:
+    """The call that an InferRequest makes, or the reply to a MetadataRequest. Raises InvalidInput, Unsupported.
 
-    Config may name the signature: {"signature_name": …}. Else it is serving_default, or where that does not have the
-    inputs and outputs that the request names, the first signature that has.
+    Config may name the signature: {"signature_name": …}. Without it serving_default is called, or if that lacks the
+    inputs and outputs that the request names, the first signature that has them.
     """
-    request = read_request(asked.body)
+    request = read_request(raw_request.body)
     if isinstance(request, MetadataRequest):
-        return Reply(200, write_metadata_response(metadata(served)), BINARY)
-    given = [name for name, _ in request.inputs if name]
-    called = _config_signature(request.config) if request.config else ""
-    name = signatures.choose(served, called, len(request.inputs), given, request.outputs)
-    # "Go treats missing trailing names or "" as "use default i"": unnamed tensors are the signature's inputs in order
-    expected = served.signatures[name].inputs
+        return Reply(200, write_metadata_response(metadata(model)), BINARY)
+    input_names = [name for name, _ in request.inputs if name]
+    requested = _config_signature(request.config) if request.config else ""
+    name = signatures.choose(model, requested, len(request.inputs), input_names, request.outputs)
+    # As in GraphPipe's Go server, an unnamed tensor is the signature's input at its position.
+    expected = model.signatures[name].inputs
     inputs = {key or expected[i].name: array for i, (key, array) in enumerate(request.inputs)}
     if len(inputs) != len(expected):
-        raise InvalidInput(f"an input is given twice: {[key for key, _ in request.inputs]}; give each one once")
-    signatures.check_dtypes(served, name, inputs)
-    signatures.check_shapes(served.signatures[name], inputs)
+        raise InvalidInput(f"an input is sent twice: {[key for key, _ in request.inputs]}; send each one once")
+    signatures.check_dtypes(model, name, inputs)
+    signatures.check_shapes(model.signatures[name], inputs)
     return Call(name, inputs, list(dict.fromkeys(request.outputs)) or None, request.outputs)
 
 
-def write(call: Call, outputs: Mapping[str, np.ndarray], served: Served) -> Reply:
-    """Tensors in the order asked for, or in the signature's. Raises Unsupported for a type that GraphPipe has not."""
-    wanted = call.form or [tensor.name for tensor in served.signatures[call.signature].outputs]
-    return Reply(200, _infer_response([outputs[name] for name in wanted]), BINARY)
+def write(call: Call, outputs: Mapping[str, np.ndarray], model: ModelVersionInfo) -> Reply:
+    """Tensors in the requested order, or in the signature's. Raises Unsupported for a type that GraphPipe lacks."""
+    names = call.response_format or [tensor.name for tensor in model.signatures[call.signature].outputs]
+    return Reply(200, _infer_response([outputs[name] for name in names]), BINARY)
 
 
 def error(error: SeawayError) -> Reply:
-    """Plain text, as the Go server answers."""
+    """Plain text, like the Go server's errors."""
     text = f"{error}\n".encode(errors="replace")
     return Reply(error.status, text, TEXT, {"X-Content-Type-Options": "nosniff"})
 
 
-def metadata(served: Served) -> Metadata:
-    """The interface of the signature that a request without names and config gets."""
-    name = signatures.by_preference(served)[0]
-    signature = served.signatures[name]
-    description = f"{served.identity}, signature {name}"
-    return Metadata(served.name, str(served.version), "seaway", description, signature.inputs, signature.outputs)
+def metadata(model: ModelVersionInfo) -> Metadata:
+    """The interface of the signature that a request without names and config calls."""
+    name = signatures.by_preference(model)[0]
+    signature = model.signatures[name]
+    description = f"{model.identity}, signature {name}"
+    return Metadata(model.name, str(model.version), "seaway", description, signature.inputs, signature.outputs)
 
 
-OPTIONS = ("signature_name",)  # what config may hold
+OPTIONS = ("signature_name",)  # of config
 
 
 def _config_signature(config: str) -> str:
@@ -124,21 +124,21 @@ def _config_signature(config: str) -> str:
         options = None
     if not isinstance(options, dict):
         raise InvalidInput(
-            f'config {config[:80]!r} is no JSON object: leave it empty or give {{"signature_name": "…"}}'
+            f'config {config[:80]!r} is not a JSON object: leave it empty or send {{"signature_name": "…"}}'
         )
     unknown = sorted(options.keys() - set(OPTIONS))
     if unknown:
-        raise InvalidInput(f"config has options that are not known: {unknown[:8]}; known are {list(OPTIONS)}")
+        raise InvalidInput(f"config has unknown options {unknown[:8]}; known options: {list(OPTIONS)}")
     name = options.get("signature_name", "")
     if not isinstance(name, str):
-        raise InvalidInput("config: signature_name is not a string; give the name of one of the model's signatures")
+        raise InvalidInput("config: signature_name is not a string; send the name of one of the model's signatures")
     return name
 
 
 # ---- requests
 
 
-def write_infer_request(inputs: Named, outputs: Sequence[str] = (), config: str = "") -> bytes:
+def write_infer_request(inputs: NamedArrays, outputs: Sequence[str] = (), config: str = "") -> bytes:
     """Raises Unsupported for a dtype that GraphPipe has no type for (bool, complex, …)."""
     pairs = list(inputs.items()) if isinstance(inputs, Mapping) else list(inputs)
     named = any(name for name, _ in pairs)
@@ -168,7 +168,7 @@ def write_metadata_request() -> bytes:
 
 
 def read_request(body: bytes) -> InferRequest | MetadataRequest:
-    """What a client asks; arrays are read-only views of `body`. Raises InvalidInput, Unsupported."""
+    """A client's request; arrays are read-only views of `body`. Raises InvalidInput, Unsupported."""
     request = Buffer(body).root()
     kind, table = request.byte(0), request.table(1)
     if kind == METADATA:
@@ -180,29 +180,31 @@ def read_request(body: bytes) -> InferRequest | MetadataRequest:
     arrays = [_read_tensor(t, f"input {i}") for i, t in enumerate(table.tables(2))]
     names = [_text(name) for name in table.strings(1)]
     if len(names) > len(arrays):
-        raise InvalidInput(f"{len(names)} input_names for {len(arrays)} input_tensors; give one name for each tensor")
-    names += [""] * (len(arrays) - len(names))  # "Go treats missing trailing names or "" as "use default i""
+        raise InvalidInput(
+            f"{len(names)} input_names for {len(arrays)} input_tensors; send at most one name per tensor"
+        )
+    names += [""] * (len(arrays) - len(names))  # as GraphPipe's Go server does
     outputs = [_text(name) for name in table.strings(3)]
     return InferRequest(list(zip(names, arrays, strict=True)), outputs, _text(table.string(0)))
 
 
-# ---- answers
+# ---- responses
 
 
 def write_infer_response(outputs: Sequence[np.ndarray]) -> bytes:
-    """Tensors in the order asked for; the errors vector is absent, as clients expect. Raises Unsupported."""
+    """Tensors in the requested order; the errors vector is absent, as clients expect. Raises Unsupported."""
     return b"".join(_infer_response(outputs))
 
 
 def _infer_response(outputs: Sequence[np.ndarray]) -> list[bytes | memoryview]:
-    if len(outputs) == 1 and outputs[0].dtype.kind in "iuf" and outputs[0].nbytes <= LARGEST_SOLE:
+    if len(outputs) == 1 and outputs[0].dtype.kind in "iuf" and outputs[0].nbytes <= MAX_CACHED_OUTPUT_BYTES:
         return [*_sole_response(outputs[0].dtype, outputs[0].shape), tensors.raw(outputs[0])]
     return _response(outputs)
 
 
 @functools.lru_cache(256)
 def _sole_response(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> list[bytes | memoryview]:
-    """All but the numbers, which come last, of an answer with one tensor."""
+    """A response with one tensor, without its numbers, which come last."""
     return _response([np.broadcast_to(np.zeros((), dtype), shape)])[:-1]
 
 
@@ -227,11 +229,11 @@ def write_errors(message: str, code: int = 1) -> bytes:
 
 
 def read_infer_response(body: bytes) -> list[np.ndarray]:
-    """The output tensors, read-only views of `body`. Raises InvalidInput for a malformed answer or errors in it."""
+    """The output tensors, read-only views of `body`. Raises InvalidInput for a malformed response or errors in it."""
     response = Buffer(body).root()
     messages = [_text(error.string(1)) or f"error {error.long(0)}" for error in response.tables(1)]
     if messages:
-        raise InvalidInput("the server answered: " + "; ".join(messages))
+        raise InvalidInput("the server responded: " + "; ".join(messages))
     return [_read_tensor(t, f"output {i}") for i, t in enumerate(response.tables(0))]
 
 
@@ -241,21 +243,21 @@ def write_metadata_response(metadata: Metadata) -> bytes:
     texts = (metadata.name, metadata.version, metadata.server, metadata.description)
     for field, text in zip(fields[:4], texts, strict=True):
         writer.link(field, writer.string(text.encode()))
-    for field, side in zip(fields[4:], (metadata.inputs, metadata.outputs), strict=True):
-        listed, entries = writer.references(len(side))
-        writer.link(field, listed)
-        for entry, tensor in zip(entries, side, strict=True):
+    for field, specs in zip(fields[4:], (metadata.inputs, metadata.outputs), strict=True):
+        vector, entries = writer.references(len(specs))
+        writer.link(field, vector)
+        for entry, tensor in zip(entries, specs, strict=True):
             at, name, description, shape, kind = writer.table(4, 4, 4, 1)
             writer.link(entry, at)
             writer.link(name, writer.string(tensor.name.encode()))
             writer.link(description, writer.string(b""))
             writer.link(shape, writer.longs(_sizes(tensor)))
-            writer.head[kind] = TYPES.get(tensor.dtype, 0)
+            writer.head[kind] = CODE_BY_NAME.get(tensor.dtype, 0)
     return b"".join(writer.finish(root))
 
 
 def read_metadata_response(body: bytes) -> Metadata:
-    """Raises InvalidInput for a malformed answer."""
+    """Raises InvalidInput for a malformed response."""
     table = Buffer(body).root()
     name, version, server, description = (_text(table.string(slot)) for slot in range(4))
     inputs, outputs = (tuple(_read_io(io) for io in table.tables(slot)) for slot in (4, 5))
@@ -263,11 +265,17 @@ def read_metadata_response(body: bytes) -> Metadata:
 
 
 def metadata_json(metadata: Metadata) -> bytes:
-    """What a GET answers: the same as JSON, under the Go server's field names."""
+    """The response to a GET: the same as JSON, under the Go server's field names."""
 
-    def side(listed: tuple[Tensor, ...]) -> list[dict[str, object]]:
+    def described(specs: tuple[Tensor, ...]) -> list[dict[str, object]]:
         return [
-            {"Name": t.name, "Description": "", "Shape": list(_sizes(t)), "Type": TYPES.get(t.dtype, 0)} for t in listed
+            {
+                "Name": tensor.name,
+                "Description": "",
+                "Shape": list(_sizes(tensor)),
+                "Type": CODE_BY_NAME.get(tensor.dtype, 0),
+            }
+            for tensor in specs
         ]
 
     fields = {
@@ -275,8 +283,8 @@ def metadata_json(metadata: Metadata) -> bytes:
         "Version": metadata.version,
         "Server": metadata.server,
         "Description": metadata.description,
-        "Inputs": side(metadata.inputs),
-        "Outputs": side(metadata.outputs),
+        "Inputs": described(metadata.inputs),
+        "Outputs": described(metadata.outputs),
     }
     return json.dumps(fields, indent=4, ensure_ascii=False).encode() + b"\n"
 
@@ -292,10 +300,10 @@ def _write_tensors(writer: Writer, field: int, arrays: Sequence[np.ndarray]) -> 
 
 
 def _write_tensor(writer: Writer, array: np.ndarray) -> int:
-    code = CODES.get(array.dtype) or TYPES.get(tensors.dtype_name(array))
+    code = CODE_BY_DTYPE.get(array.dtype) or CODE_BY_NAME.get(tensors.dtype_name(array))
     if code is None:
-        raise Unsupported(f"GraphPipe has no type for {array.dtype.name}; cast it, or use the REST protocol")
-    strings = code == TYPES[tensors.STRING]
+        raise Unsupported(f"GraphPipe has no type for {array.dtype.name}; cast it, or use the REST API")
+    strings = code == CODE_BY_NAME[tensors.STRING]
     at, kind, shape, data, values = writer.table(1, 4, 0 if strings else 4, 4 if strings else 0)
     writer.head[kind] = code
     writer.link(shape, writer.longs(array.shape))
@@ -315,18 +323,16 @@ def _write_strings(writer: Writer, field: int, values: Sequence[bytes]) -> None:
 
 def _read_tensor(table: Table, where: str) -> np.ndarray:
     code = table.byte(0)
-    if code not in NAMES:
-        raise Unsupported(
-            f"{where}: tensor type {code} is none that carries data; use 1 (uint8) to 12 (string)", status=400
-        )
+    if code not in NAME_BY_CODE:
+        raise Unsupported(f"{where}: tensor type {code} carries no data; use 1 (uint8) to 12 (string)", status=400)
     shape, data, values = table.longs(1), table.vector(2, 1), table.strings(3)
     try:
-        if NAMES[code] != tensors.STRING:
+        if NAME_BY_CODE[code] != tensors.STRING:
             if values:
-                raise InvalidInput(f"string_val is given, but the type is {NAMES[code]}; use data alone")
-            return tensors.from_raw(NAMES[code], shape, data)
+                raise InvalidInput(f"string_val is set, but the type is {NAME_BY_CODE[code]}; send data alone")
+            return tensors.from_raw(NAME_BY_CODE[code], shape, data)
         if data:
-            raise InvalidInput("data is given, but the type is string; use string_val alone")
+            raise InvalidInput("data is set, but the type is string; send string_val alone")
         return tensors.strings(values, shape)
     except InvalidInput as error:
         raise InvalidInput(f"{where}: {error}") from None
@@ -334,7 +340,7 @@ def _read_tensor(table: Table, where: str) -> np.ndarray:
 
 def _read_io(table: Table) -> Tensor:
     shape = tuple(None if size < 0 else size for size in table.longs(2))
-    return Tensor(_text(table.string(0)), NAMES.get(table.byte(3), ""), shape)
+    return Tensor(_text(table.string(0)), NAME_BY_CODE.get(table.byte(3), ""), shape)
 
 
 def _sizes(tensor: Tensor) -> tuple[int, ...]:
@@ -345,4 +351,4 @@ def _text(raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        raise InvalidInput(f"a name or text is not UTF-8: {raw[:40]!r}") from None
+        raise InvalidInput(f"a name or text is not UTF-8: {raw[:40]!r}; encode it as UTF-8") from None

@@ -1,4 +1,4 @@
-"""How errors quote JSON, and say what is wrong with it: in TensorFlow Serving's words, which clients may look for."""
+"""Excerpts of JSON and its errors, in TensorFlow Serving's words, because clients may match on them."""
 
 import json
 import re
@@ -29,13 +29,13 @@ class TooBig(Exception):
 
 
 def parse_error(error: json.JSONDecodeError | TooBig, text: str) -> tuple[str, int]:
-    """What is wrong with `text`, and where: a position in it."""
+    """The description of what is wrong with `text`, and its position."""
     if isinstance(error, TooBig):
-        found = (match.start() for match in _STRING_OR_NUMBER.finditer(text) if match[0] == error.args[0])
-        return "Number too big to be stored in double.", next(found)
+        positions = (match.start() for match in _STRING_OR_NUMBER.finditer(text) if match[0] == error.args[0])
+        return "Number too big to be stored in double.", next(positions)
     if error.msg.startswith("Expecting ',' delimiter"):
         return f"Missing {_IN_ARRAY if _in_array(text, error.pos) else _IN_OBJECT}", error.pos
-    phrase = next((phrase for said, phrase in _PHRASES.items() if error.msg.startswith(said)), "Invalid value.")
+    phrase = next((phrase for start, phrase in _PHRASES.items() if error.msg.startswith(start)), "Invalid value.")
     return phrase, _moved(error, text)
 
 
@@ -46,24 +46,24 @@ def _moved(error: json.JSONDecodeError, text: str) -> int:
         return len(text)
     if error.msg.startswith("Invalid \\"):
         return text.rfind("\\", 0, at + 1)  # where the escape sequence begins
-    if error.msg.startswith("Illegal trailing comma"):  # from Python 3.13 on
+    if error.msg.startswith("Illegal trailing comma"):  # since Python 3.13
         return len(text) - len(text[at + 1 :].lstrip(" \t\r\n"))
-    return at + 1 if text[at : at + 1] == "-" else at  # what comes after a minus is no digit
+    return at + 1 if text[at : at + 1] == "-" else at  # no digit follows a minus
 
 
 def _in_array(text: str, at: int) -> bool:
-    """Whether the innermost of what is open at `at` is an array: then a bracket closes it."""
+    """Whether the innermost open container at `at` is an array: then a bracket closes it."""
     try:
         _GRAMMAR.raw_decode(text[:at] + "]", len(text) - len(text.lstrip(" \t\r\n")))
     except json.JSONDecodeError as error:
         return error.pos > at
     except RecursionError:
-        return True  # nested as deep as can be read: nobody writes objects so
+        return True  # nested as deep as Python can read: nobody nests objects like that
     return True
 
 
-def shown(value: Any) -> str:
-    """A value as an error quotes it: laid out as TensorFlow Serving does, and never long."""
+def excerpt(value: Any) -> str:
+    """A value as an error quotes it: in TensorFlow Serving's layout, truncated to MAX_SHOWN."""
     text = ""
     for part in _parts(value, "\n"):
         text += part
@@ -75,22 +75,22 @@ def shown(value: Any) -> str:
 def _parts(value: Any, line: str) -> Iterator[str]:
     """An object has a line for each key, a list is on one line."""
     if isinstance(value, dict) and value:
-        for i, (key, held) in enumerate(getattr(value, "pairs", value.items())):  # jsontensor.Repeating's
+        for i, (key, item) in enumerate(getattr(value, "pairs", value.items())):  # jsontensor.DuplicateKeys
             yield f"{',' if i else '{'}{line}{_INDENT}{json.dumps(key)}: "
-            yield from _parts(held, line + _INDENT)
+            yield from _parts(item, line + _INDENT)
         yield line + "}"
     elif isinstance(value, list):
         yield "["
-        for i, held in enumerate(value):
+        for i, item in enumerate(value):
             yield ", " if i else ""
-            yield from _parts(held, line + _INDENT)
+            yield from _parts(item, line + _INDENT)
         yield "]"
     else:
         yield json.dumps(value)
 
 
 def json_type(value: Any) -> str:
-    """As TensorFlow Serving's errors name it."""
+    """The JSON type's name in TensorFlow Serving's errors."""
     if isinstance(value, bool):
         return str(value)
     if isinstance(value, dict):

@@ -1,11 +1,11 @@
 """The Open Inference Protocol v2 over HTTP, with Triton's binary tensor data: bytes ⇄ values, for servers and clients.
 
     GET  /v2, /v2/health/live, /v2/health/ready                          server_metadata
-    GET  /v2/models/M[/versions/V | /labels/L][/ready]                   model_metadata
+    GET  /v2/models/M[/versions/V | /labels/L][/ready]                   model_metadata ⇄ read_metadata
     POST /v2/models/M[/versions/V | /labels/L]/infer                     read, write ⇄ write_infer_request,
-                                                                         read_infer_answer
-Labels in a path are an extension of ours. Where JSON has no word for a number (NaN, infinities), the bare tokens NaN,
-Infinity and -Infinity stand, in both directions: strict JSON has none, and tritonclient writes and reads them so.
+                                                                         read_infer_response
+Labels in a path are Seaway's extension. NaN and the infinities, which strict JSON lacks, are the bare tokens NaN,
+Infinity and -Infinity in both directions, as tritonclient writes and reads them.
 """
 
 import math
@@ -16,11 +16,29 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from seaway.artifacts.card import Tensor
+from seaway.artifacts.artifact_metadata import Tensor
 from seaway.errors import InvalidInput, NotFound, SeawayError, Unsupported
 from seaway.protocols import signatures, tensors
-from seaway.protocols.calls import BINARY, JSON, Asked, Call, Reply, Served, Signature
-from seaway.protocols.oiptensors import DATATYPES, best_classes, dump, parse, read_tensor, write_tensor
+from seaway.protocols.calls import (
+    BINARY,
+    DEFAULT_SIGNATURE,
+    JSON,
+    Call,
+    ModelVersionInfo,
+    RawRequest,
+    Reply,
+    Signature,
+    version_number,
+)
+from seaway.protocols.oiptensors import (
+    DATATYPE_BY_NAME,
+    NAME_BY_DATATYPE,
+    best_classes,
+    dump,
+    parse,
+    read_tensor,
+    write_tensor,
+)
 
 HEADER_LENGTH = "inference-header-content-length"
 EXTENSIONS = ("binary_tensor_data", "classification")
@@ -28,7 +46,7 @@ EXTENSIONS = ("binary_tensor_data", "classification")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a path asks for: of the server (model "") server, live, ready; of a model metadata, ready, infer.
+    """A parsed path. Verbs of the server (model ""): server, live, ready; of a model: metadata, ready, infer.
     At most one of `version` and `label` is set."""
 
     verb: str
@@ -38,8 +56,8 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """One output as asked for; `classes` > 0 asks for the so many best classes in place of the numbers."""
+class RequestedOutput:
+    """An output in a request; `classes` > 0 requests that many best classes instead of the numbers."""
 
     name: str
     binary: bool
@@ -47,12 +65,12 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """How the answer is to be written; no `outputs`: all of the signature's, `binary` or not."""
+class ResponseFormat:
+    """How to write the response; without `outputs`: all of the signature's, `binary` or not."""
 
     id: str
     binary: bool
-    outputs: tuple[Wanted, ...]
+    outputs: tuple[RequestedOutput, ...]
 
 
 def read_path(method: str, target: str) -> Route:
@@ -68,9 +86,9 @@ def read_path(method: str, target: str) -> Route:
             route = _model_route(path, model, rest)
         case _:
             raise _no_path(path)
-    needed = "POST" if route.verb == "infer" else "GET"
-    if method != needed and not (method == "HEAD" and needed == "GET"):
-        raise SeawayError(f"{method} is not for {path[:200]}: use {needed}", status=405)
+    allowed = "POST" if route.verb == "infer" else "GET"
+    if method != allowed and not (method == "HEAD" and allowed == "GET"):
+        raise SeawayError(f"{method} is not allowed for {path[:200]}: use {allowed}", status=405)
     return route
 
 
@@ -79,9 +97,9 @@ def _model_route(path: str, model: str, rest: list[str]) -> Route:
     label: str | None = None
     match rest:
         case ["versions", number, *rest]:
-            if not (number.isascii() and number.isdecimal() and int(number[:40]) < 2**63):
-                raise InvalidInput(f"version {number[:40]!r} is no number; versions are 1, 2, …")
-            version = int(number)
+            version = version_number(number)
+            if version is None:
+                raise InvalidInput(f"version {number[:40]!r} is not a number; versions are 1, 2, …")
         case ["labels", name, *rest]:
             label = name
     match rest:
@@ -94,49 +112,49 @@ def _model_route(path: str, model: str, rest: list[str]) -> Route:
 
 def _no_path(path: str) -> NotFound:
     return NotFound(
-        f"nothing is at {path[:200]}: use /v2, /v2/health/live, /v2/health/ready, or "
+        f"no such path {path[:200]}: use /v2, /v2/health/live, /v2/health/ready, or "
         "/v2/models/<model>[/versions/<number> | /labels/<label>][/ready | /infer]"
     )
 
 
-# ---- infer, as the server reads and answers it
+# ---- infer, server side
 
 
-def read(asked: Asked, served: Served) -> Call:
+def read(raw_request: RawRequest, model: ModelVersionInfo) -> Call:
     """The call that an infer request makes. Raises InvalidInput, Unsupported.
 
-    The signature is the one that parameters {"signature_name": …} name, else serving_default, or where that does not
-    have the inputs and outputs named, the first that has. Binary tensors are read-only views of the body. A header
-    length of 0 means the raw form: the body is the sole input's data.
+    The parameters may name the signature: {"signature_name": …}. Without it serving_default is called, or if that lacks
+    the named inputs and outputs, the first signature that has them. Binary tensors are read-only views of the body. A
+    header length of 0 means raw data: the whole body is the data of the only input.
     """
-    body, length = asked.body, asked.headers.get(HEADER_LENGTH)
+    body, length = raw_request.body, raw_request.headers.get(HEADER_LENGTH)
     json_size = _json_size(length, body)
     if length is not None and json_size == 0:
-        return _read_raw(body, served)
+        return _read_raw(body, model)
     document = parse(body[:json_size])
     parameters = _parameters(document, "the request")
-    called = parameters.get("signature_name", "")
-    if not isinstance(called, str):
-        raise InvalidInput("parameter signature_name is not a string; give the name of one of the model's signatures")
-    form = _read_form(document, parameters)
-    listed = _objects(document, "inputs")
-    names = [given["name"] for given in listed]
-    wanted = [output.name for output in form.outputs]
-    name = signatures.choose(served, called, len(listed), names, wanted)
-    expected = {tensor.name: tensor.dtype for tensor in served.signatures[name].inputs}
+    requested = parameters.get("signature_name", "")
+    if not isinstance(requested, str):
+        raise InvalidInput("parameter signature_name is not a string; send the name of one of the model's signatures")
+    response_format = _read_response_format(document, parameters)
+    entries = _tensor_entries(document, "inputs")
+    names = [entry["name"] for entry in entries]
+    output_names = [output.name for output in response_format.outputs]
+    name = signatures.choose(model, requested, len(entries), names, output_names)
+    expected = {tensor.name: tensor.dtype for tensor in model.signatures[name].inputs}
     inputs: dict[str, np.ndarray] = {}
     at = json_size
-    for given in listed:
-        key = given["name"]
+    for entry in entries:
+        key = entry["name"]
         where = f"input {key!r}"
-        _check_datatype(given, where, expected[key], name)
-        inputs[key], at = read_tensor(given, where, _parameters(given, where), body, at)
+        _check_datatype(entry, where, expected[key], name)
+        inputs[key], at = read_tensor(entry, where, _parameters(entry, where), body, at)
     if len(inputs) != len(expected):
-        raise InvalidInput(f"an input is given twice: {names[:20]}; give each one once")
+        raise InvalidInput(f"an input is sent twice: {names[:20]}; send each one once")
     if at != len(body):
         raise InvalidInput(f"{len(body) - at} bytes follow the last input; check each binary_data_size")
-    signatures.check_shapes(served.signatures[name], inputs)
-    return Call(name, inputs, wanted or None, form)
+    signatures.check_shapes(model.signatures[name], inputs)
+    return Call(name, inputs, output_names or None, response_format)
 
 
 def _json_size(length: str | None, body: bytes) -> int:
@@ -147,114 +165,121 @@ def _json_size(length: str | None, body: bytes) -> int:
     raise InvalidInput(f"Inference-Header-Content-Length is {length[:40]!r}; the body has {len(body)} bytes")
 
 
-def _check_datatype(given: Mapping[str, Any], where: str, dtype: str, signature: str) -> None:
-    datatype = given.get("datatype")
-    if datatype == DATATYPES.get(dtype, ""):
+def _check_datatype(entry: Mapping[str, Any], where: str, dtype: str, signature: str) -> None:
+    datatype = entry.get("datatype")
+    if datatype == DATATYPE_BY_NAME.get(dtype, ""):
         return
-    if datatype not in DATATYPES.values():
+    if datatype not in DATATYPE_BY_NAME.values():
         raise InvalidInput(
-            f"{where}: datatype {str(datatype)[:40]!r} is not offered; use one of {', '.join(DATATYPES.values())}"
+            f"{where}: datatype {str(datatype)[:40]!r} is not supported; "
+            f"use one of {', '.join(DATATYPE_BY_NAME.values())}"
         )
     raise InvalidInput(
-        f"{where} is {datatype}, but {signature} takes {DATATYPES.get(dtype, dtype)}; send it as that: nothing is cast"
+        f"{where} is {datatype}, but {signature} takes {DATATYPE_BY_NAME.get(dtype, dtype)}; send that: nothing is cast"
     )
 
 
-def _read_form(document: Mapping[str, Any], parameters: Mapping[str, Any]) -> Form:
+def _read_response_format(document: Mapping[str, Any], parameters: Mapping[str, Any]) -> ResponseFormat:
     id_ = document.get("id", "")
     if not isinstance(id_, str):
-        raise InvalidInput("id is not a string; give a string, or leave it out")
+        raise InvalidInput("id is not a string; send a string, or leave it out")
     if not id_.isascii() and any("\ud800" <= character <= "\udfff" for character in id_):
-        raise InvalidInput("id holds half a surrogate pair, which no answer can repeat; give another one")
+        raise InvalidInput("id holds half a surrogate pair, which no response can repeat; send another one")
     binary = _flag(parameters, "binary_data_output", False)
     outputs = []
-    for given in _objects(document, "outputs") if document.get("outputs") is not None else ():
-        name = given["name"]
-        options = _parameters(given, f"output {name!r}")
+    for entry in _tensor_entries(document, "outputs") if document.get("outputs") is not None else ():
+        name = entry["name"]
+        options = _parameters(entry, f"output {name!r}")
         classes = options.get("classification", 0)
         if type(classes) is not int or classes < 0:
-            raise InvalidInput(f"output {name!r}: classification is the number of classes to give, 1 or more")
-        outputs.append(Wanted(name, _flag(options, "binary_data", binary), classes))
+            raise InvalidInput(f"output {name!r}: classification is the number of best classes to return, 1 or more")
+        outputs.append(RequestedOutput(name, _flag(options, "binary_data", binary), classes))
     if len({output.name for output in outputs}) < len(outputs):
-        raise InvalidInput("an output is asked for twice; name each one once")
-    return Form(id_, binary, tuple(outputs))
+        raise InvalidInput("an output is requested twice; name each one once")
+    return ResponseFormat(id_, binary, tuple(outputs))
 
 
-def _objects(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+def _tensor_entries(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     """The tensors listed under `key`, each with a name."""
-    listed = document.get(key)
-    if not isinstance(listed, list):
-        raise InvalidInput(f'{key} is not a list; give {{"{key}": [{{"name": …}}]}}')
-    for given in listed:
-        if not isinstance(given, dict) or not isinstance(given.get("name"), str):
-            raise InvalidInput(f"each of {key} is an object with a name, a string")
-    return listed
+    entries = document.get(key)
+    if not isinstance(entries, list):
+        raise InvalidInput(f'{key} is not a list; send {{"{key}": [{{"name": …}}]}}')
+    for entry in entries:
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+            raise InvalidInput(f"each of {key} must be an object with a name, a string")
+    return entries
 
 
-def _parameters(given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    found = given.get("parameters")
-    if found is None:
+def _parameters(document: Mapping[str, Any], where: str) -> dict[str, Any]:
+    parameters = document.get("parameters")
+    if parameters is None:
         return {}
-    if not isinstance(found, dict):
-        raise InvalidInput(f"parameters of {where[:80]} are not an object")
-    if "shared_memory_region" in found:
-        raise Unsupported(f"{where[:80]}: shared memory is not offered; send the data in the body", status=400)
-    return found
+    if not isinstance(parameters, dict):
+        raise InvalidInput(f"parameters of {where[:80]} are not an object; send {{}} or leave them out")
+    if "shared_memory_region" in parameters:
+        raise Unsupported(f"{where[:80]}: shared memory is not supported; send the data in the body", status=400)
+    return parameters
 
 
 def _flag(parameters: Mapping[str, Any], key: str, default: bool) -> bool:
     value = parameters.get(key, default)
     if not isinstance(value, bool):
-        raise InvalidInput(f"parameter {key} is {str(value)[:40]!r}; give true or false")
+        raise InvalidInput(f"parameter {key} is {str(value)[:40]!r}; send true or false")
     return value
 
 
-def _read_raw(body: bytes, served: Served) -> Call:
-    """The sole input's data alone. Its shape is the signature's: the sole free size follows from the length; of
-    several, the first counts as 1. A string is one element, without a length before it."""
-    name = signatures.choose(served, "", 1, (), ())
-    [tensor] = served.signatures[name].inputs
+def _read_raw(body: bytes, model: ModelVersionInfo) -> Call:
+    """The only input's data without JSON. Its shape is the signature's: a single free size follows from the length; of
+    several, the first counts as 1. A string is one element, without a length prefix."""
+    name = signatures.choose(model, "", 1, (), ())
+    [tensor] = model.signatures[name].inputs
     shape = list(tensor.shape)
     if tensor.dtype == tensors.STRING:
         if any(size not in (None, 1) for size in shape):
-            raise InvalidInput(f"input {tensor.name!r} takes strings of shape {shape}; the raw form carries one string")
+            raise InvalidInput(
+                f"input {tensor.name!r} takes strings of shape {shape}, but raw data is one string; send JSON"
+            )
         return _raw_call(name, tensor.name, tensors.strings([body], [1] * len(shape)))
     if shape.count(None) > 1 and shape[0] is None:
         shape[0] = 1
-    if shape.count(None) > 1 or tensor.dtype not in DATATYPES or tensor.name in served.signatures[name].unranked:
-        raise InvalidInput(f"the shape of input {tensor.name!r} cannot be told from raw data; send it with a header")
+    if shape.count(None) > 1 or tensor.dtype not in DATATYPE_BY_NAME or tensor.name in model.signatures[name].unranked:
+        raise InvalidInput(
+            f"the shape of input {tensor.name!r} does not follow from raw data; send it with a JSON header"
+        )
     row = math.prod(size for size in shape if size is not None) * tensors.DTYPES[tensor.dtype].itemsize
     sizes = [(len(body) // row if row else 0) if size is None else size for size in shape]
-    given = {"shape": sizes, "datatype": DATATYPES[tensor.dtype]}
+    entry = {"shape": sizes, "datatype": DATATYPE_BY_NAME[tensor.dtype]}
     where = f"input {tensor.name!r}, raw"
-    array, _ = read_tensor(given, where, {"binary_data_size": len(body)}, body, 0)
+    array, _ = read_tensor(entry, where, {"binary_data_size": len(body)}, body, 0)
     return _raw_call(name, tensor.name, array)
 
 
 def _raw_call(signature: str, name: str, array: np.ndarray) -> Call:
-    return Call(signature, {name: array}, None, Form("", True, ()))
+    return Call(signature, {name: array}, None, ResponseFormat("", True, ()))
 
 
-def write(call: Call, outputs: Mapping[str, np.ndarray], served: Served) -> Reply:
-    """The answer: JSON alone, or followed by the binary tensors in pieces. Raises Unsupported, InvalidInput."""
-    form: Form = call.form
-    wanted = form.outputs or [Wanted(t.name, form.binary) for t in served.signatures[call.signature].outputs]
-    listed: list[dict[str, Any]] = []
+def write(call: Call, outputs: Mapping[str, np.ndarray], model: ModelVersionInfo) -> Reply:
+    """The response: JSON alone, or followed by the binary tensors in pieces. Raises Unsupported, InvalidInput."""
+    response_format: ResponseFormat = call.response_format
+    requested_outputs = response_format.outputs or [
+        RequestedOutput(t.name, response_format.binary) for t in model.signatures[call.signature].outputs
+    ]
+    entries: list[dict[str, Any]] = []
     blocks: list[bytes | memoryview] = []
-    for output in wanted:
+    for output in requested_outputs:
         array = outputs[output.name]
         if output.classes:
-            array = best_classes(output.name, array, output.classes, served.labels)
+            array = best_classes(output.name, array, output.classes, model.labels)
         entry, block = write_tensor(output.name, array, output.binary)
-        listed.append(entry)
+        entries.append(entry)
         if block is not None:
             blocks.append(block)
-    document: dict[str, Any] = {"model_name": served.name, "model_version": str(served.version)}
-    if form.id:
-        document["id"] = form.id
-    document["outputs"] = listed
+    document: dict[str, Any] = {"model_name": model.name, "model_version": str(model.version)}
+    if response_format.id:
+        document["id"] = response_format.id
+    document["outputs"] = entries
     header = dump(document)
-    if any(output.binary for output in wanted):
+    if any(output.binary for output in requested_outputs):
         return Reply(200, [header, *blocks], BINARY, {"Inference-Header-Content-Length": str(len(header))})
     return Reply(200, header)
 
@@ -270,35 +295,55 @@ def server_metadata(name: str, version: str, extensions: Sequence[str] = EXTENSI
     return dump({"name": name, "version": version, "extensions": list(extensions)})
 
 
-def model_metadata(served: Served, versions: Sequence[str]) -> bytes:
-    """The interface of the signature that a request without parameters gets; the others are under parameters.
+def model_metadata(model: ModelVersionInfo, versions: Sequence[str]) -> bytes:
+    """The interface of the signature that a request without parameters calls; the others are under parameters.
 
-    -1 is a size that is free; an unknown rank is written as [-1].
+    -1 is a free size; an unknown rank is written as [-1].
     """
-    name, *others = signatures.by_preference(served)
-    document = {"name": served.name, "versions": list(versions), "platform": served.platform}
-    listed = {other: _interface(served.signatures[other]) for other in others}
-    parameters = {"signature_name": name, "signatures": listed}
-    return dump({**document, **_interface(served.signatures[name]), "parameters": parameters})
+    name, *others = signatures.by_preference(model)
+    document = {"name": model.name, "versions": list(versions), "platform": model.platform}
+    interfaces = {other: _interface(model.signatures[other]) for other in others}
+    parameters = {"signature_name": name, "signatures": interfaces}
+    return dump({**document, **_interface(model.signatures[name]), "parameters": parameters})
 
 
 def _interface(signature: Signature) -> dict[str, Any]:
-    def side(listed: Sequence[Tensor]) -> list[dict[str, Any]]:
+    def described(specs: Sequence[Tensor]) -> list[dict[str, Any]]:
         return [
             {
                 "name": tensor.name,
-                "datatype": DATATYPES.get(tensor.dtype, tensor.dtype.upper()),
+                "datatype": DATATYPE_BY_NAME.get(tensor.dtype, tensor.dtype.upper()),
                 "shape": [-1]
                 if tensor.name in signature.unranked
                 else [-1 if size is None else size for size in tensor.shape],
             }
-            for tensor in listed
+            for tensor in specs
         ]
 
-    return {"inputs": side(signature.inputs), "outputs": side(signature.outputs)}
+    return {"inputs": described(signature.inputs), "outputs": described(signature.outputs)}
 
 
-# ---- as a client writes and reads
+# ---- client side
+
+
+def read_metadata(body: bytes) -> dict[str, Signature]:
+    """The described signature, as serving_default. Raises InvalidInput for anything but a model's metadata."""
+    document = parse(body)
+
+    def tensor_specs(key: str) -> tuple[Tensor, ...]:
+        return tuple(
+            Tensor(
+                entry["name"],
+                NAME_BY_DATATYPE.get(entry["datatype"], ""),
+                tuple(None if int(size) < 0 else int(size) for size in entry["shape"]),
+            )
+            for entry in document[key]
+        )
+
+    try:
+        return {DEFAULT_SIGNATURE: Signature(tensor_specs("inputs"), tensor_specs("outputs"))}
+    except (ValueError, LookupError, TypeError):
+        raise InvalidInput(f"not a model's metadata in the Open Inference Protocol: {body[:120]!r}") from None
 
 
 def write_infer_request(
@@ -308,32 +353,32 @@ def write_infer_request(
     id: str = "",
     signature: str = "",
 ) -> tuple[bytes, dict[str, str]]:
-    """An infer body and its headers; `binary` sends the numbers, and asks for them, as bytes. Raises Unsupported."""
-    written = [write_tensor(name, array, binary) for name, array in inputs.items()]
+    """An infer body and its headers; `binary` sends and requests the numbers as bytes. Raises Unsupported."""
+    encoded = [write_tensor(name, array, binary) for name, array in inputs.items()]
     document: dict[str, Any] = {"id": id} if id else {}
     parameters = ({"binary_data_output": True} if binary else {}) | ({"signature_name": signature} if signature else {})
     document |= {"parameters": parameters} if parameters else {}
-    document["inputs"] = [entry for entry, _ in written]
+    document["inputs"] = [entry for entry, _ in encoded]
     document |= {"outputs": [{"name": name} for name in outputs]} if outputs else {}
     header = dump(document)
     if not binary:
         return header, {"Content-Type": JSON}
     headers = {"Content-Type": BINARY, "Inference-Header-Content-Length": str(len(header))}
-    return b"".join([header, *(block for _, block in written if block is not None)]), headers
+    return b"".join([header, *(block for _, block in encoded if block is not None)]), headers
 
 
-def read_infer_answer(body: bytes, headers: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Output arrays by name, numbers as read-only views of `body` where they came as bytes, strings as bytes.
+def read_infer_response(body: bytes, headers: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Output arrays by name, numbers sent as bytes as read-only views of `body`, strings as bytes.
 
-    Raises InvalidInput for {"error": …} and for what is no infer answer.
+    Raises InvalidInput for {"error": …} and for anything but an infer response.
     """
     lengths = [value for key, value in headers.items() if key.lower() == HEADER_LENGTH]
     at = _json_size(lengths[0] if lengths else None, body)
     document = parse(body[:at])
     if isinstance(document.get("error"), str):
-        raise InvalidInput(f"the server answered: {document['error']}")
+        raise InvalidInput(f"the server responded: {document['error']}")
     outputs = {}
-    for given in _objects(document, "outputs"):
-        where = f"output {given['name']!r}"
-        outputs[given["name"]], at = read_tensor(given, where, _parameters(given, where), body, at)
+    for entry in _tensor_entries(document, "outputs"):
+        where = f"output {entry['name']!r}"
+        outputs[entry["name"]], at = read_tensor(entry, where, _parameters(entry, where), body, at)
     return outputs

@@ -1,8 +1,8 @@
-"""Tensors of the Open Inference Protocol: a JSON object, with the numbers in it as `data` or behind the JSON as bytes.
+"""Tensors of the Open Inference Protocol: JSON objects, their numbers as `data` inside or as bytes after the JSON.
 
     BOOL UINT8 … UINT64 INT8 … INT64 FP16 FP32 FP64 BYTES        little-endian, row-major; BOOL is one byte,
-                                                                  each of BYTES has its length before it as uint32
-BF16 is not offered: NumPy has no such type. A tensor becomes an array only after its size was compared with its shape.
+                                                                  each of BYTES has its length as a uint32 prefix
+BF16 is not supported: NumPy has no such type. A tensor's size is compared with its shape before it becomes an array.
 """
 
 import json
@@ -17,7 +17,7 @@ import simdjson
 from seaway.errors import InvalidInput, Unsupported
 from seaway.protocols import tensors
 
-DATATYPES = {
+DATATYPE_BY_NAME = {
     "bool": "BOOL",
     "uint8": "UINT8",
     "uint16": "UINT16",
@@ -32,22 +32,23 @@ DATATYPES = {
     "float64": "FP64",
     tensors.STRING: "BYTES",
 }
-# Bytes of JSON that simdjson reads: fewer are sooner read by orjson, and for each it takes a dozen bytes of memory.
-FOR_SIMDJSON = range(1_000, 16_000_000)
-DTYPES = {datatype: name for name, datatype in DATATYPES.items()}
-_OF_DTYPE = {tensors.DTYPES[name]: datatype for name, datatype in DATATYPES.items()}
-# Python's types that JSON's values of each kind of NumPy's have; true is no number, and 1.0 no integer
+# JSON of these sizes goes to simdjson: orjson is faster on less, and simdjson takes a dozen bytes of memory a byte.
+SIMDJSON_SIZES_BYTES = range(1_000, 16_000_000)
+NAME_BY_DATATYPE = {datatype: name for name, datatype in DATATYPE_BY_NAME.items()}
+_DATATYPE_BY_DTYPE = {tensors.DTYPES[name]: datatype for name, datatype in DATATYPE_BY_NAME.items()}
+# NumPy's kind → Python's types of its JSON values, exactly: true is not a number, and 1.0 not an integer
 _ELEMENTS: dict[str, set[type]] = {"f": {float, int}, "i": {int}, "u": {int}, "b": {bool}, "O": {str}}
-_WIDEST: dict[str, Literal["d", "i", "u"]] = {"f": "d", "i": "i", "u": "u"}  # simdjson's words for 64 bits of a kind
+# NumPy's kind → simdjson's name for its 64-bit type
+_WIDEST: dict[str, Literal["d", "i", "u"]] = {"f": "d", "i": "i", "u": "u"}
 _TOKENS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def parse(text: bytes) -> dict[str, Any]:
     """A JSON object, NaN and Infinity as bare tokens allowed. Raises InvalidInput.
 
-    In longer texts the `data` of tensors stays simdjson's where it can: no Python object is made of any number.
+    In longer texts the `data` of tensors stays a simdjson array if possible: no number becomes a Python object.
     """
-    if len(text) in FOR_SIMDJSON:
+    if len(text) in SIMDJSON_SIZES_BYTES:
         try:
             document = simdjson.Parser().parse(text)
         except (ValueError, RuntimeError):
@@ -59,7 +60,7 @@ def parse(text: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         plain = _parse_with_tokens(text)
     if type(plain) is not dict:
-        raise InvalidInput(f"the JSON is no object, but {type(plain).__name__}; an object with inputs is needed")
+        raise InvalidInput(f"the JSON is not an object, but {type(plain).__name__}; send an object with inputs")
     return plain
 
 
@@ -67,32 +68,34 @@ def _parse_with_tokens(text: bytes) -> Any:
     try:
         return json.loads(text.decode())
     except RecursionError:
-        raise InvalidInput("the JSON is nested too deeply") from None
+        raise InvalidInput("the JSON is nested too deeply; send data as a flat list") from None
     except ValueError as error:
-        raise InvalidInput(f"this is no JSON: {str(error)[:200]}") from None
+        raise InvalidInput(f"the body is not JSON: {str(error)[:200]}") from None
 
 
 def _tensors(value: Any) -> Any:
-    """What stands under a key as Python's values; of objects in a list, `data` stays as it is where it is a list."""
+    """A key's value as Python values; in the objects of a list, a `data` that is a list stays a simdjson array."""
     if isinstance(value, simdjson.Array):
-        return [_tensor(item) if isinstance(item, simdjson.Object) else _plain(item) for item in value]
-    return _plain(value)
+        return [_tensor(item) if isinstance(item, simdjson.Object) else _to_python(item) for item in value]
+    return _to_python(value)
 
 
-def _tensor(held: simdjson.Object) -> dict[str, Any]:
+def _tensor(entry: simdjson.Object) -> dict[str, Any]:
+    values = ((key, entry[key]) for key in entry)
     return {
-        key: held[key] if key == "data" and isinstance(held[key], simdjson.Array) else _plain(held[key]) for key in held
+        key: value if key == "data" and isinstance(value, simdjson.Array) else _to_python(value)
+        for key, value in values
     }
 
 
-def _plain(value: Any) -> Any:
+def _to_python(value: Any) -> Any:
     if isinstance(value, simdjson.Array):
         return value.as_list()
     return value.as_dict() if isinstance(value, simdjson.Object) else value
 
 
 def dump(document: Any) -> bytes:
-    """JSON of what `write_tensor` gives."""
+    """JSON of a document with `write_tensor`'s objects in it."""
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
@@ -100,46 +103,48 @@ def dump(document: Any) -> bytes:
 
 
 def read_tensor(
-    given: Mapping[str, Any], where: str, parameters: Mapping[str, Any], body: bytes, at: int
+    entry: Mapping[str, Any], where: str, parameters: Mapping[str, Any], body: bytes, at: int
 ) -> tuple[np.ndarray, int]:
-    """The array that `given` describes, and where in `body` the next binary tensor starts; this one's is at `at`.
+    """The array that `entry` describes, and where in `body` the next binary tensor starts; this one starts at `at`.
 
-    Raises InvalidInput, beginning with `where`, for what does not fit together.
+    Raises InvalidInput, its message beginning with `where`, if shape, datatype and data disagree.
     """
-    shape, datatype, size = given.get("shape"), given.get("datatype"), parameters.get("binary_data_size")
+    shape, datatype, size = entry.get("shape"), entry.get("datatype"), parameters.get("binary_data_size")
     if type(shape) is not list or not {*map(type, shape)} <= {int} or min(shape, default=0) < 0:
-        raise InvalidInput(f"{where}: shape is {_shown(shape)}; give a list of sizes, none of them negative")
+        raise InvalidInput(f"{where}: shape is {_excerpt(shape)}; send a list of sizes, none of them negative")
     if len(shape) > tensors.MAX_RANK:
         raise InvalidInput(f"{where}: {len(shape)} dimensions; at most {tensors.MAX_RANK} are supported")
-    dtype = DTYPES.get(datatype) if isinstance(datatype, str) else None
+    dtype = NAME_BY_DATATYPE.get(datatype) if isinstance(datatype, str) else None
     if dtype is None:
-        raise InvalidInput(f"{where}: datatype {_shown(datatype)} is not offered; use one of {', '.join(DTYPES)}")
+        raise InvalidInput(
+            f"{where}: datatype {_excerpt(datatype)} is not supported; use one of {', '.join(NAME_BY_DATATYPE)}"
+        )
     if size is None:
-        if "data" not in given:
-            raise InvalidInput(f"{where} has neither data nor binary_data_size; give one of them")
-        return _from_json(given["data"], where, dtype, shape), at
-    if "data" in given:
-        raise InvalidInput(f"{where} has data and binary_data_size; give one of them")
+        if "data" not in entry:
+            raise InvalidInput(f"{where} has neither data nor binary_data_size; send one of them")
+        return _from_json(entry["data"], where, dtype, shape), at
+    if "data" in entry:
+        raise InvalidInput(f"{where} has data and binary_data_size; send one of them")
     if type(size) is not int or not 0 <= size <= len(body) - at:
-        raise InvalidInput(f"{where}: binary_data_size is {_shown(size)}, but {len(body) - at} bytes are left")
+        raise InvalidInput(f"{where}: binary_data_size is {_excerpt(size)}, but {len(body) - at} bytes are left")
     return _from_bytes(body, at, size, where, dtype, shape), at + size
 
 
 def _from_json(data: Any, where: str, dtype: str, shape: list[int]) -> np.ndarray:
-    """How lists are nested is not looked at, only their elements in order, as Triton does."""
+    """Ignores how lists are nested and takes their elements in order, as Triton does."""
     kind, count = tensors.DTYPES[dtype], math.prod(shape)
     numbers = _numbers(data, kind)
     flat = _flatten(data, where) if numbers is None else []
-    found = len(flat) if numbers is None else len(numbers)
-    if found != count:
-        raise InvalidInput(f"{where}: shape {shape} needs {count} elements of data, but {found} came")
+    size = len(flat) if numbers is None else len(numbers)
+    if size != count:
+        raise InvalidInput(f"{where}: shape {shape} needs {count} elements of data, but got {size}")
     try:
         if numbers is None:
             numbers = _elements(flat, where, dtype)
         with np.errstate(over="ignore"):  # a number too large for FP32 is infinite, as in TensorFlow Serving
             return numbers.astype(kind, copy=False).reshape(shape)
     except OverflowError:
-        raise InvalidInput(f"{where}: a number of data is outside the range of {DATATYPES[dtype]}") from None
+        raise InvalidInput(f"{where}: a number of data is outside the range of {DATATYPE_BY_NAME[dtype]}") from None
     except UnicodeEncodeError:
         raise InvalidInput(f"{where}: a string of data holds half a surrogate pair") from None
     except ValueError as error:
@@ -147,8 +152,8 @@ def _from_json(data: Any, where: str, dtype: str, shape: list[int]) -> np.ndarra
 
 
 def _numbers(data: Any, kind: np.dtype) -> np.ndarray | None:
-    """All numbers in simdjson's lists at once, as the widest type of their kind; None where something else is inside,
-    or a number that `kind` cannot hold."""
+    """All numbers in simdjson's lists at once, as the widest type of their kind; None if anything else is inside, or a
+    number that `kind` cannot represent."""
     if kind.kind not in "fiu" or not isinstance(data, simdjson.Array):
         return None
     try:
@@ -163,12 +168,12 @@ def _numbers(data: Any, kind: np.dtype) -> np.ndarray | None:
 
 
 def _elements(flat: list[Any], where: str, dtype: str) -> np.ndarray:
-    """The same from Python's values, with the errors: an element that is no `dtype`."""
+    """Converts Python values. Raises InvalidInput, which quotes the first one that is not a `dtype`."""
     kind = tensors.DTYPES[dtype]
     wrong = {*map(type, flat)} - _ELEMENTS[kind.kind]
     if wrong:
         value = next(value for value in flat if type(value) in wrong)
-        raise InvalidInput(f"{where}: {_shown(value)} is no {DATATYPES[dtype]}")
+        raise InvalidInput(f"{where}: {_excerpt(value)} is not {DATATYPE_BY_NAME[dtype]}")
     if dtype == tensors.STRING:
         return tensors.strings([text.encode() for text in flat], [len(flat)])
     with np.errstate(over="ignore"):
@@ -176,11 +181,11 @@ def _elements(flat: list[Any], where: str, dtype: str) -> np.ndarray:
 
 
 def _flatten(data: Any, where: str) -> list[Any]:
-    """What is in nested lists, in order."""
+    """The elements of nested lists, in order."""
     if isinstance(data, simdjson.Array):
         data = data.as_list()
     if type(data) is not list:
-        raise InvalidInput(f"{where}: data is no list; give the elements in row-major order, nested or flat")
+        raise InvalidInput(f"{where}: data is not a list; send the elements in row-major order, nested or flat")
     if list not in {*map(type, data)}:
         return data
     flat: list[Any] = []
@@ -204,7 +209,7 @@ def _from_bytes(body: bytes, at: int, size: int, where: str, dtype: str, shape: 
         return tensors.strings(_strings(body, at, at + size, where, count), shape)
     if count * kind.itemsize != size:
         raise InvalidInput(
-            f"{where}: {DATATYPES[dtype]} of shape {shape} needs {count * kind.itemsize} bytes, "
+            f"{where}: {DATATYPE_BY_NAME[dtype]} of shape {shape} needs {count * kind.itemsize} bytes, "
             f"but binary_data_size is {size}"
         )
     try:
@@ -222,13 +227,13 @@ def _strings(body: bytes, at: int, end: int, where: str, count: int) -> Iterator
         start = at + 4
         at = start + int.from_bytes(body[at:start], "little")
         if start > end or at > end:
-            raise InvalidInput(f"{where}: a string reaches over the end of the tensor's bytes; check the lengths")
+            raise InvalidInput(f"{where}: a string extends past the end of the tensor's bytes; check the lengths")
         yield body[start:at]
     if at != end:
         raise InvalidInput(f"{where}: {end - at} bytes follow the last of {count} strings; check the shape")
 
 
-def _shown(value: Any) -> str:
+def _excerpt(value: Any) -> str:
     text = repr(value) if not isinstance(value, list | dict | str) or len(value) <= 40 else f"{type(value).__name__}, …"
     return text if len(text) <= 120 else text[:120] + "…"
 
@@ -237,13 +242,15 @@ def _shown(value: Any) -> str:
 
 
 def write_tensor(name: str, array: np.ndarray, binary: bool) -> tuple[dict[str, Any], bytes | memoryview | None]:
-    """The JSON object for `dump`, and the bytes to come behind the JSON, None where the numbers are in it.
+    """The JSON object for `dump`, and the bytes that follow the JSON, None if the numbers are in it.
 
-    Raises Unsupported for a dtype that the protocol has not, InvalidInput for strings that are no UTF-8 in JSON.
+    Raises Unsupported for a dtype that the protocol lacks, InvalidInput for strings in JSON that are not UTF-8.
     """
-    datatype = _OF_DTYPE.get(array.dtype) or DATATYPES.get(tensors.dtype_name(array))
+    datatype = _DATATYPE_BY_DTYPE.get(array.dtype) or DATATYPE_BY_NAME.get(tensors.dtype_name(array))
     if datatype is None:
-        raise Unsupported(f"{name!r} is {array.dtype.name}, for which the Open Inference Protocol has no type")
+        raise Unsupported(
+            f"{name!r} is {array.dtype.name}, for which the Open Inference Protocol has no type; cast it in the model"
+        )
     entry: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(array.shape)}
     if not binary:
         entry["data"] = _as_json(name, array)
@@ -262,7 +269,7 @@ def _as_json(name: str, array: np.ndarray) -> Any:
         try:
             return [value.decode() for value in tensors.string_values(array)]
         except UnicodeDecodeError:
-            raise InvalidInput(f"{name!r} holds bytes that are no UTF-8; ask for it with binary_data true") from None
+            raise InvalidInput(f"{name!r} holds bytes that are not UTF-8; request it with binary_data true") from None
     flat = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(-1)
     if flat.dtype.kind == "f" and not np.isfinite(flat).all():
         texts = (str(value) for value in flat)  # the shortest digits of the array's own type
@@ -271,14 +278,16 @@ def _as_json(name: str, array: np.ndarray) -> Any:
 
 
 def best_classes(name: str, array: np.ndarray, count: int, labels: Sequence[str]) -> np.ndarray:
-    """Triton's classification: strings "value:index" or "value:index:label", the best first; [N, count] where the
-    array has a first dimension of N rows beside others, else [count]. Raises InvalidInput for what is no numbers."""
+    """Triton's classification: strings "value:index" or "value:index:label", the best first. Shape [N, count] for an
+    array of N rows, [count] for one of a single dimension. Raises InvalidInput for an array without numbers."""
     if array.dtype.kind not in "fiu":
-        raise InvalidInput(f"output {name!r} is {tensors.dtype_name(array)}, which has no best classes")
+        raise InvalidInput(
+            f"output {name!r} is {tensors.dtype_name(array)}, which has no best classes; request its values"
+        )
     rows = array.reshape(len(array), -1) if array.ndim > 1 and array.size else array.reshape(1, -1)
     width = rows.shape[1]
     count = min(count, width)
-    best = width - 1 - np.argsort(rows[:, ::-1], axis=1, kind="stable")[:, ::-1][:, :count]  # of equals, the first
+    best = width - 1 - np.argsort(rows[:, ::-1], axis=1, kind="stable")[:, ::-1][:, :count]  # the first of equal values
     texts = [
         f"{row[i]!s}:{i}:{labels[i]}" if len(labels) == width else f"{row[i]!s}:{i}"
         for row, order in zip(rows, best.tolist(), strict=True)

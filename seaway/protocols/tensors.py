@@ -1,6 +1,6 @@
 """Arrays as the protocols see them: a dtype's name, a shape, raw little-endian bytes; strings: object arrays of bytes.
 
-`dtype` is the card's: NumPy's name ("float32"), or "str" for strings, which are bytes of any value throughout.
+`dtype` is a name from the artifact metadata: NumPy's ("float32"), or "str" for strings, which are arbitrary bytes.
 """
 
 import math
@@ -11,24 +11,25 @@ import numpy as np
 from seaway.errors import InvalidInput
 
 STRING = "str"
-MAX_RANK = 32  # what every library on the way can carry
-DEEPEST = 254  # TensorFlow's most dimensions
-_FEW = 4096  # bytes that are copied sooner than viewed
+MAX_RANK = 32  # NumPy 1's limit, the lowest of the libraries involved
+MAX_TENSORFLOW_RANK = 254  # TensorFlow's limit
+_MAX_COPIED_BYTES = 4096  # up to this size a copy is faster than a view
 
 _NUMBERS = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float16", "float32", "float64", "complex64", "complex128"),
 )
-# NumPy's dtype for each of the card's
+# NumPy's dtype for each name in the artifact metadata
 DTYPES = {name: np.dtype(name).newbyteorder("<") for name in _NUMBERS} | {STRING: np.dtype(object)}
 
 
-class Deep(np.ndarray):
-    """More dimensions than NumPy has: in memory there is one, and `shape`, `ndim` and len() say what it stands for."""
+class HighRankArray(np.ndarray):
+    """An array of more dimensions than NumPy supports: stored one-dimensional, while `shape`, `ndim` and len() report
+    the real dimensions."""
 
     _sizes: tuple[int, ...]
 
-    def __array_finalize__(self, made_from: object) -> None:
+    def __array_finalize__(self, source: object) -> None:
         self._sizes = np.ndarray.shape.__get__(self)
 
     @property  # type: ignore[misc]
@@ -44,30 +45,30 @@ class Deep(np.ndarray):
 
 
 def shaped(flat: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """One dimension as `shape`, of its size; a `Deep` where that has more than MAX_RANK."""
+    """A flat array in `shape`, which has its size; a `HighRankArray` if the rank is above MAX_RANK."""
     if len(shape) <= MAX_RANK:
         return flat.reshape(shape)
-    deep = flat.view(Deep)
-    deep._sizes = tuple(map(int, shape))
-    return deep
+    high_rank = flat.view(HighRankArray)
+    high_rank._sizes = tuple(map(int, shape))
+    return high_rank
 
 
 def dtype_name(array: np.ndarray) -> str:
-    """The card's name for the array's type."""
+    """The artifact metadata's name for the array's type."""
     return STRING if array.dtype.kind in "OSU" else array.dtype.name
 
 
 def strings(values: Iterable[bytes], shape: Sequence[int]) -> np.ndarray:
-    """An object array of bytes. Raises InvalidInput where the count is not the shape's."""
-    listed = list(values)
+    """An object array of bytes. Raises InvalidInput if the count does not match the shape."""
+    items = list(values)
     _check_shape(shape)
-    if len(listed) != math.prod(shape):
-        raise InvalidInput(f"shape {list(shape)} needs {math.prod(shape)} strings, but {len(listed)} came")
-    array = np.empty(len(listed), object)
-    array[:] = listed
+    if len(items) != math.prod(shape):
+        raise InvalidInput(f"shape {list(shape)} needs {math.prod(shape)} strings, but got {len(items)}")
+    array = np.empty(len(items), object)
+    array[:] = items
     try:
         return array.reshape(shape)
-    except (ValueError, OverflowError) as error:  # no strings, and sizes beside the 0 that are too large together
+    except (ValueError, OverflowError) as error:  # a size of 0, and others whose product is too large
         raise InvalidInput(f"shape {list(shape)} cannot be used: {error}") from None
 
 
@@ -79,22 +80,22 @@ def string_values(array: np.ndarray) -> list[bytes]:
 
 
 def raw(array: np.ndarray) -> memoryview:
-    """The numbers as contiguous little-endian bytes, row-major; copied only where they are few or not that already."""
-    if array.nbytes <= _FEW and array.dtype.isnative and np.little_endian:
+    """The numbers as contiguous little-endian bytes, row-major; copied only if small or not laid out like that."""
+    if array.nbytes <= _MAX_COPIED_BYTES and array.dtype.isnative and np.little_endian:
         return memoryview(array.tobytes())
     flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1)
     return flat.view(np.uint8).data if flat.size else memoryview(b"")
 
 
 def from_raw(dtype: str, shape: Sequence[int], data: memoryview) -> np.ndarray:
-    """A read-only view of numbers in `data`, the reverse of `raw`. Raises InvalidInput for a length not the shape's."""
+    """A read-only view of numbers in `data`, the reverse of `raw`. Raises InvalidInput if length and shape disagree."""
     _check_shape(shape)
-    kind = DTYPES.get(dtype) or np.dtype(dtype).newbyteorder("<")
-    needed = math.prod(shape) * kind.itemsize
+    element = DTYPES.get(dtype) or np.dtype(dtype).newbyteorder("<")
+    needed = math.prod(shape) * element.itemsize
     if len(data) != needed:
-        raise InvalidInput(f"{dtype} of shape {list(shape)} needs {needed} bytes of data, but {len(data)} came")
+        raise InvalidInput(f"{dtype} of shape {list(shape)} needs {needed} bytes of data, but got {len(data)}")
     try:
-        return np.ndarray(shape, kind, data)
+        return np.ndarray(shape, element, data)
     except (ValueError, OverflowError) as error:
         raise InvalidInput(f"shape {list(shape)} cannot be used: {error}") from None
 
@@ -103,4 +104,4 @@ def _check_shape(shape: Sequence[int]) -> None:
     if len(shape) > MAX_RANK:
         raise InvalidInput(f"a tensor of {len(shape)} dimensions: at most {MAX_RANK} are supported")
     if min(shape, default=0) < 0:
-        raise InvalidInput(f"shape {list(shape)} has a negative size; give the actual one")
+        raise InvalidInput(f"shape {list(shape)} has a negative size; send the actual sizes")

@@ -1,28 +1,41 @@
-"""`python -m seaway.publish --onnx DIR --saved-model DIR --parity DIR --volume DIR [--name NAME]`"""
+"""`python -m seaway.publish --onnx DIR --saved-model DIR --parity DIR --model-repository DIR [--name NAME]`"""
 
-import argparse
 from pathlib import Path
 
 from seaway import errors
+from seaway.arguments import ArgumentParser
 from seaway.publish.publish import publish
 
 PROGRAM = "python -m seaway.publish"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog=PROGRAM,
-        description="Publishes a validated model as the next version in the volume; prints the version's number last.",
-        epilog=f"{PROGRAM} --onnx work/onnx --saved-model work/saved_model --parity work/parity --volume models",
+        description="Publishes a validated model as the next version in the repository; prints its number last.",
+        epilog=f"example: {PROGRAM} --onnx work/onnx --saved-model work/saved_model --parity work/parity "
+        "--model-repository models",
     )
-    parser.add_argument("--onnx", type=Path, required=True, metavar="DIR", help="what export wrote: work/onnx")
-    parser.add_argument("--saved-model", type=Path, required=True, metavar="DIR", help="what convert wrote")
-    parser.add_argument("--parity", type=Path, required=True, metavar="DIR", help="what validate wrote for these two")
-    parser.add_argument("--volume", type=Path, required=True, metavar="DIR", help="the volume, an existing folder")
-    parser.add_argument("--name", help="the model's name in the volume and in URLs (default: as on the card)")
-    given = parser.parse_args()
+    parser.add_argument(
+        "--onnx", type=Path, required=True, metavar="DIR", help="the export stage's folder, e.g. work/onnx"
+    )
+    parser.add_argument("--saved-model", type=Path, required=True, metavar="DIR", help="the convert stage's folder")
+    parser.add_argument(
+        "--parity", type=Path, required=True, metavar="DIR", help="the validate stage's folder for these two"
+    )
+    parser.add_argument(
+        "--model-repository",
+        "--repository",
+        dest="repository",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="the model repository",
+    )
+    parser.add_argument("--name", help="the model's name in the repository and in URLs (default: as in the metadata)")
+    arguments = parser.parse_args()
     with errors.exit_with_message(PROGRAM):
-        print(publish(given.onnx, given.saved_model, given.parity, given.volume, given.name))
+        print(publish(arguments.onnx, arguments.saved_model, arguments.parity, arguments.repository, arguments.name))
 
 
 if __name__ == "__main__":

@@ -1,91 +1,171 @@
-"""The look that all reports share: one self-contained HTML page, in light and dark, that also prints well.
+"""The layout that all reports share: one self-contained HTML page, in light and dark mode, that also prints well.
 
     body = report.table(["hop", "accuracy"], [["PyTorch", 0.7924], ["ONNX Runtime", 0.7924]])
     html = report.page("Parity of characters", [report.Section("Accuracy", (body, "All hops agree."))])
 
-Whatever is a plain str is escaped; what the functions here return is Markup and goes in as it is.
+The functions here fill the Jinja files in templates/ and return Markup. A plain str is escaped, Markup is not.
 """
 
 import base64
 import io
+import math
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
+from seaway.reporting import environment
+
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Told apart by most colour-blind readers, and against white as well as near-black.
+SHORT = 20  # characters of a table's cell that stay in one line
+# Most colour-blind readers can tell these apart, on white as well as on near-black.
 COLOURS = ("#2f74c0", "#d9822b", "#2a9d8f", "#b0578d", "#7a7f87")
+
+
+class Templates:
+    """The Jinja files `*.html.jinja` of a folder, each compiled once; values that are not Markup are escaped."""
+
+    def __init__(self, folder: Path) -> None:
+        self._environment = Environment(
+            loader=FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True, auto_reload=False
+        )
+
+    def render(self, name: str, /, **values: object) -> Markup:
+        return Markup(self._environment.get_template(f"{name}.html.jinja").render(**values))  # noqa: S704  escaped
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading and what stands under it: Markup from this module, or plain text that becomes a paragraph."""
+    """A heading and its content: Markup from this module, or plain text that becomes a paragraph."""
 
     heading: str
     parts: Sequence[Markup | str]
 
 
 def page(title: str, sections: Sequence[Section], lead: str = "") -> str:
-    """The whole HTML document; `lead` is one sentence under the title."""
-    return _TEMPLATES.from_string(_PAGE).render(title=title, lead=lead, sections=sections, style=_STYLE)
+    """The whole HTML document, which ends with its environment; `lead` is one sentence under the title."""
+    facts = environment.describe()
+    rows = [*facts.items(), ("command line", code(environment.command_line(sys.argv)))]
+    sections = [*sections, Section("Environment", [table(["property", "value"], rows)])]
+    return str(_TEMPLATES.render("page", title=title, lead=lead, sections=sections, style=_style()))
 
 
 def facts(pairs: Mapping[str, object]) -> Markup:
     """A row of key figures, name under number."""
-    return _render(_FACTS, pairs={name: _text(value) for name, value in pairs.items()})
+    return _TEMPLATES.render("facts", pairs={name: _text(value) for name, value in pairs.items()})
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> Markup:
-    """Markup as it is; numbers, percentages, n/a right; ints with thousands, floats in four digits; else text."""
-    cells = [[(_text(cell), _is_number(cell)) for cell in row] for row in rows]
-    numeric = [bool(cells) and all(row[i][1] for row in cells) for i in range(len(headers))]
-    return _render(_TABLE, headers=list(zip(headers, numeric, strict=True)), rows=cells, caption=caption)
+    """A table. Columns of numbers, percentages and n/a are aligned right; ints get thousands separators, floats four
+    digits. Short cells are not broken into lines."""
+    rows = list(rows)
+    numeric = [bool(rows) and all(map(_is_number, column)) for column in zip(*rows, strict=True)]
+    numeric = numeric or [False] * len(headers)
+    cells = [[(_text(cell), _style_class(cell, n)) for cell, n in zip(row, numeric, strict=True)] for row in rows]
+    return _TEMPLATES.render("table", headers=list(zip(headers, numeric, strict=True)), rows=cells, caption=caption)
+
+
+def settings(pairs: Mapping[str, object], *before: Sequence[object]) -> Markup:
+    """A table of settings: their names in words, and their values; `before`: rows above them."""
+    return table(["setting", "value"], [*before, *([words(name), _setting(value)] for name, value in pairs.items())])
+
+
+def words(key: str) -> str:
+    """The name of a setting or quantity as people read it."""
+    return key.replace("_", " ")
 
 
 def verdict(text: str, good: bool) -> Markup:
-    """A short judgement ("equal", "refused"), told by sign and weight as well as by colour."""
-    return _render(_VERDICT, text=text, good=good)
+    """A short judgement ("equal", "refused"), shown by a sign and bold type as well as by colour."""
+    return _TEMPLATES.render("verdict", text=text, good=good)
 
 
-def figure(drawn: "Figure", alt: str, caption: str = "") -> Markup:
-    """A matplotlib figure as inline SVG without a background; what is black takes the page's text colour.
+def figure(plot: "Figure", alt: str, caption: str = "") -> Markup:
+    """A matplotlib figure as inline SVG without a background; black becomes the page's text colour.
 
-    Make it with `matplotlib.figure.Figure(figsize=(8, 3), layout="constrained")`, not pyplot: no global state stays.
+    Create it with `matplotlib.figure.Figure(figsize=(8, 3), layout="constrained")`: pyplot would keep global state.
     """
     import matplotlib
 
-    written = io.StringIO()
+    buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": alt}):
-        drawn.savefig(written, format="svg", transparent=True, metadata={"Date": None})
-    svg = written.getvalue()
+        plot.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
     used = set(re.findall(r"#([\w-]+)", svg))
-    svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", svg)  # figure_1 would be there twice
+    svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", svg)  # two figures would both have figure_1
     svg = svg.replace("#000000", "currentColor")
-    return _render(_FIGURE, picture=Markup(svg), alt=alt, caption=caption)  # noqa: S704  matplotlib escapes its text
+    return _TEMPLATES.render("figure", svg=Markup(svg), alt=alt, caption=caption)  # noqa: S704  matplotlib escapes text
 
 
-def picture(png: bytes, alt: str, caption: str = "", pixelated: bool = False) -> Markup:
-    """A PNG inside the page; `pixelated` keeps hard pixels where the browser enlarges it."""
+def log_scale(axes: "Axes", axis: Literal["x", "y"], values: Iterable[float], max_ticks: int = 5) -> None:
+    """Makes an axis logarithmic, for positive values, with plain numbers at its ticks: only at powers of ten if there
+    would be more than `max_ticks`."""
+    low, high = min(values := list(values)), max(values)
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = [factor * 10.0**exponent for exponent in exponents for factor in (1, 2, 5)]
+    ticks = [step for step in steps if low / 2.5 < step < high * 2.5]
+    limits = ticks[0], ticks[-1]
+    if len(ticks) > max_ticks:
+        ticks = [tick for tick in ticks if tick in steps[::3]]
+    axes.set(**{f"{axis}scale": "log", f"{axis}lim": limits})
+    drawn = axes.xaxis if axis == "x" else axes.yaxis
+    drawn.set_ticks(ticks, [f"{tick:,.6g}" for tick in ticks])
+    drawn.set_ticks([], minor=True)
+
+
+def image(png: bytes, alt: str, caption: str = "", pixelated: bool = False) -> Markup:
+    """A PNG inside the page; `pixelated` keeps pixels sharp if the browser enlarges it."""
     address = "data:image/png;base64," + base64.b64encode(png).decode()
-    return _render(_PICTURE, address=address, alt=alt, caption=caption, pixelated=pixelated)
+    return _TEMPLATES.render("image", address=address, alt=alt, caption=caption, pixelated=pixelated)
 
 
-def _render(template: str, **values: object) -> Markup:
-    return Markup(_TEMPLATES.from_string(template).render(**values))  # noqa: S704  autoescape is on
+def paragraph(content: Markup | str) -> Markup:
+    """A paragraph of text or Markup."""
+    return _TEMPLATES.render("paragraph", content=content)
+
+
+def fold(summary: str, parts: Iterable[Markup], opened: bool = False) -> Markup:
+    """A block that the reader can open and close."""
+    return _TEMPLATES.render("fold", summary=summary, parts=parts, opened=opened)
+
+
+def code(text: str) -> Markup:
+    """Text in a monospaced font, which tells 1 from l and I, and 0 from O."""
+    return _TEMPLATES.render("code", text=text)
+
+
+@cache
+def _style() -> Markup:
+    return Markup((_FOLDER / "report.css").read_text(encoding="utf-8"))  # noqa: S704  our own file
+
+
+def _style_class(cell: object, numeric: bool) -> str:
+    return "number" if numeric else "short" if isinstance(cell, str) and len(cell) <= SHORT else ""
+
+
+def _setting(value: object) -> object:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list | tuple):
+        return " x ".join(map(str, value))
+    return value
 
 
 def _is_number(cell: object) -> bool:
     if isinstance(cell, str):
-        return cell == "n/a" or bool(re.fullmatch(r"[+-]?[\d.,]+(e[+-]\d+| ?%)", cell))
+        return cell in ("", "n/a") or bool(re.fullmatch(r"[+-]?[\d.,]+(e[+-]\d+| ?%)?", cell))
     return isinstance(cell, Real) and not isinstance(cell, bool)
 
 
@@ -95,143 +175,8 @@ def _text(cell: object) -> object:
     if isinstance(cell, Integral):
         return f"{int(cell):,}"
     value = float(cell)
-    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
-_TEMPLATES = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-
-_PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{{ title }} · Seaway</title>
-<style>{{ style|safe }}</style>
-</head>
-<body>
-<header>
-<p class="brand">Seaway</p>
-<h1>{{ title }}</h1>
-{% if lead %}
-<p class="lead">{{ lead }}</p>
-{% endif %}
-</header>
-<main>
-{% for section in sections %}
-<section>
-<h2>{{ section.heading }}</h2>
-{% for part in section.parts %}
-{% if part.__html__ is defined %}
-{{ part }}
-{% else %}
-<p>{{ part }}</p>
-{% endif %}
-{% endfor %}
-</section>
-{% endfor %}
-</main>
-</body>
-</html>
-"""
-
-_FACTS = """\
-<dl class="facts">
-{% for name, value in pairs.items() %}
-<div><dt>{{ name }}</dt><dd>{{ value }}</dd></div>
-{% endfor %}
-</dl>
-"""
-
-_TABLE = """\
-<div class="wide"><table>
-{% if caption %}
-<caption>{{ caption }}</caption>
-{% endif %}
-<thead><tr>
-{% for header, numeric in headers %}
-<th scope="col"{% if numeric %} class="number"{% endif %}>{{ header }}</th>
-{% endfor %}
-</tr></thead>
-<tbody>
-{% for row in rows %}
-<tr>
-{% for cell, numeric in row %}
-<td{% if numeric %} class="number"{% endif %}>{{ cell }}</td>
-{% endfor %}
-</tr>
-{% endfor %}
-</tbody>
-</table></div>
-"""
-
-_VERDICT = """<span class="{{ 'good' if good else 'bad' }}">{{ '✓' if good else '✗' }} {{ text }}</span>"""
-
-_CAPTION = """\
-{% if caption %}
-<figcaption>{{ caption }}</figcaption>
-{% endif %}
-</figure>
-"""
-
-_FIGURE = (
-    """\
-<figure>
-<div class="wide drawing" role="img" aria-label="{{ alt }}">{{ picture }}</div>
-"""
-    + _CAPTION
-)
-
-_PICTURE = (
-    """\
-<figure>
-<img src="{{ address }}" alt="{{ alt }}"{% if pixelated %} class="pixelated"{% endif %}>
-"""
-    + _CAPTION
-)
-
-_STYLE = """
-:root { --text: #1c2024; --soft: #5c646d; --line: #dde1e6; --ground: #ffffff; --panel: #f6f7f9;
-        --accent: #2f74c0; --good: #1d7a4c; --bad: #b3261e; }
-@media (prefers-color-scheme: dark) {
-  :root { --text: #e4e7eb; --soft: #9aa3ad; --line: #343a41; --ground: #15181b; --panel: #1d2125;
-          --accent: #7fb2ea; --good: #63c795; --bad: #f28b82; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2.5rem 1.5rem 4rem; max-width: 62rem; color: var(--text); background: var(--ground);
-       font: 16px/1.55 system-ui, -apple-system, "Segoe UI", "Noto Sans", "DejaVu Sans", sans-serif; }
-.brand { margin: 0; color: var(--accent); font-size: .8rem; font-weight: 600; letter-spacing: .12em;
-         text-transform: uppercase; }
-h1 { margin: .1rem 0 0; font-size: 1.9rem; line-height: 1.2; font-weight: 650; letter-spacing: -.01em; }
-h2 { margin: 2.6rem 0 .8rem; padding-bottom: .35rem; font-size: 1.15rem; font-weight: 600;
-     border-bottom: 1px solid var(--line); }
-.lead { margin: .6rem 0 0; color: var(--soft); max-width: 46rem; }
-p { max-width: 46rem; }
-.facts { display: flex; flex-wrap: wrap; gap: 1px; margin: 0; background: var(--line);
-         border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
-.facts div { display: flex; flex: 1 1 8rem; flex-direction: column-reverse; justify-content: flex-end;
-             padding: .8rem 1rem; background: var(--panel); }
-.facts dt { color: var(--soft); font-size: .8rem; }
-.facts dd { margin: 0; font-size: 1.3rem; font-weight: 600; font-variant-numeric: tabular-nums;
-            overflow-wrap: anywhere; }
-.wide { overflow-x: auto; margin-top: 1rem; }
-table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
-caption { padding: 0 0 .4rem; color: var(--soft); text-align: left; }
-th { color: var(--soft); font-weight: 600; text-align: left; }
-th, td { padding: .35rem 1.4rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-.number { text-align: right; white-space: nowrap; }
-.good { color: var(--good); font-weight: 600; }
-.bad { color: var(--bad); font-weight: 600; }
-td .good, td .bad { white-space: nowrap; }
-figure { margin: 1rem 0; }
-figure svg { display: block; width: 100%; height: auto; min-width: 36rem; color: var(--text); }
-figure svg text { fill: currentColor; font-family: inherit; }
-td figure { margin: 0; }
-figure img { display: block; max-width: 100%; height: auto; border-radius: 4px; }
-td img { max-width: none; }
-.pixelated { image-rendering: pixelated; }
-figcaption { margin-top: .5rem; color: var(--soft); font-size: .88rem; max-width: 46rem; }
-code { font: .92em ui-monospace, "SF Mono", "DejaVu Sans Mono", monospace; }
-@media print { body { padding: 0; max-width: none; } section { break-inside: avoid; } }
-"""
+_FOLDER = Path(__file__).parent / "templates"
+_TEMPLATES = Templates(_FOLDER)

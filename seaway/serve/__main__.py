@@ -1,6 +1,6 @@
-"""Serves a model volume: TensorFlow Serving REST, Open Inference Protocol v2 and GraphPipe on one port, and a page.
+"""Serves a model repository: TensorFlow Serving REST, Open Inference Protocol v2, GraphPipe and a web page on one port.
 
-python -m seaway.serve --volume DIR
+python -m seaway.serve --model-repository DIR
 """
 
 import argparse
@@ -8,22 +8,23 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from seaway import errors
-from seaway.errors import InvalidInput, Unavailable
+from seaway.arguments import ArgumentParser
+from seaway.errors import InvalidInput, NotFound, Unavailable
 from seaway.serve import settings
 from seaway.serve.backends.backend import BACKENDS
 from seaway.serve.settings import Settings
 from seaway.serve.supervisor.server import serve
 
 EPILOG = """example:
-  python -m seaway.serve --volume .seaway/volume --port 8501 --admin-port 8502
+  python -m seaway.serve --model-repository .seaway/models --port 8501 --admin-port 8502
   curl -d '{"instances": [[0.0, 1.0]]}' http://127.0.0.1:8501/v1/models/NAME:predict
 
-Every option can also be given in the environment: SEAWAY_VOLUME, SEAWAY_PORT, SEAWAY_DEFAULT_VERSION, …
+Every option can also be set in the environment: SEAWAY_MODEL_REPOSITORY, SEAWAY_PORT, SEAWAY_DEFAULT_VERSION, …
 """
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m seaway.serve",
         description=__doc__,
         epilog=EPILOG,
@@ -31,68 +32,144 @@ def _parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     option = parser.add_argument
-    option("--volume", type=Path, help="the folder with models: <name>/<version>/saved_model.pb")
-    option("--backend", choices=[*BACKENDS], help="what runs the models: TensorFlow (default), or ONNX Runtime")
-    option("--host", help="address to listen on; 0.0.0.0 for all (default 127.0.0.1)")
-    option("--port", type=int, help="all protocols and the page; 0 takes a free one and says which (default 8501)")
-    option("--admin-port", type=int, help="GET /metrics and /status (default: none)")
+    option(
+        "--model-repository",
+        "--repository",
+        type=Path,
+        metavar="DIR",
+        help="the folder of models: <name>/<version>/saved_model.pb",
+    )
+    option(
+        "--backend", choices=[*BACKENDS], help="runtime of the models: TensorFlow (savedmodel, default) or ONNX Runtime"
+    )
+    option("--wait", action="store_true", help="start although the model repository does not exist yet")
+    option("--host", metavar="IP", help="IP address to listen on; 0.0.0.0 for all (default 127.0.0.1)")
+    option(
+        "--port",
+        type=int,
+        metavar="N",
+        help="port of all protocols and the page; 0 picks a free one and prints it (default 8501)",
+    )
+    option("--admin-port", type=int, metavar="N", help="port of GET /metrics and /status (default: none)")
     option(
         "--default-version",
         choices=["stable", "latest"],
-        help="what an unlabelled request gets: the version that the label stable points at, the latest where there is "
-        "none (default); or always the latest",
+        help="version for requests that name none: the one labelled stable, or the latest if there is no such label "
+        "(stable, default); or always the latest",
     )
-    option("--model", help="the only model to serve")
+    option("--model", metavar="NAME", help="the only model to serve")
     option(
         "--model-version",
         type=int,
-        help="its only version to serve, whatever labels say (default: the stable one at the start)",
+        metavar="N",
+        help="the only version of it to serve, whatever its labels (default: the stable one at startup)",
     )
-    option("--allow-op", action="append", help="an operator that SavedModels may use although it reaches out of them")
-    option("--poll-seconds", type=float, help="time between two looks at the volume (default 1)")
+    option(
+        "--allow-op",
+        action="append",
+        metavar="OP",
+        help="allow a SavedModel operator that is blocked by default; repeat for more",
+    )
+    option(
+        "--poll-interval-s",
+        type=float,
+        metavar="S",
+        help="seconds between two scans of the model repository (default 1)",
+    )
 
     option = parser.add_argument_group("cores and batches").add_argument
-    option("--workers", type=int, help="processes that hold the models (default: one a core, but one)")
-    option("--threads", type=int, help="of each worker's backend (default: the cores there are for each worker)")
-    option("--max-batch", type=int, help="rows that several requests may make in one run of a model (default 64)")
-    option("--batch-delay-ms", type=float, help="that a request may wait for others while a worker idles (default 0)")
+    option(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that hold the models (default: the number of cores minus one)",
+    )
+    option(
+        "--threads", type=int, metavar="N", help="threads of each worker's backend (default: its share of the cores)"
+    )
+    option(
+        "--max-batch", type=int, metavar="N", help="maximum rows in a batch merged from several requests (default 64)"
+    )
+    option(
+        "--batch-delay-ms",
+        type=float,
+        metavar="MS",
+        help="how long a request may wait for others to be batched with it while a worker is idle (default 0)",
+    )
 
     option = parser.add_argument_group("limits").add_argument
-    option("--timeout-seconds", type=float, help="a request's deadline, answered 504 (default 30)")
-    option("--read-seconds", type=float, help="for a request to arrive, and an answer to be taken (default 30)")
     option(
-        "--drain-seconds", type=float, help="time between SIGTERM and closing the port, /readyz being 503 (default 0.5)"
+        "--timeout-s", type=float, metavar="S", help="a request's deadline; after it the client gets 504 (default 30)"
     )
-    option("--max-body-bytes", type=int, help="larger requests are answered 413 (default 67108864)")
     option(
-        "--max-held-bytes", type=int, help="of all bodies together (default: a quarter of the memory, at most 1 GiB)"
+        "--read-timeout-s",
+        type=float,
+        metavar="S",
+        help="seconds for a request to arrive, and for the client to read its response (default 30)",
     )
-    option("--max-waiting", type=int, help="requests that may wait for a worker; more are answered 503 (default 1000)")
-    option("--max-connections", type=int, help="more are answered 503 and closed (default 16384)")
+    option(
+        "--drain-s",
+        type=float,
+        metavar="S",
+        help="seconds between SIGTERM, when /readyz turns 503, and closing the port (default 0.5)",
+    )
+    option(
+        "--max-body-bytes",
+        type=int,
+        metavar="N",
+        help="maximum size of a request; larger ones get 413 (default 67108864)",
+    )
+    option(
+        "--max-held-bytes",
+        type=int,
+        metavar="N",
+        help="maximum bytes of all request bodies in memory (default: a quarter of the memory, at most 1 GiB)",
+    )
+    option(
+        "--max-waiting",
+        type=int,
+        metavar="N",
+        help="maximum requests that wait for a worker; further ones get 503 (default 1000)",
+    )
+    option(
+        "--max-connections",
+        type=int,
+        metavar="N",
+        help="maximum open connections; further ones get 503 and are closed (default 16384)",
+    )
     option(
         "--cors-origin",
         action="append",
-        help="a site whose pages may ask this server, like https://example.com, or '*' for all (default: none)",
+        metavar="URL",
+        help="allowed CORS origin, e.g. https://example.com, or '*'; repeat for more (default: none)",
     )
-    option("--access-log", action="store_true", help="one JSON line a request on stderr")
-    option("--pod", help="this server's name, which every answer then carries as Seaway-Pod")
+    option("--access-log", action="store_true", help="one JSON line per request on stderr")
+    option("--pod", metavar="NAME", help="name of this replica, sent in the header Seaway-Pod")
     return parser
 
 
 def main() -> None:
     arguments = vars(_parser().parse_args())
     with errors.exit_with_message("python -m seaway.serve"):
-        given = settings.from_environment() | arguments
-        if "volume" not in given:
-            raise InvalidInput("no volume: give --volume DIR, the folder with the models, or set SEAWAY_VOLUME")
-        several = {name: tuple(given.get(name, ())) for name in ("allow_op", "cors_origin")}
-        chosen = Settings(**given | several)
-        if chosen.backend == "savedmodel" and find_spec("tensorflow") is None:
+        values = settings.from_environment() | arguments
+        if "model_repository" not in values:
+            raise InvalidInput(
+                "no model repository: set --model-repository DIR, the folder of models, or SEAWAY_MODEL_REPOSITORY"
+            )
+        lists = {name: tuple(values.get(name, ())) for name in ("allow_op", "cors_origin")}
+        server_settings = Settings(**values | lists)
+        repository = server_settings.model_repository
+        if not repository.exists() and not server_settings.wait:
+            raise NotFound(
+                f"{repository}: there is no such model repository. `seaway ship` and `seaway run` make one, `seaway "
+                "serve --example` serves the bundled model; with --wait the server waits until the folder is there"
+            )
+        if server_settings.backend == "savedmodel" and find_spec("tensorflow") is None:
             raise Unavailable(
                 '--backend savedmodel needs tensorflow, which is not installed: pip install "seaway[tensorflow]"; '
                 "or serve with ONNX Runtime: --backend onnx"
             )
-        serve(chosen)
+        serve(server_settings)
 
 
 if __name__ == "__main__":

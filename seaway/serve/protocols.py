@@ -1,4 +1,4 @@
-"""The protocols that the data port speaks, by the name that logs and metrics give them."""
+"""The data port's protocols, by their names in logs and metrics."""
 
 from types import ModuleType
 

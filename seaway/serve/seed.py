@@ -1,6 +1,6 @@
-"""Puts the example that comes with the server into a volume without any model, so that a new server answers at once.
+"""Publishes the bundled example to an empty model repository, so that a new server has a model at once.
 
-python -m seaway.serve.seed --volume DIR
+python -m seaway.serve.seed --model-repository DIR
 """
 
 import argparse
@@ -8,41 +8,44 @@ import shutil
 from pathlib import Path
 
 from seaway import errors
-from seaway.artifacts import atomic, store
-from seaway.artifacts import card as cards
-from seaway.artifacts.card import Card
+from seaway.arguments import ArgumentParser
+from seaway.artifacts import artifact_metadata, atomic, model_repository
+from seaway.artifacts.artifact_metadata import ArtifactMetadata
 from seaway.errors import Unavailable
 
 PROGRAM = "python -m seaway.serve.seed"
 EXAMPLE = Path(__file__).resolve().parents[1] / "example" / "characters" / "1"
 
 
-def seed(volume: Path, example: Path = EXAMPLE) -> bool:
-    """Publishes the example, and labels it stable, where the volume holds no model. Returns whether it is there now.
+def seed(repository: Path, example: Path = EXAMPLE) -> bool:
+    """Publishes the example and labels it stable if the repository has no model. Returns whether it has the example.
 
-    Of several at once one copies, and the others find it done. Raises CardError for an example that is not whole,
-    Unavailable where there is no volume, OSError for one that cannot be written.
+    If several processes call this at once, only one of them copies. Raises MetadataError for an incomplete example,
+    Unavailable if the repository does not exist, OSError if it cannot be written.
     """
-    card = cards.check(example, "version", at=store.CARD)
-    if not volume.is_dir():
-        raise Unavailable(f"{volume}: the volume is not there; is it mounted?")
-    with atomic.locked(volume):
-        if not store.models(volume):
-            store.publish(volume, card.name, lambda folder: _copy(example, folder))
-    if not _holds_only(volume, card):
+    metadata = artifact_metadata.check(example, "version", at=model_repository.METADATA_FILE)
+    if not repository.is_dir():
+        raise Unavailable(f"{repository}: the model repository does not exist; is it mounted?")
+    with atomic.locked(repository):
+        if not model_repository.models(repository):
+            model_repository.publish(repository, metadata.name, lambda folder: _copy(example, folder))
+    if not _holds_only(repository, metadata):
         return False
-    if not store.labels(volume, card.name):  # also after one that was killed before it came to this
-        store.set_label(volume, card.name, store.STABLE, 1, "the example")
+    if not model_repository.labels(repository, metadata.name):  # also after a process that was killed before this line
+        model_repository.set_label(repository, metadata.name, model_repository.STABLE, 1, "the example")
     return True
 
 
-def _holds_only(volume: Path, card: Card) -> bool:
-    only = store.models(volume) == [card.name] and store.versions(volume, card.name) == [1]
-    return only and store.read_card(volume, card.name, 1).sha256 == card.sha256
+def _holds_only(repository: Path, metadata: ArtifactMetadata) -> bool:
+    if model_repository.models(repository) != [metadata.name]:
+        return False
+    if model_repository.versions(repository, metadata.name) != [1]:
+        return False
+    return model_repository.read_metadata(repository, metadata.name, 1).sha256 == metadata.sha256
 
 
 def _copy(example: Path, folder: Path) -> None:
-    for path in sorted(example.rglob("*")):  # contents alone: who may read it in the image is of no concern here
+    for path in sorted(example.rglob("*")):  # contents only, not the permissions that they have in the image
         target = folder / path.relative_to(example)
         if path.is_dir():
             target.mkdir()
@@ -51,12 +54,20 @@ def _copy(example: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--volume", type=Path, required=True, metavar="DIR", help="the volume, an existing folder")
-    volume = parser.parse_args().volume
+    parser = ArgumentParser(prog=PROGRAM, description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "--model-repository",
+        "--repository",
+        dest="repository",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="the model repository",
+    )
+    repository = parser.parse_args().repository
     with errors.exit_with_message(PROGRAM):
-        there = seed(volume)
-    print(f"{volume} holds the example" if there else f"{volume} holds models already: nothing to do")
+        has_example = seed(repository)
+    print(f"{repository} has the example" if has_example else f"{repository} already has models: nothing to do")
 
 
 if __name__ == "__main__":

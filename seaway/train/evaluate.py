@@ -1,4 +1,4 @@
-"""How good a network is: its logits for many pictures, and the figures made of them."""
+"""Evaluates a network: its logits for many images, and the metrics computed from them."""
 
 import string
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seaway.data import data, idx
+from seaway.data import datasets, idx, merged
 
 BATCH = 512
-BINS = 15  # of confidence, as calibration errors are given since Guo et al. 2017
+BINS = 15  # of confidence, as usual for calibration errors since Guo et al. 2017
 
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """Mean and standard deviation of the training pictures' values in 0..1."""
+    """Mean and standard deviation of the training images' values in 0..1."""
 
     mean: float
     std: float
@@ -27,11 +27,11 @@ class Normalisation:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a network made of N pictures. Confidence is the softmax's share of the class that a picture is taken for.
+    """Metrics of a network on N images. Confidence is the softmax probability of the predicted class.
 
     top5        how often the true class is among the five most probable
-    confusion   int64 [classes, classes]: [i, j] counts pictures of class i that were taken for class j
-    taken       int64 [N], the class that each picture is taken for
+    confusion   int64 [classes, classes]: [i, j] counts images of class i that were predicted as class j
+    predicted   int64 [N], the predicted class of each image
     confidence  float32 [N], in 0..1
     """
 
@@ -40,31 +40,28 @@ class Result:
     loss: float
     top5: float
     confusion: np.ndarray
-    taken: np.ndarray
+    predicted: np.ndarray
     confidence: np.ndarray
     reliability: "Reliability"
 
     @property
     def recall(self) -> np.ndarray:
-        """float64 [classes]; NaN for a class without pictures."""
+        """float64 [classes]; NaN for a class without images."""
         return _share(self.confusion.diagonal(), self.confusion.sum(axis=1))
 
     @property
     def precision(self) -> np.ndarray:
-        """float64 [classes]; NaN for a class that no picture is taken for."""
+        """float64 [classes]; NaN for a class that is never predicted."""
         return _share(self.confusion.diagonal(), self.confusion.sum(axis=0))
 
     def bymerge_accuracy(self, labels: tuple[str, ...]) -> float | None:
-        """The accuracy with case folded as EMNIST's ByMerge folds it; None where it merges none of these classes."""
-        _, group = np.unique(bymerge(labels), return_inverse=True)
-        if len(np.unique(group)) == len(labels):
-            return None
-        return float(self.confusion[group[:, None] == group].sum() / self.confusion.sum())
+        """The accuracy with case folded as in EMNIST's ByMerge split; None if it merges none of these classes."""
+        return merged.accuracy(self.confusion, bymerge(labels))
 
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Pictures in BINS bins of equal width by their confidence: how many, how sure the network is, how often right.
+    """Images in BINS bins of equal width by confidence: their number, their mean confidence, and their accuracy.
 
     counts int64 [BINS]; confidence and accuracy float64 [BINS], means, NaN for an empty bin.
     """
@@ -75,13 +72,13 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """The expected calibration error: the mean distance of confidence and accuracy over all pictures, in 0..1."""
+        """The expected calibration error, 0..1: the mean distance between confidence and accuracy over all images."""
         return float(np.nansum(self.counts * np.abs(self.accuracy - self.confidence)) / self.counts.sum())
 
 
 def to_batch(images: np.ndarray) -> Tensor:
     """uint8 [N, H, W] → float32 [N, 1, H, W] in 0..1."""
-    return torch.from_numpy(data.model_input(images)).movedim(3, 1)
+    return torch.from_numpy(datasets.model_input(images)).movedim(3, 1)
 
 
 def predict(net: nn.Module, images: np.ndarray, normalise: Normalisation, device: torch.device) -> Tensor:
@@ -94,46 +91,46 @@ def predict(net: nn.Module, images: np.ndarray, normalise: Normalisation, device
 
 
 def measure(logits: Tensor, labels: np.ndarray) -> Result:
-    """Balanced accuracy is the mean recall of the classes that occur, so that frequent ones do not hide rare ones."""
+    """All metrics. Balanced accuracy is the mean recall of the classes that occur, so rare ones weigh as much."""
     classes = logits.shape[1]
     truth = torch.from_numpy(labels.astype(np.int64))
-    best, chosen = logits.softmax(dim=1).max(dim=1)
-    confidence, taken = best.numpy(), chosen.numpy()
-    pairs = truth.numpy() * classes + taken
+    probability, index = logits.softmax(dim=1).max(dim=1)
+    confidence, predicted = probability.numpy(), index.numpy()
+    pairs = truth.numpy() * classes + predicted
     confusion = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
     present = confusion.sum(axis=1) > 0
     recall = confusion.diagonal()[present] / confusion.sum(axis=1)[present]
-    five = logits.topk(min(5, classes), dim=1).indices
+    top5 = logits.topk(min(5, classes), dim=1).indices
     return Result(
         accuracy=float(confusion.trace() / len(labels)),
         balanced_accuracy=float(recall.mean()),
         loss=float(F.cross_entropy(logits, truth)),
-        top5=float((five == truth[:, None]).any(dim=1).double().mean()),
+        top5=float((top5 == truth[:, None]).any(dim=1).double().mean()),
         confusion=confusion,
-        taken=taken,
+        predicted=predicted,
         confidence=confidence,
-        reliability=_reliability(confidence, taken == truth.numpy()),
+        reliability=_reliability(confidence, predicted == truth.numpy()),
     )
 
 
 def bymerge(labels: tuple[str, ...]) -> list[str]:
-    """Each class's name after EMNIST's ByMerge: the upper case of a lower-case letter that looks like it, else its own.
+    """Each class's name in EMNIST's ByMerge: upper case for lower-case letters that look like it, else unchanged.
 
-    So c, i, j, k, l, m, o, p, s, u, v, w, x, y and z are merged (Cohen et al. 2017, III.C).
+    c, i, j, k, l, m, o, p, s, u, v, w, x, y and z are merged (Cohen et al. 2017, III.C).
     """
-    kept = idx.standard_labels("bymerge")[1]
-    merged = set(string.ascii_lowercase) - set(kept)
-    return [label.upper() if label in merged else label for label in labels]
+    names = idx.standard_labels("bymerge")[1]
+    folded = set(string.ascii_lowercase) - set(names)
+    return [label.upper() if label in folded else label for label in labels]
 
 
-def _reliability(confidence: np.ndarray, right: np.ndarray) -> Reliability:
-    sure = confidence.astype(np.float64)
-    number = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], sure)  # not a number: in the last
+def _reliability(confidence: np.ndarray, correct: np.ndarray) -> Reliability:
+    confidence = confidence.astype(np.float64)
+    number = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)  # NaN: in the last
     counts = np.bincount(number, minlength=BINS)
-    sums = (np.bincount(number, weights=values, minlength=BINS) for values in (sure, right))
+    sums = (np.bincount(number, weights=values, minlength=BINS) for values in (confidence, correct))
     return Reliability(counts, *(_share(total, counts) for total in sums))
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """float64; NaN where there is nothing to share."""
+    """float64; NaN where the whole is 0."""
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)

@@ -1,8 +1,8 @@
-"""Training by several processes: `torchrun --nproc-per-node=2 -m seaway.train …`, on one machine or on several.
+"""Training with several processes: `torchrun --nproc-per-node=2 -m seaway.train …`, on one machine or on several.
 
-Each process takes its part of every batch, and gradients and BatchNorm's statistics are those of the whole batch: so
-many processes do what one does, within rounding. Process 0 alone speaks and writes. Started without torchrun there is
-one process, and nothing here does anything.
+Each process computes its part of every batch, and gradients and BatchNorm's statistics are those of the whole batch:
+many processes compute what one would, within rounding. Only process 0 prints and writes. Without torchrun there is one
+process, and nothing here has any effect.
 """
 
 import os
@@ -22,23 +22,23 @@ from torch.nn.parallel import DistributedDataParallel
 from seaway.errors import InvalidInput, Unavailable
 
 T = TypeVar("T")
-MEETING = timedelta(minutes=2)  # torchrun starts processes together, when all machines are there
-SILENCE = timedelta(minutes=30)  # process 0 evaluates alone: nobody may give it up meanwhile
+RENDEZVOUS_TIMEOUT = timedelta(minutes=2)  # torchrun starts processes together, once all machines are there
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)  # process 0 evaluates alone, while the others wait for it
 
 
 @contextmanager
-def group(device: str, meeting: timedelta = MEETING) -> Iterator[str]:
-    """Within it the processes that torchrun started work together; yields this one's device: of several GPUs its own.
+def group(device: str, rendezvous_timeout: timedelta = RENDEZVOUS_TIMEOUT) -> Iterator[str]:
+    """Joins the processes that torchrun started; yields this process's device: with several GPUs, its own.
 
-    Raises InvalidInput for a device or an environment that several processes cannot have, Unavailable where the others
-    are not there, or no more.
+    Raises InvalidInput for a device or an environment that does not suit several processes, Unavailable if the other
+    processes cannot be reached or have ended.
     """
-    if _number("WORLD_SIZE", "1") == 1:
+    if _env_int("WORLD_SIZE", "1") == 1:
         yield device
         return
-    device = _own(device)
+    device = _own_device(device)
     try:
-        _meet("nccl" if device.startswith("cuda") else "gloo", meeting)
+        _init_process_group("nccl" if device.startswith("cuda") else "gloo", rendezvous_timeout)
         yield device
         dist.destroy_process_group()
     except RuntimeError as error:
@@ -46,60 +46,60 @@ def group(device: str, meeting: timedelta = MEETING) -> Iterator[str]:
             raise
         reason = re.sub(r"^\[\S+\] ", "", str(error)).partition(". ")[0].rstrip(".\n")
         raise Unavailable(
-            f"the other processes cannot be reached ({reason}): the one that ended first says why, or look at "
-            "MASTER_ADDR and the network; run again to go on from the last state saved"
+            f"the other processes cannot be reached ({reason}): see the message of the one that ended first, "
+            "or check MASTER_ADDR and the network; run again to continue from the last saved state"
         ) from None
 
 
 def rank() -> int:
-    """This process's number; 0 is the one that speaks and writes."""
-    return dist.get_rank() if _several() else 0
+    """This process's number; process 0 prints and writes."""
+    return dist.get_rank() if _distributed() else 0
 
 
-def world() -> int:
-    """How many processes there are."""
-    return dist.get_world_size() if _several() else 1
+def world_size() -> int:
+    """The number of processes."""
+    return dist.get_world_size() if _distributed() else 1
 
 
-def part(count: int) -> slice:
-    """This process's part of a batch of `count`: parts differ by one at most. Raises InvalidInput for an empty one."""
-    if count < world():
+def batch_slice(count: int) -> slice:
+    """This process's part of a batch of `count`; parts differ by at most one. Raises InvalidInput for an empty part."""
+    if count < world_size():
         raise InvalidInput(
-            f"a batch of {count} is too small for {world()} processes: start fewer, or raise --batch-size"
+            f"a batch of {count} is too small for {world_size()} processes: start fewer, or raise --batch-size"
         )
-    return slice(count * rank() // world(), count * (rank() + 1) // world())
+    return slice(count * rank() // world_size(), count * (rank() + 1) // world_size())
 
 
 def wrap(net: nn.Module) -> nn.Module:
-    """What to train `net` through; the net itself where there is one process. Others get the weights of process 0."""
-    if not _several():
+    """The module to train `net` through, with one process the net itself. All processes get process 0's weights."""
+    if not _distributed():
         return net
     for module in net.modules():
         if isinstance(module, _BatchNorm):
-            module.__class__ = _WholeBatchNorm  # its parameters, buffers and their names stay
-    return DistributedDataParallel(net, forward_sync_buffers=False)  # they are alike already
+            module.__class__ = _GlobalBatchNorm  # its parameters, buffers and their names stay
+    return DistributedDataParallel(net, forward_sync_buffers=False)  # they are equal already
 
 
-def total(values: Tensor) -> Tensor:
-    """The sums of all processes' values."""
-    if not _several():
+def all_reduce(values: Tensor) -> Tensor:
+    """The sums over all processes."""
+    if not _distributed():
         return values
     summed = values.detach().clone()
     dist.all_reduce(summed)
     return summed
 
 
-def share(value: T | None) -> T:
-    """What process 0 has; what the others give is not looked at."""
-    held: list[Any] = [value]
-    if _several():
-        dist.broadcast_object_list(held, src=0)
-    result: T = held[0]
+def broadcast(value: T | None) -> T:
+    """The value of process 0; those of the other processes are ignored."""
+    values: list[Any] = [value]
+    if _distributed():
+        dist.broadcast_object_list(values, src=0)
+    result: T = values[0]
     return result
 
 
-class _Total(torch.autograd.Function):
-    """The sum over all processes; and the gradient of each part is the sum of all gradients."""
+class _AllReduce(torch.autograd.Function):
+    """The sum over all processes; the gradient of each part is the sum of all gradients."""
 
     @staticmethod
     def forward(_: Any, value: Tensor) -> Tensor:
@@ -114,8 +114,8 @@ class _Total(torch.autograd.Function):
         return summed
 
 
-class _WholeBatchNorm(_BatchNorm):
-    """BatchNorm, as its defaults make it, over all processes' pictures. PyTorch's SyncBatchNorm is for GPUs alone."""
+class _GlobalBatchNorm(_BatchNorm):
+    """BatchNorm with default options over the images of all processes. PyTorch's SyncBatchNorm works only on GPUs."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -123,10 +123,10 @@ class _WholeBatchNorm(_BatchNorm):
         others = [axis for axis in range(x.ndim) if axis != 1]
         own = x.mean(others)
         shape = [1, -1] + [1] * (x.ndim - 2)
-        spread = (x - own.view(shape)).square().sum(others)  # squares less the mean's square would lose digits
-        parts = x.new_zeros(world(), 2 * len(own) + 1)
+        spread = (x - own.view(shape)).square().sum(others)  # E[x²] - E[x]² would lose digits
+        parts = x.new_zeros(world_size(), 2 * len(own) + 1)
         parts[rank()] = torch.cat([own, spread, own.new_tensor([x.numel() / x.shape[1]])])
-        means, spreads, counts = _Total.apply(parts).split([len(own), len(own), 1], dim=1)
+        means, spreads, counts = _AllReduce.apply(parts).split([len(own), len(own), 1], dim=1)
         count = counts.sum()
         mean = (means * counts).sum(0) / count
         variance = (spreads + (means - mean).square() * counts).sum(0) / count
@@ -140,46 +140,46 @@ class _WholeBatchNorm(_BatchNorm):
         return result
 
     def _check_input_dim(self, _: Tensor) -> None:
-        """The net was right before it was wrapped."""
+        """Skipped, because it was checked before the net was wrapped."""
 
 
-def _several() -> bool:
+def _distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def _number(name: str, otherwise: str = "") -> int:
-    """Of the environment that torchrun makes. Raises InvalidInput."""
-    value = os.environ.get(name, otherwise)
+def _env_int(name: str, default: str = "") -> int:
+    """A number from the environment that torchrun sets. Raises InvalidInput."""
+    value = os.environ.get(name, default)
     if not value.isdecimal():
         raise InvalidInput(
-            f"{name} is {value!r}, which has to be a number where WORLD_SIZE is set: start all processes with "
-            "torchrun, or unset WORLD_SIZE to train with one"
+            f"{name} is {value!r}, but must be a number if WORLD_SIZE is set: start all processes with torchrun, or "
+            "unset WORLD_SIZE to train with one process"
         )
     return int(value)
 
 
-def _own(device: str) -> str:
-    """Of several GPUs this process's own. Raises InvalidInput."""
+def _own_device(device: str) -> str:
+    """This process's own GPU, if there are several. Raises InvalidInput."""
     kind, _, index = device.partition(":")
     if kind != "cuda":
         return device
     if index:
-        raise InvalidInput(f"--device {device} names one GPU for several processes: --device cuda gives each its own")
-    local, there = _number("LOCAL_RANK"), torch.cuda.device_count()
-    if local >= there:
+        raise InvalidInput(f"--device {device} is one GPU for several processes: --device cuda gives each its own")
+    local_rank, gpus = _env_int("LOCAL_RANK"), torch.cuda.device_count()
+    if local_rank >= gpus:
         raise InvalidInput(
-            f"process {local} of this machine finds {there} GPUs: start one process a GPU (--nproc-per-node), "
-            "or take --device cpu"
+            f"process {local_rank} of this machine finds {gpus} GPUs: start one process per GPU (--nproc-per-node), "
+            "or use --device cpu"
         )
-    torch.cuda.set_device(local)
-    return f"cuda:{local}"
+    torch.cuda.set_device(local_rank)
+    return f"cuda:{local_rank}"
 
 
-def _meet(backend: str, meeting: timedelta) -> None:
-    port = _number("MASTER_PORT")
+def _init_process_group(backend: str, rendezvous_timeout: timedelta) -> None:
+    port = _env_int("MASTER_PORT")
     if not os.environ.get("MASTER_ADDR"):
         raise InvalidInput("WORLD_SIZE is set, but MASTER_ADDR is not: start all processes with torchrun")
-    if _number("RANK") >= _number("WORLD_SIZE") or port >= 2**16:
-        raise InvalidInput("RANK has to be less than WORLD_SIZE, and MASTER_PORT a port: start with torchrun")
-    store, number, count = next(rendezvous("env://", timeout=meeting))
-    dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=SILENCE)
+    if _env_int("RANK") >= _env_int("WORLD_SIZE") or port >= 2**16:
+        raise InvalidInput("RANK must be less than WORLD_SIZE, and MASTER_PORT a port: start with torchrun")
+    store, rank, world_size = next(rendezvous("env://", timeout=rendezvous_timeout))
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=COLLECTIVE_TIMEOUT)

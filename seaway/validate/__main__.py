@@ -3,10 +3,11 @@
 import argparse
 from pathlib import Path
 
+from seaway.arguments import ArgumentParser
 from seaway.errors import exit_with_message
 
 PROGRAM = "python -m seaway.validate"
-with exit_with_message(PROGRAM):  # which says what to install where an import fails
+with exit_with_message(PROGRAM):  # if an import fails, it says what to install
     from seaway.validate.validate import validate
 
 EXAMPLE = """\
@@ -18,23 +19,28 @@ example:
 
 def main() -> None:
     """Reads the command line and validates."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog=PROGRAM,
-        description="Proves ONNX Runtime and the SavedModel equal to PyTorch, or refuses and exits with status 1.",
+        description="Checks that ONNX Runtime and the SavedModel give PyTorch's outputs; if not, exits with status 1.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--onnx", type=Path, required=True, metavar="DIR", help="the export stage's folder")
     parser.add_argument("--saved-model", type=Path, required=True, metavar="DIR", help="the convert stage's folder")
-    parser.add_argument("--dataset", type=Path, metavar="DIR", help="also compare and score the whole test set of it")
+    parser.add_argument("--dataset", type=Path, metavar="DIR", help="also compare and score its whole test set")
     parser.add_argument(
-        "--parity", type=Path, required=True, metavar="OUT", help="the folder to make where all is well"
+        "--parity", type=Path, required=True, metavar="OUT", help="the folder to write if all checks pass"
     )
-    parser.add_argument("--report", type=Path, metavar="FILE", help="the HTML report, written even where it refuses")
-    given = parser.parse_args()
+    parser.add_argument("--report", type=Path, metavar="FILE", help="the HTML report, written even if a check fails")
+    arguments = parser.parse_args()
     with exit_with_message(PROGRAM):
-        card = validate(given.onnx, given.saved_model, given.dataset, given.parity, given.report)
-        print(f"validate: {card.name} is equal at every hop; max |Δ| {card.metrics['max_abs']:.2g}; {given.parity}")
+        metadata = validate(
+            arguments.onnx, arguments.saved_model, arguments.dataset, arguments.parity, arguments.report
+        )
+        print(
+            f"validate: {metadata.name} matches PyTorch in ONNX Runtime and TensorFlow; "
+            f"max |Δ| {metadata.metrics['max_abs']:.2g}; wrote {arguments.parity}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What stands in model.onnx: the graph and its interface."""
+"""Reads model.onnx: the graph and its interface."""
 
 from pathlib import Path
 from typing import Any
@@ -7,14 +7,14 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from seaway.artifacts import onnx_file
-from seaway.artifacts.card import Tensor
+from seaway.artifacts.artifact_metadata import Tensor
 from seaway.errors import ModelError
 
 
 def read(path: Path) -> Any:
-    """The ModelProto, whose large weights `onnx_file.array` gives.
+    """The ModelProto; `onnx_file.array` returns its large weights.
 
-    Raises ModelError for a file that is missing, truncated or not ONNX.
+    Raises ModelError if the file is missing, truncated or not ONNX.
     """
     try:
         model = onnx_file.read(path)

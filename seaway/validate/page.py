@@ -1,43 +1,54 @@
-"""The parity report: hops, checks, and how far the answers are from PyTorch's."""
+"""The parity report: hops, checks, and the distance of the outputs from PyTorch's."""
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from seaway.artifacts.card import Card
+from seaway.artifacts.artifact_metadata import ArtifactMetadata
 from seaway.reporting import report
 from seaway.reporting.report import Section
 from seaway.validate.checks import Check
 from seaway.validate.hops import Hop
 
-_SMALLEST = 1e-9  # where |Δ| = 0 is drawn
+KINDS = {"onnx": "ONNX", "saved_model": "SavedModel"}  # artifacts whose names are not their kinds
+_MIN_SHOWN = 1e-9  # |Δ| = 0 is drawn here
 
 
-def render(card: Card, hops: list[Hop], checks: list[Check], conversion: Mapping[str, Any]) -> str:
-    """The whole HTML page. `conversion`: the convert stage's conversion.json, empty without one."""
+def render(metadata: ArtifactMetadata, hops: list[Hop], checks: list[Check], conversion: Mapping[str, Any]) -> str:
+    """The whole HTML page. `conversion`: the convert stage's conversion.json; empty without one."""
     passed = all(check.passed for check in checks)
-    verdict = report.verdict("equal to PyTorch at every hop" if passed else "refused", passed)
-    sections = [Section("Verdict", (verdict, *_faults(checks))), Section("Hops", (_hops(card, hops),))]
+    verdict = report.verdict("matches PyTorch at every hop" if passed else "failed validation", passed)
+    sections = [Section("Verdict", (verdict, *_faults(checks))), Section("Hops", (_hops(metadata, hops),))]
     if any(hop.distances for hop in hops):
-        sections.append(Section("Distance from PyTorch", _plots(card, hops)))
+        sections.append(Section("Distance from PyTorch", _plots(metadata, hops)))
     sections.append(Section("Checks", (_checks(checks),)))
-    sections.append(Section("Golden examples", (_golden(card),)))
+    sections.append(Section("Golden examples", (_golden(metadata),)))
     if conversion:
         sections.append(Section("Conversion", _conversion(conversion)))
-    sections.append(Section("Artifacts", (_lineage(card),)))
-    return report.page(f"Parity of {card.name}", sections, "What PyTorch answered, and what every later hop answers.")
+    sections.append(Section("Artifacts", (_lineage(metadata),)))
+    return report.page(
+        f"Parity of {metadata.name}", sections, "PyTorch's outputs compared with those of every later hop."
+    )
 
 
 def _faults(checks: list[Check]) -> list[str]:
     return [f"{check.name}: {fault}" for check in checks for fault in check.faults]
 
 
-def _hops(card: Card, hops: list[Hop]) -> Markup:
-    names = [t.name for t in card.outputs]
-    headers = ["hop", "accuracy", *(f"max |Δ| {name}" for name in names), "examples", "out of tolerance", "other class"]
+def _hops(metadata: ArtifactMetadata, hops: list[Hop]) -> Markup:
+    names = [t.name for t in metadata.outputs]
+    headers = [
+        "hop",
+        "accuracy",
+        *(f"max |Δ| {name}" for name in names),
+        "examples",
+        "out of tolerance",
+        "top-1 mismatch",
+    ]
     rows = [
         [
             hop.name,
@@ -49,75 +60,77 @@ def _hops(card: Card, hops: list[Hop]) -> Markup:
         ]
         for hop in hops
     ]
-    allowed = ", ".join(f"{n}: {t.abs:.2g} + {t.rel:.2g} · |PyTorch's|" for n, t in card.tolerances.items())
-    return report.table(headers, rows, f"Tolerance of |Δ|, element by element: {allowed}")
+    allowed = ", ".join(f"{n}: {t.abs:.2g} + {t.rel:.2g} · |PyTorch's|" for n, t in metadata.tolerances.items())
+    return report.table(headers, rows, f"Tolerance of |Δ| per element: {allowed}")
 
 
 def _checks(checks: list[Check]) -> Markup:
-    rows = [[c.name, report.verdict("passed" if c.passed else "failed", c.passed), c.note] for c in checks]
-    return report.table(["check", "result", "looked at"], rows)
+    rows = [[c.name, report.verdict("pass" if c.passed else "fail", c.passed), c.note] for c in checks]
+    return report.table(["check", "result", "details"], rows)
 
 
-def _golden(card: Card) -> Markup:
-    """Where the examples come from, and which integers were tried."""
+def _golden(metadata: ArtifactMetadata) -> Markup:
+    """The source of the examples, and the integers tried."""
     source = {"given": "--golden", "random": "seeded random numbers"}.get(
-        card.settings.get("golden", ""), "the test set"
+        metadata.settings.get("golden", ""), "the test set"
     )
-    rows = [["examples", f"from {source}; ONNX opset {card.settings.get('opset', 'unknown')}"]]
-    tried = card.settings.get("integers")
+    rows = [["examples", f"from {source}; ONNX opset {metadata.settings.get('opset', 'unknown')}"]]
+    tried = metadata.settings.get("integers")
     if isinstance(tried, dict):
         rows += [[f"integers of {name}", f"forward() takes {ranges}"] for name, ranges in tried["accepted"].items()]
-        rows.append(["integers tried", f"{tried['trials']} times in all; {tried['examples']} examples have such"])
-    return report.table(["what", "which"], rows)
+        rows.append(["trials", f"{tried['trials']}; {tried['examples']} examples contain such integers"])
+    return report.table(["property", "value"], rows)
 
 
 def _conversion(conversion: Mapping[str, Any]) -> tuple[Markup, ...]:
-    """Its numbers and counts, whichever they are."""
-    numbers, counts = [], []
-    for side, found in conversion.items():
-        for name, value in found.items() if isinstance(found, dict) else [("nodes", found)]:
-            if isinstance(value, dict):
-                counts += [[side, operator, count] for operator, count in value.items()]
-            else:
-                numbers.append([side, name, value])
-    return (
-        report.table(["of", "what", "number"], numbers),
-        report.table(["of", "operator", "nodes"], counts),
+    """All numbers and operator counts of conversion.json."""
+    models = [conversion.get("onnx", {}), conversion.get("saved_model", {})]
+    operators = [model.get("operators", {}) for model in models]
+    numbers = [{key: value for key, value in model.items() if key != "operators"} for model in models]
+    if "folded" in conversion:
+        numbers[0]["constant-folded nodes"] = conversion["folded"]
+    return tuple(
+        report.table(
+            [name, "ONNX", "SavedModel"],
+            [[report.words(key), *(side.get(key, "") for side in sides)] for key in dict.fromkeys(chain(*sides))],
+        )
+        for name, sides in (("quantity", numbers), ("operator", operators))
     )
 
 
-def _plots(card: Card, hops: list[Hop]) -> list[Markup]:
-    return [_plot(card, hops, tensor.name) for tensor in card.outputs]
+def _plots(metadata: ArtifactMetadata, hops: list[Hop]) -> list[Markup]:
+    return [_plot(metadata, hops, tensor.name) for tensor in metadata.outputs]
 
 
-def _plot(card: Card, hops: list[Hop], output: str) -> Markup:
-    """One histogram a hop over the examples' largest |Δ|, on a logarithmic axis, with the absolute tolerance."""
-    figure = Figure(figsize=(8, 2.8))  # not layout="constrained", which draws all of it twice
+def _plot(metadata: ArtifactMetadata, hops: list[Hop], output: str) -> Markup:
+    """A histogram of the examples' largest |Δ| for each hop, on a logarithmic axis, with the absolute tolerance."""
+    figure = Figure(figsize=(8, 2.8))  # not layout="constrained", which draws everything twice
     axes = figure.add_axes((0.08, 0.2, 0.9, 0.68))
     distances = {hop.name: np.concatenate(hop.distances[output]) for hop in hops if hop.distances.get(output)}
-    finite = {name: np.clip(d[np.isfinite(d)], _SMALLEST, None) for name, d in distances.items()}
-    tolerance = card.tolerances[output].abs if output in card.tolerances else _SMALLEST
+    finite = {name: np.clip(d[np.isfinite(d)], _MIN_SHOWN, None) for name, d in distances.items()}
+    tolerance = metadata.tolerances[output].abs if output in metadata.tolerances else _MIN_SHOWN
     largest = max([tolerance * 3, *(float(d.max(initial=0)) for d in finite.values())])
-    bins = np.geomspace(_SMALLEST, largest * 1.1, 40)
-    for (name, found), colour in zip(finite.items(), report.COLOURS[1:], strict=False):
-        axes.hist(found, bins=bins.tolist(), histtype="step", label=name, color=colour, linewidth=1.5)
+    bins = np.geomspace(_MIN_SHOWN, largest * 1.1, 40)
+    for (name, distances_of_hop), colour in zip(finite.items(), report.COLOURS[1:], strict=False):
+        axes.hist(distances_of_hop, bins=bins.tolist(), histtype="step", label=name, color=colour, linewidth=1.5)
     axes.axvline(tolerance, color=report.COLOURS[0], linestyle="--", label="tolerance (absolute part)")
     axes.set_xscale("log")
     axes.set_yscale("symlog")
-    axes.set_xlabel(f"largest |Δ| of an example, {output}")
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.set_xlabel(f"largest |Δ| per example, {output}")
     axes.set_ylabel("examples")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     return report.figure(figure, f"Distribution of the distance from PyTorch, {output}")
 
 
-def _lineage(card: Card) -> Markup:
-    rows: list[tuple[str, str, str]] = []
+def _lineage(metadata: ArtifactMetadata) -> Markup:
+    rows: list[tuple[str, str, Markup]] = []
 
-    def walk(at: Card) -> None:
-        rows.append((at.kind, at.name, at.sha256))
-        for parent in at.parents.values():
+    def walk(artifact: ArtifactMetadata) -> None:
+        rows.append((KINDS.get(artifact.kind, artifact.kind), artifact.name, report.code(artifact.sha256)))
+        for parent in artifact.parents.values():
             walk(parent)
 
-    walk(card)
+    walk(metadata)
     return report.table(["artifact", "name", "sha256"], rows)

@@ -1,4 +1,4 @@
-"""The two runtimes that stand behind a model after export, each as `run({input: array}) -> {output: array}`."""
+"""ONNX Runtime and TensorFlow, each as `run({input: array}) -> {output: array}`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from seaway.errors import ModelError
-from seaway.ort import import_onnxruntime
+from seaway.onnxruntime_import import import_onnxruntime
 
 Runner = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 def onnx_runtime(path: Path) -> Runner:
-    """ONNX Runtime on the CPU, giving every output. Raises ModelError, as do its runs."""
+    """ONNX Runtime on the CPU; returns every output. Loading and running raise ModelError."""
     onnxruntime = import_onnxruntime()
     session = _guarded(
         "ONNX Runtime cannot load the model", onnxruntime.InferenceSession, str(path), _quiet(onnxruntime)
@@ -21,14 +21,14 @@ def onnx_runtime(path: Path) -> Runner:
     names = [output.name for output in session.get_outputs()]
 
     def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        got = _guarded("ONNX Runtime failed", session.run, names, inputs)
-        return dict(zip(names, got, strict=True))
+        values = _guarded("ONNX Runtime failed", session.run, names, inputs)
+        return dict(zip(names, values, strict=True))
 
     return run
 
 
 def tensorflow(folder: Path) -> Callable[[Sequence[str]], Runner]:
-    """The SavedModel as servers load it: `tensorflow(folder)(signatures)` gives the outputs of those signatures."""
+    """The SavedModel as servers load it: `tensorflow(folder)(signatures)` runs those signatures."""
     import tensorflow as tf
 
     loaded = _guarded("TensorFlow cannot load the SavedModel", tf.saved_model.load, str(folder))
@@ -39,10 +39,10 @@ def tensorflow(folder: Path) -> Callable[[Sequence[str]], Runner]:
         def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             outputs: dict[str, np.ndarray] = {}
             for function in functions:
-                got = _guarded(
+                values = _guarded(
                     "TensorFlow failed", lambda f: f(**{n: tf.constant(a) for n, a in inputs.items()}), function
                 )
-                outputs |= {name: value.numpy() for name, value in got.items()}
+                outputs |= {name: value.numpy() for name, value in values.items()}
             return outputs
 
         return run
@@ -50,11 +50,11 @@ def tensorflow(folder: Path) -> Callable[[Sequence[str]], Runner]:
     return runner
 
 
-def png(picture: np.ndarray) -> bytes:
+def png(image: np.ndarray) -> bytes:
     """uint8 [height, width, channels] → PNG."""
     import tensorflow as tf
 
-    return bytes(tf.io.encode_png(picture).numpy())
+    return bytes(tf.io.encode_png(image).numpy())
 
 
 def _quiet(onnxruntime: Any) -> Any:
@@ -63,9 +63,9 @@ def _quiet(onnxruntime: Any) -> Any:
     return options
 
 
-def _guarded(what: str, call: Callable[..., Any], *arguments: Any) -> Any:
+def _guarded(message: str, call: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return call(*arguments)
-    except Exception as error:  # both runtimes raise classes of their own for a model or input they cannot use
+    except Exception as error:  # both runtimes raise their own classes for unusable models or inputs
         first = (str(error).strip().splitlines() or [""])[0]
-        raise ModelError(f"{what}: {type(error).__name__}: {first}") from error
+        raise ModelError(f"{message}: {type(error).__name__}: {first}") from error

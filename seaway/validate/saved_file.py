@@ -1,4 +1,4 @@
-"""What stands in a SavedModel's files: signatures, weights, strings. Nothing is run."""
+"""Reads a SavedModel's files: signatures, weights, strings. Runs nothing."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from seaway.artifacts.card import Tensor
+from seaway.artifacts.artifact_metadata import Tensor
 from seaway.errors import ModelError
 
 Signature = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]  # inputs, outputs
@@ -27,7 +27,7 @@ def read(folder: Path) -> Any:
 
 
 def signatures(saved: Any) -> dict[str, Signature]:
-    """Signature's name → its inputs and outputs, as servers will announce them."""
+    """Signature's name → its inputs and outputs, as servers will report them."""
     return {
         name: (_tensors(definition.inputs), _tensors(definition.outputs))
         for name, definition in saved.signature_def.items()
@@ -61,7 +61,7 @@ def variables(folder: Path) -> Iterator[np.ndarray]:
 
 
 def string_constants(saved: Any) -> list[tuple[str, ...]]:
-    """Every constant list of strings in the graph."""
+    """Every constant string tensor in the graph."""
     import tensorflow as tf
 
     arrays = [tf.make_ndarray(c).reshape(-1) for c in _constants(saved) if tf.as_dtype(c.dtype) == tf.string]

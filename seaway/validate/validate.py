@@ -1,8 +1,8 @@
-"""The gate: proves ONNX Runtime and the SavedModel equal to PyTorch, or refuses with every reason at once.
+"""The gate: checks that ONNX Runtime and the SavedModel agree with PyTorch, or refuses with every reason at once.
 
     python -m seaway.validate --onnx onnx/ --saved-model saved_model/ --dataset dataset/ --parity parity/
 
-It needs no torch: the onnx artifact carries what PyTorch answered. Nothing that has not passed here is published.
+It needs no torch: the onnx artifact contains PyTorch's outputs. Only models that pass are published.
 """
 
 import json
@@ -12,13 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from seaway import quiet
-from seaway.artifacts import atomic, golden
-from seaway.artifacts import card as cards
-from seaway.artifacts.card import Card
+from seaway import tensorflow_import
+from seaway.artifacts import artifact_metadata, atomic, golden, interface
+from seaway.artifacts.artifact_metadata import ArtifactMetadata
 from seaway.artifacts.golden import Golden
-from seaway.data import data
-from seaway.errors import CardError, ModelError, Refused
+from seaway.data import datasets
+from seaway.errors import MetadataError, ModelError, Refused
 from seaway.validate import checks, graph_file, hops, page, runners, saved_file
 from seaway.validate.checks import Check
 from seaway.validate.hops import Hop
@@ -26,46 +25,48 @@ from seaway.validate.runners import Runner
 
 MODEL = "model.onnx"
 PARITY = "parity.json"
-REPORT = "report.html"
 CONVERSION = "conversion.json"
 
 
-def validate(onnx: Path, saved_model: Path, dataset: Path | None, parity: Path, report: Path | None = None) -> Card:
-    """Writes parity/ (parity.json, report.html, card) and returns its card; `report` is written also where it refuses.
+def validate(
+    onnx: Path, saved_model: Path, dataset: Path | None, parity: Path, report: Path | None = None
+) -> ArtifactMetadata:
+    """Writes parity/ (parity.json, card.json) and returns its metadata. Writes `report`, which has a date and so is not
+    in parity/, even if a check fails.
 
-    Raises Refused listing every failed check, CardError for what is no artifact, DataError for a broken dataset.
+    Raises Refused, which lists every failed check, MetadataError for a folder that is not an artifact, DataError for a
+    broken dataset.
     """
-    cards.check_target(parity, "parity")
-    card, saved_card = _read_cards(onnx, saved_model)
-    quiet.import_tensorflow()
-    gate = _Gate(onnx, saved_model, dataset, card)
-    gate.run(saved_card)
+    artifact_metadata.check_target(parity, "parity")
+    metadata, saved_metadata = _read_metadata(onnx, saved_model)
+    tensorflow_import.import_tensorflow()
+    gate = _Gate(onnx, saved_model, dataset, metadata)
+    gate.run(saved_metadata)
     if report:
         _write_report(report, gate)
     faults = [f"{check.name}: {fault}" for check in gate.checks for fault in check.faults]
     if faults:
-        raise Refused(f"{card.name} is refused:\n  " + "\n  ".join(faults))
+        raise Refused(f"{metadata.name} failed validation:\n  " + "\n  ".join(faults))
     with atomic.folder(parity) as part:
         (part / PARITY).write_text(json.dumps(_as_json(gate), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        _write_report(part / REPORT, gate)
-        return cards.write(part, _card(card, saved_card, gate))
+        return artifact_metadata.write(part, _parity_metadata(metadata, saved_metadata, gate))
 
 
 class _Gate:
-    """The checks in order; what one check finds out, a later one may need."""
+    """Runs the checks in order; later checks may use earlier results."""
 
-    def __init__(self, onnx: Path, saved_model: Path, dataset: Path | None, card: Card) -> None:
-        self.onnx, self.saved_model, self.dataset, self.card = onnx, saved_model, dataset, card
+    def __init__(self, onnx: Path, saved_model: Path, dataset: Path | None, metadata: ArtifactMetadata) -> None:
+        self.onnx, self.saved_model, self.dataset, self.metadata = onnx, saved_model, dataset, metadata
         self.checks: list[Check] = []
         self.hops: list[Hop] = []
 
-    def run(self, saved_card: Card) -> None:
+    def run(self, saved_metadata: ArtifactMetadata) -> None:
         self._add(checks.digests(self.onnx, self.saved_model, self.dataset))
         with self._part("files"):
             model = graph_file.read(self.onnx / MODEL)
             saved = saved_file.read(self.saved_model)
-            self._add(checks.weights(self.card, model, saved, self.saved_model))
-            self._add(checks.interfaces(self.card, saved_card, graph_file.interface(model), saved))
+            self._add(checks.weights(self.metadata, model, saved, self.saved_model))
+            self._add(checks.interfaces(self.metadata, saved_metadata, graph_file.interface(model), saved))
             self._add(checks.labels(self.onnx, self.saved_model, saved))
         with self._part("golden examples"):
             examples = golden.read(self.onnx / golden.GOLDEN)
@@ -73,14 +74,17 @@ class _Gate:
             self._run_hops(examples)
 
     def _check_golden(self, examples: Golden) -> None:
-        outputs = {t.name for t in self.card.outputs}
-        if set(examples.inputs) != {t.name for t in self.card.inputs} or set(examples.outputs) != outputs:
-            raise CardError(f"{self.onnx / golden.GOLDEN} does not hold the card's inputs and outputs; export it again")
-        if not outputs <= self.card.tolerances.keys():
-            raise CardError(f"the card of {self.onnx} has no tolerance for each output; export the model again")
+        outputs = {t.name for t in self.metadata.outputs}
+        if set(examples.inputs) != {t.name for t in self.metadata.inputs} or set(examples.outputs) != outputs:
+            raise MetadataError(
+                f"{self.onnx / golden.GOLDEN} lacks inputs or outputs of the metadata, or has others; export the model "
+                "again"
+            )
+        if not outputs <= self.metadata.tolerances.keys():
+            raise MetadataError(f"the metadata of {self.onnx} lacks a tolerance for an output; export the model again")
         if len({len(array) for array in (examples.inputs | examples.outputs).values()} - {0}) != 1:
-            raise CardError(
-                f"{self.onnx / golden.GOLDEN} holds no example, or not one output for each; export it again"
+            raise MetadataError(
+                f"{self.onnx / golden.GOLDEN} has no examples, or not one output for each; export the model again"
             )
 
     def _run_hops(self, examples: Golden) -> None:
@@ -93,70 +97,77 @@ class _Gate:
         runs: dict[str, Runner] = {}
         with self._part("golden examples, ONNX Runtime"):
             runs[runtime.name] = runners.onnx_runtime(self.onnx / MODEL)
-            self._add(hops.on_golden(runtime, runs[runtime.name], examples, self.card.tolerances))
+            self._add(hops.on_golden(runtime, runs[runtime.name], examples, self.metadata.tolerances))
         with self._part("golden examples, SavedModel"):
             signatures = runners.tensorflow(self.saved_model)
-            runs[tensorflow.name] = signatures(["serving_default", *(t.name for t in self.card.outputs[1:])])
-            self._add(hops.on_golden(tensorflow, runs[tensorflow.name], examples, self.card.tolerances))
-            if checks.takes_pictures(self.card) and runtime.name in runs:
+            runs[tensorflow.name] = signatures(["serving_default", *(t.name for t in self.metadata.outputs[1:])])
+            self._add(hops.on_golden(tensorflow, runs[tensorflow.name], examples, self.metadata.tolerances))
+            takes_images = interface.takes_images(self.metadata.inputs, self.metadata.outputs, self.metadata.labels)
+            if takes_images and runtime.name in runs:
                 self.hops.append(pngs)
-                from_png = signatures([checks.FROM_PNG])
-                self._add(hops.on_pngs(pngs, from_png, runs[runtime.name], examples, self.card))
+                from_png = signatures([interface.FROM_PNG])
+                self._add(hops.on_pngs(pngs, from_png, runs[runtime.name], examples, self.metadata))
         if self.dataset:
             self._run_test_set(
                 self.dataset, pytorch, [(h, runs[h.name]) for h in (runtime, tensorflow) if h.name in runs]
             )
 
     def _run_test_set(self, dataset: Path, pytorch: Hop, runs: list[tuple[Hop, Runner]]) -> None:
-        pictures = data.load(dataset)
-        first = self.card.outputs[0].name
+        images = datasets.load(dataset)
+        first = self.metadata.outputs[0].name
         with self._part("test set"):
             expected = golden.read(self.onnx / golden.TEST_OUTPUTS).outputs
-            if {t.name for t in self.card.outputs} != expected.keys() or len(expected[first]) != len(
-                pictures.test_labels
+            if {t.name for t in self.metadata.outputs} != expected.keys() or len(expected[first]) != len(
+                images.test_labels
             ):
-                raise CardError(f"{self.onnx / golden.TEST_OUTPUTS} is not of this dataset's test set; export it again")
-            pytorch.accuracy = float((expected[first].argmax(axis=1) == pictures.test_labels).mean())
-            pytorch.examples += len(pictures.test_labels)
+                raise MetadataError(
+                    f"{self.onnx / golden.TEST_OUTPUTS} is not from this dataset's test set; export the model again"
+                )
+            pytorch.accuracy = float((expected[first].argmax(axis=1) == images.test_labels).mean())
+            pytorch.examples += len(images.test_labels)
             for hop, run in runs:
-                self._add(hops.on_test_set(hop, run, pictures, expected, self.card))
+                self._add(hops.on_test_set(hop, run, images, expected, self.metadata))
 
     def _add(self, check: Check) -> None:
-        print(f"validate: {'ok     ' if check.passed else 'REFUSED'} {check.name}: {check.note}", flush=True)
+        print(f"validate: {'pass' if check.passed else 'FAIL'} {check.name}: {check.note}", flush=True)
         self.checks.append(check)
 
     @contextmanager
     def _part(self, name: str) -> Iterator[None]:
-        """A part that cannot be finished is a failed check of its own; the parts after it still run."""
+        """A part that raises becomes a failed check of its own; later parts still run."""
         try:
             yield
-        except (ModelError, CardError) as error:
-            self._add(Check(name, (str(error),), "could not be finished"))
+        except (ModelError, MetadataError) as error:
+            self._add(Check(name, (str(error),), "could not be completed"))
 
 
-def _read_cards(onnx: Path, saved_model: Path) -> tuple[Card, Card]:
-    pair = cards.read(onnx), cards.read(saved_model)
-    for folder, card, kind in zip((onnx, saved_model), pair, ("onnx", "saved_model"), strict=True):
-        if card.kind != kind:
-            raise CardError(f"{folder}: expected an artifact of kind {kind!r}, but its card says {card.kind!r}")
-        if not card.inputs or not card.outputs:
-            raise CardError(f"{folder}: its card names no inputs or outputs; make the artifact again")
+def _read_metadata(onnx: Path, saved_model: Path) -> tuple[ArtifactMetadata, ArtifactMetadata]:
+    pair = artifact_metadata.read(onnx), artifact_metadata.read(saved_model)
+    for folder, metadata, kind in zip((onnx, saved_model), pair, ("onnx", "saved_model"), strict=True):
+        if metadata.kind != kind:
+            raise MetadataError(
+                f"{folder}: expected an artifact of kind {kind!r}, but its metadata says {metadata.kind!r}"
+            )
+        if not metadata.inputs or not metadata.outputs:
+            raise MetadataError(
+                f"{folder}: its metadata names no inputs or outputs; {artifact_metadata.RERUN[metadata.kind]}"
+            )
     return pair
 
 
 def _write_report(path: Path, gate: _Gate) -> None:
     with atomic.file(path) as part:
-        html = page.render(gate.card, gate.hops, gate.checks, _conversion(gate.saved_model))
+        html = page.render(gate.metadata, gate.hops, gate.checks, _conversion(gate.saved_model))
         part.write_text(html, encoding="utf-8")
 
 
 def _conversion(saved_model: Path) -> dict[str, Any]:
-    """What the convert stage counted; empty where that is not there, or not as it was written."""
+    """The convert stage's conversion.json; empty if it is missing or damaged."""
     try:
-        read = json.loads((saved_model / CONVERSION).read_bytes())
+        content = json.loads((saved_model / CONVERSION).read_bytes())
     except (OSError, ValueError):
         return {}
-    return read if isinstance(read, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _as_json(gate: _Gate) -> dict[str, Any]:
@@ -176,22 +187,22 @@ def _as_json(gate: _Gate) -> dict[str, Any]:
 
 
 def _finite(values: dict[str, float]) -> dict[str, float | None]:
-    """JSON has no infinity, which a relative |Δ| is where PyTorch answered 0."""
+    """JSON has no infinity, which a relative |Δ| is if PyTorch's output is 0."""
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
-def _card(card: Card, saved_card: Card, gate: _Gate) -> Card:
+def _parity_metadata(metadata: ArtifactMetadata, saved_metadata: ArtifactMetadata, gate: _Gate) -> ArtifactMetadata:
     metrics = {"max_abs": max((v for hop in gate.hops for v in hop.max_abs.values()), default=0.0)}
     for hop in gate.hops:
         if hop.accuracy is not None:
             metrics[f"accuracy_{hop.name.lower().replace(' ', '_')}"] = hop.accuracy
-    return Card(
+    return ArtifactMetadata(
         kind="parity",
-        name=card.name,
-        inputs=card.inputs,
-        outputs=card.outputs,
-        labels=card.labels,
-        tolerances=card.tolerances,
+        name=metadata.name,
+        inputs=metadata.inputs,
+        outputs=metadata.outputs,
+        labels=metadata.labels,
+        tolerances=metadata.tolerances,
         metrics=metrics,
-        parents={"onnx": card, "saved_model": saved_card},
+        parents={"onnx": metadata, "saved_model": saved_metadata},
     )

@@ -1,20 +1,20 @@
-"""The fuzzer starts from requests that are right; a seed that is refused would leave what lies behind it untried."""
+"""Every seed of the fuzzer is a valid request: a refused one would leave the code behind the refusal untested."""
 
 import importlib
 
 import pytest
 
-from benchmarks.fuzz.model import served
-from benchmarks.fuzz.seeds import WORDS, asked, seeds
+from benchmarks.fuzz.model import model
+from benchmarks.fuzz.seeds import WORDS, request_from, seeds
 from seaway.protocols.calls import Call, Reply
 
 
 @pytest.mark.parametrize("protocol", WORDS)
-def test_every_seed_is_a_request_that_is_read(protocol):
+def test_every_seed_is_a_valid_request(protocol):
     module = importlib.import_module(f"seaway.protocols.{protocol}")
     signatures = set()
     for seed in seeds(protocol):
-        got = module.read(asked(protocol, seed), served())
-        assert isinstance(got, Call) or (isinstance(got, Reply) and got.status == 200), seed
-        signatures |= {got.signature} if isinstance(got, Call) else set()
+        call = module.read(request_from(protocol, seed), model())
+        assert isinstance(call, Call) or (isinstance(call, Reply) and call.status == 200), seed
+        signatures |= {call.signature} if isinstance(call, Call) else set()
     assert signatures >= {"serving_default", "two", "text", "int8", "uint64", "float64"}

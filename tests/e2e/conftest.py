@@ -1,6 +1,6 @@
-"""One kind cluster for all tests, a control plane and two workers. `--keep-cluster` leaves it for the next run.
+"""One kind cluster for all tests: a control plane and two workers. `--keep-cluster` keeps it for the next run.
 
-Needs docker, kind and kubectl on PATH; KIND_NODE_IMAGE names the node's image where the stock one cannot be had.
+Needs docker, kind and kubectl on PATH. KIND_NODE_IMAGE names a node image to use instead of the stock one.
 """
 
 import os
@@ -20,9 +20,9 @@ STAGES = ("serve",)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--keep-cluster", action="store_true", help="leave the kind cluster for the next run")
+    parser.addoption("--keep-cluster", action="store_true", help="keep the kind cluster for the next run")
     parser.addoption("--kubeflow", default="", metavar="HOST", help="a real Kubeflow, for test_kubeflow.py")
-    parser.addoption("--kubeflow-options", default="", help="more options of `seaway submit` there, as one word")
+    parser.addoption("--kubeflow-options", default="", help="further options of `seaway submit` there, as one word")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -34,43 +34,45 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def state() -> str:
-    """What there is to know of the namespace, and of the nodes."""
-    asked = (
+    """Returns the state of the namespace and of the nodes."""
+    queries = (
         ("get", "all,pvc,hpa", "-o", "wide"),
         ("get", "events", "--sort-by=.lastTimestamp"),
         ("logs", "deployment/seaway", "--tail=50"),
         ("logs", "deployment/seaway-canary", "--tail=50"),
         ("describe", "nodes"),
     )
-    return "\n".join(kubectl(*words, check=False) for words in asked)
+    return "\n".join(kubectl(*words, check=False) for words in queries)
 
 
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """The cluster, with our images; yields the host's folder that is its volume."""
+    """A cluster with Seaway's images; yields the host's folder of its model repository."""
     missing = [tool for tool in ("docker", "kind", "kubectl") if shutil.which(tool) is None]
     if missing or subprocess.run(["docker", "info"], capture_output=True).returncode:
-        pytest.skip(f"no cluster can be made here: {', '.join(missing) or 'the Docker daemon'} is missing")
-    volume = ROOT / ".kind-models"
-    volume.mkdir(mode=0o777, exist_ok=True)
-    volume.chmod(0o777)
+        pytest.skip(f"cannot create a cluster here: {', '.join(missing) or 'the Docker daemon'} is missing")
+    repository = ROOT / ".kind-models"
+    repository.mkdir(mode=0o777, exist_ok=True)
+    repository.chmod(0o777)
     if NAME not in command("kind", "get", "clusters", check=False).split():
         node = ["--image", os.environ["KIND_NODE_IMAGE"]] if os.environ.get("KIND_NODE_IMAGE") else []
         config = "manifests/kind-workers.yaml"
         command("kind", "create", "cluster", "--config", config, "--wait", "180s", *node, timeout=600)
     mounted = command("docker", "inspect", "--format", "{{range .Mounts}}{{.Source}}\n{{end}}", WORKERS[0], check=False)
-    if str(volume) not in mounted.split("\n"):
-        pytest.fail(f"the cluster {NAME} is not one of make e2e here; remove it: kind delete cluster --name {NAME}")
+    if str(repository) not in mounted.split("\n"):
+        pytest.fail(
+            f"the cluster {NAME} was not created by make e2e here; delete it: kind delete cluster --name {NAME}"
+        )
     provide(*STAGES)
-    yield volume
+    yield repository
     if not request.config.getoption("--keep-cluster"):
         command("kind", "delete", "cluster", "--name", NAME, timeout=300)
 
 
 @pytest.fixture
 def stack(cluster: Path) -> Iterator[str]:
-    """The serving stack, applied by hand over an empty volume and ready; yields its address on the host."""
-    remove()  # what a run that was killed has left
+    """The serving stack, applied over an empty model repository and ready; yields its URL on the host."""
+    remove()  # leftovers of a killed run
     for what in (("-f", "manifests/namespace.yaml"), ("-k", "manifests/overlays/kind")):
         command("kubectl", "--context", CONTEXT, "apply", *what)
     try:
@@ -82,8 +84,8 @@ def stack(cluster: Path) -> Iterator[str]:
 
 
 def remove() -> None:
-    """The stack, whose pods are not waited for, and all that is on the volume; from a node, since what the pipeline's
-    stages wrote is not ours."""
+    """Deletes the stack, without waiting for its pods, and the repository's content: from a node, because the stages
+    own what they wrote."""
     kubectl("delete", "deployments", "--all", "--wait=false")
     kubectl("delete", "pods", "--all", "--grace-period=0", "--force")
     for what in (("-k", "manifests/overlays/kind"), ("-f", "manifests/namespace.yaml")):

@@ -1,17 +1,17 @@
-"""A compiled pipeline as Pods, on a cluster without Kubeflow: what its driver, its launcher and Argo make of the IR.
+"""Runs a compiled pipeline as Pods on a cluster without Kubeflow, as Kubeflow's driver, launcher and Argo would.
 
-A pod's image, command, arguments, environment, resources, claims, user, pull policy and labels are the IR's; so are the
-order of the tasks and what passes between them. The rest is the backend's, which adds as much on a real one:
+A pod's image, command, arguments, environment, resources, claims, user, pull policy and labels come from the IR, as do
+the order of the tasks and the values that pass between them. A real backend also adds:
 
-* artifacts: KFP's launcher brings them from an object store and back; here a folder of a claim is mounted where KFP's
-  executor expects what `minio://` holds. They are named and described as a real driver does it, which gives inputs no
+* artifacts: KFP's launcher copies them from and to an object store; here a folder of a claim is mounted where KFP's
+  executor expects the content of `minio://`. They are named and described as by a real driver, which gives inputs no
   schema (tests/conformance/kubeflow),
-* the run: its id, its ServiceAccount, and the names by which Argo's pods are known,
-* the environment's variables, and a umask of 0, which stages inherit from argoexec,
-* what a namespace with Pod Security "restricted" demands and the IR has no word for.
+* the run: its ID, its ServiceAccount, and the names of Argo's pods,
+* environment variables, and a umask of 0, which stages inherit from argoexec,
+* what a namespace with Pod Security "restricted" requires and the IR cannot express.
 
-Left out: the cache, and retries, which are for pods that were lost. What the IR asks for and no Pod here would have
-raises NotImplementedError.
+The cache is left out, and so are retries, which are for lost pods. An IR setting that is not supported here raises
+NotImplementedError.
 """
 
 import json
@@ -31,21 +31,21 @@ from kfp.local.executor_input_utils import executor_input_to_dict
 from kfp.local.placeholder_utils import replace_placeholders
 from kfp.pipeline_spec import pipeline_spec_pb2 as spec
 
-from seaway.kube import runs
+from seaway.kube import argo, run_diagnostics
 
 BUCKET = "minio://mlpipeline"
-FOLDER = ".artifacts"  # of the claim: no model's name begins with a dot
+FOLDER = ".artifacts"  # on the claim: no model name begins with a dot
 OUTPUT = "output_metadata.json"
 LOGS = "executor-logs"  # an output of every stage
 PARAMETERS = "/tmp/kfp/outputs"
-ARGOEXEC = ["sh", "-c", 'umask 0; exec "$0" "$@"']  # what of it a stage notices
+ARGOEXEC = ["sh", "-c", 'umask 0; exec "$0" "$@"']  # its effects on a stage
 STORE = {
     "Provider": "minio",
     "Params": {"endpoint": "seaweedfs.kubeflow:9000", "region": "minio", "secretName": "mlpipeline-minio-artifact"},
 }
-OWN = {"KFP_POD_NAME": "metadata.name", "KFP_POD_UID": "metadata.uid"}  # variables, by the pod's field
+POD_FIELDS = {"KFP_POD_NAME": "metadata.name", "KFP_POD_UID": "metadata.uid"}  # variable → field of the pod
 ARGO = {
-    "ARGO_CONTAINER_NAME": runs.MAIN,
+    "ARGO_CONTAINER_NAME": run_diagnostics.MAIN_CONTAINER,
     "ARGO_DEADLINE": "0001-01-01T00:00:00Z",
     "ARGO_INCLUDE_SCRIPT_OUTPUT": "false",
     "ARGO_PROGRESS_FILE": "/var/run/argo/progress",
@@ -58,15 +58,15 @@ RESTRICTED = {
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-WHATEVER_BECAME = spec.PipelineTaskSpec.TriggerPolicy.ALL_UPSTREAM_TASKS_COMPLETED
+ALWAYS = spec.PipelineTaskSpec.TriggerPolicy.ALL_UPSTREAM_TASKS_COMPLETED
 
 Values = Mapping[str, Value]
 Artifacts = Mapping[str, spec.RuntimeArtifact]
-Start = Callable[[dict[str, Any], str], str]
+RunPod = Callable[[dict[str, Any], str], str]
 
 
 class StageFailed(Exception):
-    """A stage's pod did not end well. `stage`: its task's name."""
+    """A stage's pod failed. `stage`: its task's name."""
 
     def __init__(self, stage: str, message: str) -> None:
         super().__init__(f"{stage}: {message}")
@@ -75,8 +75,7 @@ class StageFailed(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """Of a run, beside its pipeline: what `seaway submit` gives Kubeflow, and where a Kubeflow is set up to keep
-    artifacts: in `store`, the claim, mounted as `bucket`."""
+    """A run's settings from `seaway submit`, and the claim `store` for artifacts, mounted as `bucket`."""
 
     id: str
     service_account: str
@@ -87,11 +86,11 @@ class Settings:
 class Run:
     """The pipeline in `file`, with `arguments` for its parameters.
 
-    `start` runs a Pod to its end and returns what it wrote to the second argument, a path in the store; it raises
-    StageFailed where the Pod did not end well.
+    `start` runs a Pod to its end and returns the content of its second argument, a path in the store. It raises
+    StageFailed if the Pod fails.
     """
 
-    def __init__(self, file: Path, arguments: Mapping[str, Any], settings: Settings, start: Start) -> None:
+    def __init__(self, file: Path, arguments: Mapping[str, Any], settings: Settings, start: RunPod) -> None:
         loaded = components.load_component_from_file(str(file))
         self.spec: spec.PipelineSpec = loaded.pipeline_spec
         self.arguments = {name: ParseDict(value, Value()) for name, value in arguments.items()}
@@ -109,7 +108,7 @@ class Run:
         return {executor.container.image for executor in self.containers.values()}
 
     def run(self) -> None:
-        """Raises the first StageFailed, after all that runs nevertheless."""
+        """Raises the first StageFailed, after all tasks that run regardless of it."""
         unknown = self.arguments.keys() - self.spec.root.input_definitions.parameters.keys()
         assert not unknown, f"the pipeline has no parameters {unknown}"
         self._dag(self.spec.root, self.arguments, {}, (self.workflow, "root"))
@@ -126,20 +125,20 @@ class Run:
         failed: dict[str, StageFailed] = {}
         for name in TopologicalSorter({name: tasks[name].dependent_tasks for name in sorted(tasks)}).static_order():
             task = tasks[name]
-            before = [failed[one] for one in task.dependent_tasks if one in failed]
-            if before and task.trigger_policy.strategy != WHATEVER_BECAME:
-                failed[name] = before[0]
+            upstream = [failed[one] for one in task.dependent_tasks if one in failed]
+            if upstream and task.trigger_policy.strategy != ALWAYS:
+                failed[name] = upstream[0]
                 continue
             only(task, "task_info", "inputs", "dependent_tasks", "component_ref", "trigger_policy",
                  "caching_options", "retry_policy")  # fmt: skip
             inner = self.spec.components[task.component_ref.name]
-            found = {key: self._value(one, values, made, failed) for key, one in task.inputs.parameters.items()}
-            brought = {key: _artifact(one, artifacts, made) for key, one in task.inputs.artifacts.items()}
+            parameters = {key: self._value(one, values, made, failed) for key, one in task.inputs.parameters.items()}
+            inputs = {key: _artifact(one, artifacts, made) for key, one in task.inputs.artifacts.items()}
             try:
                 if inner.HasField("dag"):
-                    self._dag(inner, found, brought, (*above, name))
+                    self._dag(inner, parameters, inputs, (*above, name))
                 else:
-                    made[name] = self._stage(name, inner, found, brought, above)
+                    made[name] = self._stage(name, inner, parameters, inputs, above)
             except StageFailed as error:
                 failed[name] = error
         for error in failed.values():
@@ -167,7 +166,7 @@ class Run:
             pipeline_task_name=task,
             pipeline_job_resource_name=self.workflow,
         )
-        status.error.SetInParent()  # whatever became of it, {}
+        status.error.SetInParent()  # always {}
         return ParseDict(MessageToDict(status), Value())
 
     def _stage(
@@ -183,16 +182,16 @@ class Run:
         return output
 
     def _stored(self, declared: spec.RuntimeArtifact, made: spec.RuntimeArtifact) -> spec.RuntimeArtifact:
-        """An output as the driver hands it on: known by its number, of no schema, with what the stage said of it."""
-        found = spec.RuntimeArtifact(name=str(next(self._ids)), uri=declared.uri, metadata=made.metadata)
-        found.type.instance_schema = ""
-        found.metadata.update({"display_name": declared.name, "store_session_info": json.dumps(STORE)})
-        return found
+        """Returns an output as the driver passes it on: named by a number, no schema, with the stage's metadata."""
+        artifact = spec.RuntimeArtifact(name=str(next(self._ids)), uri=declared.uri, metadata=made.metadata)
+        artifact.type.instance_schema = ""
+        artifact.metadata.update({"display_name": declared.name, "store_session_info": json.dumps(STORE)})
+        return artifact
 
     def pod(
         self, name: str, component: spec.ComponentSpec, given: spec.ExecutorInput, above: tuple[str, ...]
     ) -> dict[str, Any]:
-        """The task's Pod; `above`: the workflow and the DAGs that the task is in."""
+        """Returns the task's Pod. `above`: the workflow and the DAGs that contain the task."""
         container = self.containers[component.executor_label].container
         asked = self.asked[component.executor_label]
         only(container, "image", "command", "args", "env", "resources")
@@ -200,14 +199,14 @@ class Run:
         claims = [(_claim(mount), mount) for mount in asked.pvc_mount]
         folder = _path(self.settings.bucket)
         main = {
-            "name": runs.MAIN,
+            "name": run_diagnostics.MAIN_CONTAINER,
             "image": container.image,
             "imagePullPolicy": asked.image_pull_policy,
-            "command": [*ARGOEXEC, *self._filled(container.command, component, given, name)],
-            "args": self._filled(container.args, component, given, name),
+            "command": [*ARGOEXEC, *self._fill_placeholders(container.command, component, given, name)],
+            "args": self._fill_placeholders(container.args, component, given, name),
             "env": [{"name": one.name, "value": one.value} for one in container.env]
             + [{"name": key, "value": value} for key, value in (ARGO | {"ARGO_NODE_ID": f"{self.workflow}-1"}).items()]
-            + [{"name": key, "valueFrom": {"fieldRef": {"fieldPath": field}}} for key, field in OWN.items()],
+            + [{"name": key, "valueFrom": {"fieldRef": {"fieldPath": field}}} for key, field in POD_FIELDS.items()],
             "resources": _resources(container.resources),
             "securityContext": _user(asked) | RESTRICTED,
             "volumeMounts": [
@@ -223,11 +222,14 @@ class Run:
                 "name": f"{self.workflow}-{name}",
                 "labels": {
                     **asked.pod_metadata.labels,
-                    runs.RUN: self.settings.id,
+                    run_diagnostics.RUN_LABEL: self.settings.id,
                     "pipelines.kubeflow.org/v2_component": "true",
                     "workflows.argoproj.io/workflow": self.workflow,
                 },
-                "annotations": {**asked.pod_metadata.annotations, runs.NODE: ".".join((*above, name, "executor"))},
+                "annotations": {
+                    **asked.pod_metadata.annotations,
+                    argo.NODE_NAME: ".".join((*above, name, "executor")),
+                },
             },
             "spec": {
                 "serviceAccountName": self.settings.service_account,
@@ -238,7 +240,7 @@ class Run:
             },
         }
 
-    def _filled(
+    def _fill_placeholders(
         self, words: Iterable[str], component: spec.ComponentSpec, given: spec.ExecutorInput, task: str
     ) -> list[str]:
         return replace_placeholders(
@@ -254,7 +256,7 @@ class Run:
 def executor_input(
     component: spec.ComponentSpec, values: Values, artifacts: Artifacts, place: str
 ) -> spec.ExecutorInput:
-    """What KFP's executor is told: values or defaults of parameters, and where artifacts are and are to be."""
+    """Returns the input of KFP's executor: values or defaults of parameters, and the locations of artifacts."""
     made = spec.ExecutorInput()
     for name, one in component.input_definitions.parameters.items():
         if name in values or one.HasField("default_value"):
@@ -271,10 +273,10 @@ def executor_input(
 
 
 def only(message: Any, *known: str) -> None:
-    """Raises NotImplementedError where another field of the message is set."""
-    strange = {field.name for field, _ in message.ListFields()} - {*known}
-    if strange:
-        raise NotImplementedError(f"no Pod here knows of {message.DESCRIPTOR.name}'s {', '.join(sorted(strange))}")
+    """Raises NotImplementedError if any other field of the message is set."""
+    unsupported = {field.name for field, _ in message.ListFields()} - {*known}
+    if unsupported:
+        raise NotImplementedError(f"{message.DESCRIPTOR.name}'s {', '.join(sorted(unsupported))}: not supported here")
 
 
 def _artifact(
@@ -288,7 +290,7 @@ def _artifact(
 
 
 def _path(uri: str) -> str:
-    """Where KFP's executor looks for it."""
+    """Returns the path at which KFP's executor expects it."""
     return str(dsl.Artifact(uri=uri).path)
 
 
@@ -300,7 +302,9 @@ def _claim(mount: Any) -> str:
 
 def _resources(asked: Any) -> dict[str, dict[str, str]]:
     fields = [f"{what}_{bound}" for what in ("cpu", "memory") for bound in ("request", "limit")]
-    only(asked, *fields, *(f"resource_{field}" for field in fields))  # those without are the older, rounded ones
+    only(
+        asked, *fields, *(f"resource_{field}" for field in fields)
+    )  # fields without the prefix are older, rounded ones
     found: dict[str, dict[str, str]] = {"requests": {}, "limits": {}}
     for field in fields:
         what, bound = field.split("_")
@@ -310,5 +314,5 @@ def _resources(asked: Any) -> dict[str, dict[str, str]]:
 
 
 def _user(asked: KubernetesExecutorConfig) -> dict[str, Any]:
-    """As numbers: a message's JSON has those of 64 bits as text."""
+    """Returns numbers; a message's JSON has 64-bit integers as text."""
     return {field.json_name: value for field, value in asked.security_context.ListFields()}

@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 
-from seaway.artifacts import store
-from seaway.load.run import LoadResult, Plan, Progress, run
-from seaway.load.verify import faults, replicas, verify
+from seaway.artifacts import model_repository
+from seaway.load.config import LoadConfig
+from seaway.load.progress import Progress
+from seaway.load.result import LoadResult
+from seaway.load.run import run
+from seaway.load.verify import problems, replicas, verify
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "seaway"
@@ -28,7 +31,7 @@ EXAMPLE = ROOT / "seaway" / "example" / "characters" / "1"
 
 
 def command(*words: object, timeout: float = 300, check: bool = True, stdin: str = "") -> str:
-    """stdout; on failure an AssertionError with all that was said."""
+    """Returns stdout; raises AssertionError with all output on failure."""
     done = subprocess.run([*map(str, words)], cwd=ROOT, capture_output=True, text=True, timeout=timeout, input=stdin)
     assert done.returncode == 0 or not check, f"{words}: {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
     return done.stdout
@@ -39,22 +42,22 @@ def kubectl(*words: object, timeout: float = 300, check: bool = True, stdin: str
     return command(*own, *words, timeout=timeout, check=check, stdin=stdin)
 
 
-def provide(*stages: str, nodes: Sequence[str] = WORKERS, gigabytes: int = 0) -> None:
-    """Has the nodes hold the stages' images, which are built where they are missing. What is there is left alone, since
-    a tag never changes what it means. Skips the test where `gigabytes` are needed for them and not there."""
+def provide(*stages: str, nodes: Sequence[str] = WORKERS, needed_gb: int = 0) -> None:
+    """Builds missing images of the stages and loads them into the nodes. Existing ones stay, because tags are
+    immutable. Skips the test if they need `needed_gb` GB of disk and less is free."""
     command("make", "images", f"STAGE={' '.join(stages)}", timeout=3600)
     images = command(ROOT / ".venv/bin/python", "-m", "seaway.pipeline.images", *stages).split()
-    held = [command("docker", "exec", node, "ctr", "-n", "k8s.io", "images", "ls", "-q") for node in nodes]
-    missing = [image for image in images if not all(f"/{image}\n" in names for names in held)]
+    present = [command("docker", "exec", node, "ctr", "-n", "k8s.io", "images", "ls", "-q") for node in nodes]
+    missing = [image for image in images if not all(f"/{image}\n" in names for names in present)]
     if missing:
         free = shutil.disk_usage(command("docker", "info", "--format", "{{.DockerRootDir}}").strip()).free / 1e9
-        if free < gigabytes:
-            pytest.skip(f"{free:.0f} GB are free where Docker keeps its own; the node's images take {gigabytes}")
+        if free < needed_gb:
+            pytest.skip(f"{free:.0f} GB are free on Docker's disk; the node's images take {needed_gb}")
         load(missing, nodes)
 
 
 def load(images: Sequence[str], nodes: Sequence[str]) -> None:
-    """What `kind load docker-image` does, without a file of all images between."""
+    """Does what `kind load docker-image` does, without a temporary file of all images."""
     with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as saved:
         assert saved.stdout
         into = [subprocess.Popen(["docker", "exec", "-i", node, "ctr", "-n", "k8s.io", "images", "import", "-"],
@@ -64,7 +67,9 @@ def load(images: Sequence[str], nodes: Sequence[str]) -> None:
                 each.stdin.write(part)
         for each in into:
             each.communicate(timeout=1800)
-    assert [one.returncode for one in (saved, *into)] == [0] * (1 + len(nodes)), f"{images} did not come to {nodes}"
+    assert [one.returncode for one in (saved, *into)] == [0] * (1 + len(nodes)), (
+        f"{images} were not loaded into {nodes}"
+    )
 
 
 def found(kind: str, name: str) -> dict:
@@ -72,7 +77,7 @@ def found(kind: str, name: str) -> dict:
 
 
 def serving_pods(track: str) -> list[dict]:
-    """The pods of stable or of the canary, but those that are about to end."""
+    """Returns the pods of stable or canary, without terminating ones."""
     items = json.loads(kubectl("get", "pods", "-l", f"seaway.dev/track={track}", "-o", "json"))["items"]
     return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
 
@@ -86,7 +91,7 @@ def rolled_out(deployment: str = "seaway") -> None:
 
 
 def serving(deployment: str) -> dict[str, str]:
-    """What kubectl shows of the version: the template's environment."""
+    """Returns the environment of the Deployment's template, which names the version."""
     [container] = found("deployment", deployment)["spec"]["template"]["spec"]["containers"]
     return {entry["name"]: entry.get("value", "") for entry in container["env"]}
 
@@ -96,15 +101,24 @@ def seaway(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
 
 
-def publish(volume: Path) -> int:
-    """The example once more, as the next version."""
-    return store.publish(volume, MODEL, lambda folder: shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True))
+def publish(repository: Path) -> int:
+    """Publishes the example again, as the next version."""
+    return model_repository.publish(
+        repository, MODEL, lambda folder: shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True)
+    )
+
+
+def no_pod_terminates() -> bool:
+    """Whether every pod is to stay: `rollout status` does not wait for terminating ones, which serve until drained."""
+    items = json.loads(kubectl("get", "pods", "-l", "seaway.dev/track", "-o", "json"))["items"]
+    return not any("deletionTimestamp" in pod["metadata"] for pod in items)
 
 
 def answered_by(url: str, *protocols: str) -> set[str]:
-    """name/version of all that answer, right answers only."""
-    got = verify(url, EXAMPLE, Plan(users=4, seconds=2, warmup=0, model=MODEL), protocols)
-    assert faults(got) == []
+    """name/version of all that respond once the pods of an earlier rollout have ended, right answers only."""
+    until(no_pod_terminates, 120)
+    got = verify(url, EXAMPLE, LoadConfig(users=4, duration_s=2, warmup_s=0, model=MODEL), protocols)
+    assert problems(got) == []
     assert all(replica.pod.startswith("seaway-") for replica in replicas(got))
     return {replica.model.partition("@")[0] for replica in replicas(got)}
 
@@ -112,7 +126,7 @@ def answered_by(url: str, *protocols: str) -> set[str]:
 def until(condition: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {kubectl('get', 'all,hpa', check=False)}"
+        assert time.monotonic() < deadline, f"no success within {seconds:g} s: {kubectl('get', 'all,hpa', check=False)}"
         time.sleep(0.5)
 
 
@@ -123,53 +137,55 @@ def wait_for(url: str, seconds: float = 60) -> None:
             with urllib.request.urlopen(url, timeout=5):
                 return
         except OSError:
-            assert time.monotonic() < deadline, f"{url} does not answer"
+            assert time.monotonic() < deadline, f"{url} does not respond"
             time.sleep(0.2)
 
 
 class Steady:
-    """A steady load in the background, whose requests are never tried again. It ends with its block."""
+    """A steady load in the background, without retries. It ends with its block."""
 
     def __init__(self, url: str, rate: float = 100, seconds: int = 60, **more: Any) -> None:
         self.url = url
         self.result: LoadResult | None = None
-        self.plan = Plan(rate=rate, users=32, seconds=seconds, warmup=0, model=MODEL, request_timeout=20, **more)
+        self.config = LoadConfig(
+            rate=rate, users=32, duration_s=seconds, warmup_s=0, model=MODEL, request_timeout_s=20, **more
+        )
         self.progress = Progress()
-        self.begun, self.ending = threading.Event(), threading.Event()
+        self.started, self.stopping = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
-        self.result = run(self.url, EXAMPLE, self.plan, self._told)
+        self.result = run(self.url, EXAMPLE, self.config, self._on_progress)
 
-    def _told(self, progress: Progress) -> None:
+    def _on_progress(self, progress: Progress) -> None:
         self.progress = progress
-        self.begun.set()
-        if self.ending.is_set():
-            raise KeyboardInterrupt  # as Ctrl-C does: the run ends early, with what was measured
+        self.started.set()
+        if self.stopping.is_set():
+            raise KeyboardInterrupt  # like Ctrl-C: the run ends early with its measurements so far
 
-    def right(self) -> int:
-        """Right answers so far."""
-        tally = self.progress.total
-        return tally.requests - tally.failed - tally.wrong
+    def correct(self) -> int:
+        """Correct responses so far."""
+        counters = self.progress.total
+        return counters.requests - counters.failed - counters.wrong
 
     def now(self) -> int:
         """Seconds since its start."""
-        return int(self.progress.elapsed)
+        return int(self.progress.elapsed_s)
 
-    def wait_for(self, answers: int, seconds: float = 120) -> None:
-        until(lambda: self.right() >= answers, seconds)
+    def wait_for(self, responses: int, seconds: float = 120) -> None:
+        until(lambda: self.correct() >= responses, seconds)
 
     def check_clean(self) -> None:
-        """No request failed, no answer was wrong."""
+        """Asserts that no request failed and no response was wrong."""
         assert self.result is not None
         assert self.result.requests >= 500
         assert (self.result.failed, self.result.wrong) == (0, 0), self.result.errors
 
     def __enter__(self) -> "Steady":
         self.thread.start()
-        assert self.begun.wait(60), "the load did not begin"
+        assert self.started.wait(60), "the load did not start"
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.ending.set()
+        self.stopping.set()
         self.thread.join(120)

@@ -1,4 +1,4 @@
-"""What breaks: killed processes, a drained node, a canary that cannot run. Stable goes on, and the cause is named."""
+"""Faults: killed processes, a drained node, a canary that cannot run. Stable keeps serving, and the cause is named."""
 
 import json
 import shutil
@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from onkind import CONTEXT, MODEL, Steady, command, kubectl, publish, restarts, rolled_out, seaway, serving_pods
 
-from seaway.artifacts import card as cards
-from seaway.artifacts import golden, store
-from seaway.artifacts.card import Card, Tolerance
+from seaway.artifacts import artifact_metadata, golden, model_repository
+from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tolerance
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -26,11 +25,11 @@ def kill(pod: dict, what: str) -> None:
     [status] = pod["status"]["containerStatuses"]
     node, container = pod["spec"]["nodeName"], status["containerID"].partition("://")[2]
     listed = 'for p in /proc/[0-9]*; do grep -q "$0" $p/cgroup && echo ${p#/proc/} $(tr "\\0" " " <$p/cmdline); done'
-    said = command("docker", "exec", node, "sh", "-c", f"{{ {listed}; }} 2>/dev/null", container, check=False)
-    running = sorted((int(pid), words) for pid, _, words in (line.partition(" ") for line in said.splitlines()))
-    forked = [pid for pid, words in running if "seaway.serve.worker.nursery" in words]
+    output = command("docker", "exec", node, "sh", "-c", f"{{ {listed}; }} 2>/dev/null", container, check=False)
+    running = sorted((int(pid), words) for pid, _, words in (line.partition(" ") for line in output.splitlines()))
+    forked = [pid for pid, words in running if "seaway.serve.worker.forkserver" in words]
     main = [pid for pid, words in running if words.startswith("python -m seaway.serve")]
-    pid = {"main": main[0], "nursery": forked[0], "worker": forked[-1]}[what]
+    pid = {"main": main[0], "forkserver": forked[0], "worker": forked[-1]}[what]
     command("docker", "exec", node, "kill", "-9", pid)
 
 
@@ -39,47 +38,47 @@ def zombies(pod: dict) -> str:
     return kubectl("exec", pod["metadata"]["name"], "-c", "server", "--", "sh", "-c", f"{script} 2>/dev/null")
 
 
-def test_a_killed_worker_costs_what_it_was_computing(stack: str) -> None:
+def test_a_killed_worker_only_fails_the_requests_that_it_was_computing(stack: str) -> None:
     [pod] = serving_pods("stable")
     name = pod["metadata"]["name"]
-    for what in ("worker", "nursery", "worker"):
+    for what in ("worker", "forkserver", "worker"):
         with Steady(stack, seconds=120) as load:
-            before = load.right()
+            count = load.correct()
             kill(pod, what)
-            load.wait_for(before + 1000)
+            load.wait_for(count + 1000)
         assert load.result is not None
         assert load.result.wrong == 0
-        # What it had been given: with 100 requests a second of a millisecond or two, seldom one, never a queue of them.
+        # Those sent to it: at 100 requests per second of 1-2 ms each, rarely one, never a queue.
         assert set(load.result.errors) <= {"HTTP 500"}, load.result.errors
         assert load.result.failed <= 4, load.result.errors
     assert restarts(name) == 0
     assert zombies(pod) == ""
 
 
-def test_a_killed_container_costs_what_was_sent_to_it_and_comes_back(stack: str) -> None:
+def test_a_killed_container_only_fails_the_requests_sent_to_it_and_recovers(stack: str) -> None:
     kubectl("scale", "deployment/seaway", "--replicas=2")
     rolled_out()
     pod, other = serving_pods("stable")
     with Steady(stack, seconds=240) as load:
-        before = load.right()
+        count = load.correct()
         kill(pod, "main")
         kubectl("wait", f"pod/{pod['metadata']['name']}", "--for=condition=Ready=false", "--timeout=30s", check=False)
         kubectl("wait", f"pod/{pod['metadata']['name']}", "--for=condition=Ready", "--timeout=120s")
-        load.wait_for(before + 1000)
-        back = load.now()
-        load.wait_for(load.right() + 1000)
+        load.wait_for(count + 1000)
+        recovered_s = load.now()
+        load.wait_for(load.correct() + 1000)
     assert load.result is not None
     assert load.result.wrong == 0
-    lost = [second for times in load.result.faults.values() for second, _ in times]
-    assert max(lost, default=0) <= back, "from then on it answers again"
+    lost = [second for times in load.result.errors_over_time.values() for second, _ in times]
+    assert max(lost, default=0) <= recovered_s, "from then on it responds again"
     assert max(lost, default=0) - min(lost, default=0) <= 5, "until the cluster has noticed"
     assert load.result.failed <= 5 * 100, load.result.errors
-    answered = {replica.pod for replica in load.result.replicas}
-    assert {pod["metadata"]["name"], other["metadata"]["name"]} == answered
+    responding = {replica.pod for replica in load.result.replicas}
+    assert {pod["metadata"]["name"], other["metadata"]["name"]} == responding
     assert (restarts(pod["metadata"]["name"]), restarts(other["metadata"]["name"])) == (1, 0)
 
 
-def test_a_drained_node_costs_nothing(stack: str) -> None:
+def test_a_drained_node_fails_no_request(stack: str) -> None:
     kubectl("scale", "deployment/seaway", "--replicas=2")
     rolled_out()
     first, second = serving_pods("stable")
@@ -90,7 +89,7 @@ def test_a_drained_node_costs_nothing(stack: str) -> None:
             drain = ["drain", nodes[0], "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s"]
             command("kubectl", "--context", CONTEXT, *drain)
             rolled_out()
-            load.wait_for(load.right() + 500)
+            load.wait_for(load.correct() + 500)
     finally:
         command("kubectl", "--context", CONTEXT, "uncordon", nodes[0])
     assert {pod["spec"]["nodeName"] for pod in serving_pods("stable")} == {nodes[1]}
@@ -102,7 +101,7 @@ def test_a_drained_node_costs_nothing(stack: str) -> None:
 
 @contextmanager
 def untouched(url: str) -> Iterator[None]:
-    """Stable answers all that it is asked, and does not restart."""
+    """Asserts that stable answers every request and does not restart."""
     [pod] = serving_pods("stable")
     with Steady(url, rate=50, seconds=240) as load:
         yield
@@ -111,10 +110,10 @@ def untouched(url: str) -> Iterator[None]:
     assert restarts(pod["metadata"]["name"]) == 0
 
 
-def refused(version: int, words: str, seconds: int = 60, *more: object) -> None:
-    done = seaway("deploy", "--version", version, "--context", CONTEXT, "--timeout", seconds, *more)
+def refused(version: int, message: str, timeout_s: int = 60, *more: object) -> None:
+    done = seaway("deploy", "--version", version, "--context", CONTEXT, "--timeout", timeout_s, *more)
     assert done.returncode == 1, done.stdout
-    assert words in done.stderr, done.stderr
+    assert message in done.stderr, done.stderr
 
 
 def test_a_quota_is_named(stack: str, cluster: Path) -> None:
@@ -124,21 +123,21 @@ def test_a_quota_is_named(stack: str, cluster: Path) -> None:
 
 
 def claim(name: str, mode: str) -> None:
-    """A claim of the cluster's default class, for the canary's models."""
-    wanted = {"accessModes": [mode], "resources": {"requests": {"storage": "1Gi"}}}
-    made = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": wanted}
+    """Gives the canary a claim of the cluster's default StorageClass."""
+    spec = {"accessModes": [mode], "resources": {"requests": {"storage": "1Gi"}}}
+    made = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
     kubectl("apply", "-f", "-", stdin=json.dumps(made))
     pods = {"spec": {"volumes": [{"name": "models", "persistentVolumeClaim": {"claimName": name}}]}}
     kubectl("patch", "deployment/seaway-canary", "-p", json.dumps({"spec": {"template": pods}}))
 
 
 def test_a_claim_without_a_volume_is_named(stack: str, cluster: Path) -> None:
-    claim("nowhere", "ReadWriteMany")  # which the class cannot give
+    claim("nowhere", "ReadWriteMany")  # which the class does not support
     with untouched(stack):
         refused(publish(cluster), "PersistentVolumeClaim nowhere is Pending", 20)
 
 
-def test_several_replicas_over_a_claim_of_one_node_are_refused(stack: str, cluster: Path) -> None:
+def test_several_replicas_with_a_claim_for_one_node_are_refused(stack: str, cluster: Path) -> None:
     claim("single", "ReadWriteOnce")
     refused(publish(cluster), "the claim single is ReadWriteOnce", 20, "--replicas", 2)
     assert serving_pods("canary") == []
@@ -156,10 +155,14 @@ def test_a_version_that_ends_the_process_is_named(stack: str, cluster: Path, tmp
 
     def fill(folder: Path) -> None:
         shutil.copytree(tmp_path / "hard" / "1", folder, dirs_exist_ok=True)
-        (folder / store.EXTRA).mkdir()
+        (folder / model_repository.EXTRA).mkdir()
         recorded = golden.Golden({"sizes": np.ones(3, np.int32)}, {"y": np.ones(3, np.float32)})
-        golden.write(folder / store.EXTRA / golden.GOLDEN, recorded)
-        cards.write(folder, Card("version", MODEL, tolerances={"y": Tolerance(1e-6, 1e-6)}), at=store.CARD)
+        golden.write(folder / model_repository.EXTRA / golden.GOLDEN, recorded)
+        artifact_metadata.write(
+            folder,
+            ArtifactMetadata("version", MODEL, tolerances={"y": Tolerance(1e-6, 1e-6)}),
+            at=model_repository.METADATA_FILE,
+        )
 
     with untouched(stack):
-        refused(store.publish(cluster, MODEL, fill), "ends the process", 45)
+        refused(model_repository.publish(cluster, MODEL, fill), "kills the process", 45)

@@ -1,4 +1,4 @@
-"""The compiled pipelines on a cluster: their stages as Pods, a model before a Deployment, and Locust beside it."""
+"""The compiled pipelines on a cluster: stages as Pods, a promoted model in the Deployment, Locust in the cluster."""
 
 import json
 import urllib.parse
@@ -25,40 +25,40 @@ from onkind import (
     until,
 )
 
-from seaway.artifacts import store
-from seaway.kube import rollout, runs
-from seaway.load import results
+from seaway.artifacts import model_repository
+from seaway.kube import rollout, run_diagnostics
+from seaway.load import result_files
 from seaway.load.verify import replicas
 from seaway.pipeline.cluster import CLAIM
 from seaway.pipeline.compile import compile_pipeline
 from seaway.pipeline.images import STAGES
-from seaway.protocols import wire
+from seaway.protocols import client_codecs
 
-pytestmark = pytest.mark.timeout(5400)  # with images to be built and loaded, 10 GB of them
-ACCOUNT = "pipeline-runner"  # as Kubeflow calls it
-STAGE_SECONDS = 300
-GIGABYTES = 20  # 16 were taken: as Docker lays them ready, as the node keeps that, and unpacked
+pytestmark = pytest.mark.timeout(5400)  # includes building and loading 10 GB of images
+ACCOUNT = "pipeline-runner"  # Kubeflow's name for it
+STAGE_TIMEOUT_S = 300
+NEEDED_GB = 20  # measured: 16, for Docker's export, the node's copy, and the unpacked layers
 NODE, *OTHERS = WORKERS
 SMALL: dict[str, dict[str, Any]] = {
-    "characters": {"source": "strokes:1500", "net": "mlp", "epochs": 2, "load_seconds": 3, "load_users": 4},
+    "characters": {"source": "strokes:1500", "net": "mlp", "epochs": 2, "load_duration_s": 3, "load_users": 4},
     "ship": {"name": "small", "model": "python:torchvision.models:resnet18", "inputs": ["3x64x64"]},
 }
 
 
 @pytest.fixture(scope="module")
 def ir(cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The compiled pipelines' folder; one node holds their images."""
+    """The folder of the compiled pipelines; one node has their images."""
     folder = tmp_path_factory.mktemp("compiled")
     for name in SMALL:
         compile_pipeline(name, folder / f"{name}.yaml")
     whole = "".join(file.read_text() for file in folder.iterdir())
-    provide(*(stage for stage in STAGES if f"/{stage}:" in whole), nodes=[NODE], gigabytes=GIGABYTES)
+    provide(*(stage for stage in STAGES if f"/{stage}:" in whole), nodes=[NODE], needed_gb=NEEDED_GB)
     return folder
 
 
 @pytest.fixture
 def on_one_node(stack: str) -> Iterator[None]:
-    """Pods of the run, and Locust's, come to the node that has their images: the IR does not know of nodes."""
+    """Schedules all pods on the node that has the images, because the IR has no node settings."""
     kubectl("create", "serviceaccount", ACCOUNT)
     try:
         command("kubectl", "--context", CONTEXT, "cordon", *OTHERS)
@@ -69,7 +69,7 @@ def on_one_node(stack: str) -> Iterator[None]:
 
 @pytest.fixture
 def allowed(stack: str) -> None:
-    """What docs/pipelines.md has the user do, and `preflight` too."""
+    """Grants the permissions, as docs/pipelines.md and `preflight` tell the user to."""
     kubectl("apply", "-k", "manifests/rbac")
     kubectl(
         "create", "rolebinding", "seaway-runs", "--role", "seaway-pipeline", f"--serviceaccount={NAMESPACE}:{ACCOUNT}"
@@ -78,17 +78,17 @@ def allowed(stack: str) -> None:
 
 @pytest.fixture
 def pipeline(ir: Path, cluster: Path, on_one_node: None) -> Any:
-    """A run of a compiled pipeline, the small one with these parameters."""
+    """Returns a function that makes a run of a compiled pipeline, with small settings and these parameters."""
     artifacts = cluster / FOLDER
     artifacts.mkdir()
     artifacts.chmod(0o777)
 
     def start(pod: dict[str, Any], output: str) -> str:
-        name, stage = pod["metadata"]["name"], runs.stage_of(pod)
+        name, stage = pod["metadata"]["name"], run_diagnostics.stage_name(pod)
         kubectl("create", "-f", "-", stdin=json.dumps(pod))
-        ended = "jsonpath={.status.containerStatuses[0].state.terminated}"
-        waited = ("wait", f"pod/{name}", f"--for={ended}", f"--timeout={STAGE_SECONDS}s")
-        kubectl(*waited, timeout=STAGE_SECONDS + 60, check=False)
+        terminated = "jsonpath={.status.containerStatuses[0].state.terminated}"
+        waited = ("wait", f"pod/{name}", f"--for={terminated}", f"--timeout={STAGE_TIMEOUT_S}s")
+        kubectl(*waited, timeout=STAGE_TIMEOUT_S + 60, check=False)
         [state] = [one["state"] for one in found("pod", name)["status"].get("containerStatuses", [{"state": {}}])]
         log = kubectl("logs", name, check=False)
         print(f"---- {stage}: {state}\n{log}")
@@ -104,20 +104,23 @@ def pipeline(ir: Path, cluster: Path, on_one_node: None) -> Any:
     return run
 
 
-def report_of_outcome(cluster: Path, run: Run) -> str:
-    [report] = (cluster / FOLDER / run.place).glob("outcome/*/report")
+def summary_of(cluster: Path, run: Run) -> str:
+    [report] = (cluster / FOLDER / run.place).glob("run-summary/*/report")
     return report.read_text()
 
 
 def stages_of(run: Run) -> set[str]:
-    pods = json.loads(kubectl("get", "pods", "-l", f"{runs.RUN}={run.settings.id}", "-o", "json"))["items"]
-    return {runs.stage_of(pod) for pod in pods}
+    selector = f"{run_diagnostics.RUN_LABEL}={run.settings.id}"
+    pods = json.loads(kubectl("get", "pods", "-l", selector, "-o", "json"))["items"]
+    return {run_diagnostics.stage_name(pod) for pod in pods}
 
 
 def locust(path: str, **form: object) -> dict:
-    """What the web page's API answers; it is asked within the master's pod."""
-    ask = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], sys.argv[2].encode() or None).read().decode())"
-    words = ("python", "-c", ask, f"http://127.0.0.1:8089{path}", urllib.parse.urlencode(form))
+    """Returns a response of Locust's web API, requested within the master's pod."""
+    program = (
+        "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], sys.argv[2].encode() or None).read().decode())"
+    )
+    words = ("python", "-c", program, f"http://127.0.0.1:8089{path}", urllib.parse.urlencode(form))
     return json.loads(kubectl("exec", "deployment/seaway-loadtest-master", "--", *words))
 
 
@@ -126,76 +129,78 @@ def test_the_whole_way(stack: str, cluster: Path, allowed: None, pipeline: Any, 
     rolled_out()
     run = pipeline()
     run.run()
-    assert report_of_outcome(cluster, run) == f"# Run {run.settings.id}: succeeded\n\nNo pod of the run failed.\n"
+    assert summary_of(cluster, run) == f"# Run {run.settings.id}: succeeded\n\nNo pod of the run failed.\n"
 
-    # kubectl shows the version in both replicas, and both answer with it, whatever they are asked in.
+    # kubectl shows the version in both replicas, and both serve it over every protocol.
     version = cluster / MODEL / "2"
-    assert store.versions(cluster, MODEL) == [1, 2]
-    assert store.labels(cluster, MODEL)["stable"] == 2
-    found_modes = {path.stat().st_mode & 0o777 for path in [version, *version.rglob("*")] if path.is_dir()}
-    assert found_modes == {0o755}, "though the stages' umask is 0"
+    assert model_repository.versions(cluster, MODEL) == [1, 2]
+    assert model_repository.labels(cluster, MODEL)["stable"] == 2
+    modes = {path.stat().st_mode & 0o777 for path in [version, *version.rglob("*")] if path.is_dir()}
+    assert modes == {0o755}, "though the stages' umask is 0"
     assert {path.stat().st_mode & 0o777 for path in version.rglob("*") if path.is_file()} == {0o644}
     assert serving("seaway")[rollout.VERSION] == "2"
     ready = {pod["metadata"]["name"] for pod in serving_pods("stable")}
     assert (len(ready), found("deployment", "seaway")["status"]["readyReplicas"]) == (2, 2)
     assert serving_pods("canary") == []
-    everything = [word for key in wire.PROTOCOLS for word in ("--protocol", key)]
-    asked = ("--golden", version, "--time", 3, "--users", 4, "--no-evidence", "--report", tmp_path)
-    verified = seaway("verify", stack, *asked, *everything)
+    all_protocols = [word for key in client_codecs.PROTOCOLS for word in ("--protocol", key)]
+    options = ("--golden", version, "--time", 3, "--users", 4, "--no-evidence", "--report", tmp_path)
+    verified = seaway("verify", stack, *options, *all_protocols)
     assert verified.returncode == 0, verified.stdout + verified.stderr
-    measured = results.read_json(tmp_path / results.JSON)
-    assert [one.protocol for one in measured] == [*wire.PROTOCOLS]
+    measured = result_files.read_json(tmp_path / result_files.JSON)
+    assert [one.protocol for one in measured] == [*client_codecs.PROTOCOLS]
     for one in measured:
         assert {replica.pod for replica in replicas([one])} == ready, one.title
         assert {replica.model.partition("@")[0] for replica in replicas([one])} == {f"{MODEL}/2"}
 
-    # Locust in the cluster finds no fault either.
+    # Locust in the cluster finds no errors either.
     command("kubectl", "--context", CONTEXT, "apply", "-k", "tests/e2e/loadtest")
     rolled_out("seaway-loadtest-master")
     rolled_out("seaway-loadtest-worker")
     until(lambda: len(locust("/stats/requests")["workers"]) == 2, 60)
-    begun = locust("/swarm", user_count=4, spawn_rate=4, run_time="5s")
-    assert begun["success"], begun
+    started = locust("/swarm", user_count=4, spawn_rate=4, run_time="5s")
+    assert started["success"], started
     until(lambda: locust("/stats/requests")["state"] == "stopped", 60)
-    counted = locust("/stats/requests")
-    [total] = [one for one in counted["stats"] if one["name"] == "Aggregated"]
+    statistics = locust("/stats/requests")
+    [total] = [one for one in statistics["stats"] if one["name"] == "Aggregated"]
     assert total["num_requests"] > 100
-    assert (total["num_failures"], counted["errors"]) == (0, [])
+    assert (total["num_failures"], statistics["errors"]) == (0, [])
 
 
 def test_any_model_is_shipped(cluster: Path, allowed: None, pipeline: Any) -> None:
     run = pipeline("ship")
     run.run()
-    assert stages_of(run) == {"preflight", "export-model", "convert", "validate", "publish", "outcome"}
-    assert store.versions(cluster, "small") == [1]
+    assert stages_of(run) == {"preflight", "export-model", "convert", "validate", "publish", "run-summary"}
+    assert model_repository.versions(cluster, "small") == [1]
 
 
-def test_what_a_run_lacks_is_told_before_any_stage_begins(
+def test_preflight_reports_what_a_run_lacks_before_any_stage_starts(
     request: pytest.FixtureRequest, pipeline: Any, cluster: Path
 ) -> None:
     kubectl("delete", "deployment", "seaway-canary")
     run = pipeline()
     with pytest.raises(StageFailed, match=r"^preflight: ") as failed:
         run.run()
-    assert stages_of(run) == {"preflight", "outcome"}
-    for told in (
-        f"ServiceAccount {NAMESPACE}:{ACCOUNT} may not ",
+    assert stages_of(run) == {"preflight", "run-summary"}
+    for message in (
+        f"{NAMESPACE}:{ACCOUNT} is not allowed to: ",
         f"kubectl -n {NAMESPACE} create rolebinding seaway-runs --role seaway-pipeline --serviceaccount {NAMESPACE}:",
     ):
-        assert told in str(failed.value)
-    request.getfixturevalue("allowed")  # as it is told to; who may not look cannot tell what else there is not
+        assert message in str(failed.value)
+    request.getfixturevalue(
+        "allowed"
+    )  # as the message says; without permissions, preflight cannot see what else is missing
     with pytest.raises(StageFailed, match=rf"^preflight: (?s:.*)no Deployment seaway-canary in {NAMESPACE}"):
         pipeline().run()
 
 
-def test_a_stage_that_fails_is_named_by_the_last_word(pipeline: Any, allowed: None, cluster: Path) -> None:
+def test_the_run_summary_names_the_failed_stage(pipeline: Any, allowed: None, cluster: Path) -> None:
     run = pipeline(source="nonsense")
     with pytest.raises(StageFailed, match=r"^explore: ") as failed:
         run.run()
-    report = report_of_outcome(cluster, run)
+    report = summary_of(cluster, run)
     assert report.startswith(f"# Run {run.settings.id}: failed\n\n## explore\n"), report
-    assert "explore: 'nonsense' is no data source" in str(failed.value)
-    [said] = [line for line in report.splitlines() if line.startswith("    ")]
-    assert said.strip().startswith("explore: 'nonsense' is no data source"), "and nothing of KFP's"
-    assert stages_of(run) == {"preflight", "explore", "outcome"}
+    assert "explore: 'nonsense' is not a data source" in str(failed.value)
+    [quoted] = [line for line in report.splitlines() if line.startswith("    ")]
+    assert quoted.strip().startswith("explore: 'nonsense' is not a data source"), "without lines of KFP"
+    assert stages_of(run) == {"preflight", "explore", "run-summary"}
     assert serving("seaway").get(rollout.VERSION) is None, "nothing was promoted"

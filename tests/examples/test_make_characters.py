@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seaway.artifacts import card as cards
-from seaway.artifacts import store
+from seaway.artifacts import artifact_metadata, model_repository
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,9 +18,9 @@ def test_it_publishes_a_version_through_all_stages(tmp_path: Path) -> None:
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert made.returncode == 0, made.stdout + made.stderr
     version = tmp_path / "characters" / "1"
-    card = cards.check(version, "version", at=store.CARD)
-    assert card.parents["parity"].parents["saved_model"].settings["converter"] == "seaway"
+    metadata = artifact_metadata.check(version, "version", at=model_repository.METADATA_FILE)
+    assert metadata.parents["parity"].parents["saved_model"].settings["converter"] == "seaway"
     assert {"model.onnx", "card.json", "labels.txt", "golden.npz", "conversion.json", "parity.json"} == {
-        path.name for path in (version / store.EXTRA).iterdir()
+        path.name for path in (version / model_repository.EXTRA).iterdir()
     }
-    assert str(tmp_path) not in (version / store.CARD).read_text(encoding="utf-8")
+    assert str(tmp_path) not in (version / model_repository.METADATA_FILE).read_text(encoding="utf-8")

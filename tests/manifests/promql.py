@@ -1,4 +1,4 @@
-"""The names in a PromQL expression: as much of a parser as ours need."""
+"""Finds the names in a PromQL expression, with just enough parsing for Seaway's expressions."""
 
 import re
 
@@ -14,7 +14,7 @@ def metrics(expression: str) -> set[str]:
 
 
 def matched_labels(expression: str) -> set[tuple[str, str]]:
-    """(metric, label) of every matcher in braces."""
+    """Returns (metric, label) of every matcher in braces."""
     selectors = _SELECTOR.findall(_STRING.sub('""', expression))
     return {(metric, label) for metric, inside in selectors for label in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", inside)}
 

@@ -1,4 +1,4 @@
-"""What every overlay and combination of manifests/ comes to, as committed under tests/golden/manifests."""
+"""Every overlay and combination of manifests/, rendered and committed under tests/golden/manifests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,18 +25,18 @@ each_serving = pytest.mark.parametrize("objects", [pytest.param(load(name), id=n
 
 
 def of_kind(objects: list[Object], *kinds: str) -> dict[str, Object]:
-    """By name."""
-    return {found["metadata"]["name"]: found for found in objects if found["kind"] in kinds}
+    """Returns name → object."""
+    return {each["metadata"]["name"]: each for each in objects if each["kind"] in kinds}
 
 
 def deployments(objects: list[Object], app: str = "") -> dict[str, Object]:
-    """By name; `app`: those whose pods bear that app.kubernetes.io/name."""
-    found = of_kind(objects, "Deployment")
-    return {name: made for name, made in found.items() if not app or labels(made)["app.kubernetes.io/name"] == app}
+    """Returns name → Deployment. `app`: only those whose pods have that app.kubernetes.io/name."""
+    every = of_kind(objects, "Deployment")
+    return {name: made for name, made in every.items() if not app or labels(made)["app.kubernetes.io/name"] == app}
 
 
 def labels(deployment: Object) -> dict[str, str]:
-    """Of its pods."""
+    """Returns the labels of its pods."""
     return dict(deployment["spec"]["template"]["metadata"]["labels"])
 
 
@@ -45,21 +45,21 @@ def pod(deployment: Object) -> Object:
 
 
 def containers(deployment: Object) -> Iterator[Object]:
-    """All, those that only begin among them."""
+    """Yields all containers, init containers first."""
     spec = pod(deployment)
     yield from spec.get("initContainers", [])
     yield from spec["containers"]
 
 
-def chosen(selector: dict[str, str], objects: list[Object]) -> list[Object]:
-    """The Deployments whose pods these labels choose."""
+def selected(selector: dict[str, str], objects: list[Object]) -> list[Object]:
+    """Returns the Deployments whose pods the selector matches."""
     return [made for made in deployments(objects).values() if selector.items() <= labels(made).items()]
 
 
 def environment(objects: list[Object], container: Object) -> dict[str, str]:
-    """What a container's environment holds, but for what only a running pod knows."""
+    """Returns a container's environment, with "" for values that only a running pod has."""
     maps = of_kind(objects, "ConfigMap")
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for source in container.get("envFrom", []):
-        found |= maps[source["configMapRef"]["name"]]["data"]
-    return found | {entry["name"]: entry.get("value", "") for entry in container.get("env", [])}
+        variables |= maps[source["configMapRef"]["name"]]["data"]
+    return variables | {entry["name"]: entry.get("value", "") for entry in container.get("env", [])}

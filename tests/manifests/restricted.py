@@ -1,4 +1,4 @@
-"""The Pod Security Standard "restricted" of Kubernetes 1.34, baseline included: what a pod's specification breaks."""
+"""Checks a pod spec against the Pod Security Standard "restricted" of Kubernetes 1.34, including "baseline"."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -33,27 +33,30 @@ HANDLERS = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
 def violations(spec: dict[str, Any]) -> list[str]:
-    """In words; empty for a pod that a namespace with `enforce: restricted` lets in."""
-    return [*_of_the_pod(spec), *(said for container in _containers(spec) for said in _of_a_container(spec, container))]
+    """Returns the violations; [] for a pod that a namespace with `enforce: restricted` admits."""
+    found = [*_pod_violations(spec)]
+    for container in _containers(spec):
+        found += _container_violations(spec, container)
+    return found
 
 
 def _containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return [c for kind in ("initContainers", "containers", "ephemeralContainers") for c in spec.get(kind, [])]
 
 
-def _of_the_pod(spec: dict[str, Any]) -> Iterator[str]:
+def _pod_violations(spec: dict[str, Any]) -> Iterator[str]:
     context = spec.get("securityContext", {})
     yield from (f"{name} is set" for name in ("hostNetwork", "hostPID", "hostIPC") if spec.get(name))
     for volume in spec.get("volumes", []):
         yield from (f"volume {volume['name']}: {kind}" for kind in volume.keys() - {"name"} - VOLUMES)
     yield from (f"sysctl {s['name']}" for s in context.get("sysctls", []) if s["name"] not in SYSCTLS)
-    yield from _of_a_context("the pod", context)
+    yield from _context_violations("the pod", context)
 
 
-def _of_a_container(spec: dict[str, Any], container: dict[str, Any]) -> Iterator[str]:
+def _container_violations(spec: dict[str, Any], container: dict[str, Any]) -> Iterator[str]:
     name, context = container["name"], container.get("securityContext", {})
     pods = spec.get("securityContext", {})
-    yield from _of_a_context(name, context)
+    yield from _context_violations(name, context)
     if context.get("privileged"):
         yield f"{name}: privileged"
     if context.get("allowPrivilegeEscalation") is not False:
@@ -72,12 +75,12 @@ def _of_a_container(spec: dict[str, Any], container: dict[str, Any]) -> Iterator
     yield from (f"{name}: hostPort" for port in container.get("ports", []) if port.get("hostPort"))
     handlers = [container[kind] for kind in HANDLERS if kind in container]
     handlers += container.get("lifecycle", {}).values()
-    asked = [handler.get(how, {}) for handler in handlers for how in ("httpGet", "tcpSocket")]
-    yield from (f"{name}: a probe or hook names a host" for request in asked if request.get("host"))
+    requests = [handler.get(how, {}) for handler in handlers for how in ("httpGet", "tcpSocket")]
+    yield from (f"{name}: a probe or hook names a host" for request in requests if request.get("host"))
 
 
-def _of_a_context(name: str, context: dict[str, Any]) -> Iterator[str]:
-    """What pods and containers may not say either way."""
+def _context_violations(name: str, context: dict[str, Any]) -> Iterator[str]:
+    """Yields the violations that pods and containers have in common."""
     if context.get("runAsUser") == 0:
         yield f"{name}: runs as root"
     if context.get("runAsNonRoot") is False:

@@ -1,4 +1,4 @@
-"""What single features promise: Locust reaches the server, TensorFlow Serving is told what it knows, kind fits."""
+"""Single features: Locust reaches the server, TensorFlow Serving knows its flags, kind fits the overlay."""
 
 import re
 from urllib.parse import urlsplit
@@ -11,7 +11,7 @@ from seaway.pipeline import cluster
 
 LOADTESTS = ("base-loadtest", "kind-autoscale-loadtest", "kind-tf-serving-loadtest", "production-loadtest-pipeline")
 TF_SERVINGS = ("base-tf-serving", "kind-tf-serving-loadtest", "base-tf-serving-autoscale-gpu")
-# of tensorflow_model_server's main.cc
+# flags in tensorflow_model_server's main.cc
 FLAGS = {
     "port", "rest_api_port", "rest_api_num_threads", "rest_api_timeout_in_ms", "enable_batching",
     "batching_parameters_file", "model_config_file", "model_name", "model_base_path", "file_system_poll_wait_seconds",
@@ -24,7 +24,7 @@ FLAGS = {
 
 
 @pytest.mark.parametrize("name", LOADTESTS)
-def test_locust_asks_a_service_from_pods_that_are_let_in(name: str) -> None:
+def test_locust_calls_a_service_from_pods_that_the_policy_admits(name: str) -> None:
     objects = load(name)
     services, locust = of_kind(objects, "Service"), deployments(objects, "seaway-loadtest")
     for deployment in locust.values():
@@ -36,30 +36,30 @@ def test_locust_asks_a_service_from_pods_that_are_let_in(name: str) -> None:
         assert mount["readOnly"]
     worker = locust["seaway-loadtest-worker"]
     (rule, _) = of_kind(objects, "NetworkPolicy")["seaway"]["spec"]["ingress"]
-    wanted = rule["from"][0]["podSelector"]["matchLabels"]
-    assert wanted.items() <= labels(worker).items()
-    assert not wanted.items() <= labels(locust["seaway-loadtest-master"]).items(), "the master sends nothing"
+    admitted = rule["from"][0]["podSelector"]["matchLabels"]
+    assert admitted.items() <= labels(worker).items()
+    assert not admitted.items() <= labels(locust["seaway-loadtest-master"]).items(), "the master sends nothing"
     (container,) = containers(worker)
     master = container["command"][container["command"].index("--master-host") + 1]
     assert {port["port"] for port in services[master]["spec"]["ports"]} == {8089, 5557}
 
 
 def test_locust_understands_its_command_line() -> None:
-    """Its own options by name, the locustfile's as that file adds them."""
+    """Checks its own options by name, and the locustfile's by the code that adds them."""
     locustfile = (MANIFESTS.parent / "seaway" / "load" / "locustfile.py").read_text()
     for deployment in deployments(load("base-loadtest"), "seaway-loadtest").values():
         (container,) = containers(deployment)
-        given = {word for word in container["command"] + container["args"] if word.startswith("--")}
-        ours = {option for option in given if f'"{option}"' in locustfile}
-        assert ours == {"--golden", "--protocol"}
-        assert given - ours <= {"--master", "--worker", "--master-host", "--host"}
+        options = {word for word in container["command"] + container["args"] if word.startswith("--")}
+        added = {option for option in options if f'"{option}"' in locustfile}
+        assert added == {"--golden", "--protocol"}
+        assert options - added <= {"--master", "--worker", "--master-host", "--host"}
 
 
 # ---- tf-serving
 
 
 @pytest.mark.parametrize("name", TF_SERVINGS)
-def test_tensorflow_serving_is_given_flags_that_it_has(name: str) -> None:
+def test_tensorflow_serving_gets_only_known_flags(name: str) -> None:
     objects = load(name)
     (container,) = pod(deployments(objects)["seaway"])["containers"]
     flags = dict(re.fullmatch(r"--([a-z_]+)=(\S+)", argument).groups() for argument in container["args"])  # type: ignore[union-attr]
@@ -89,7 +89,7 @@ def test_tensorflow_serving_has_the_service_and_no_canary(name: str) -> None:
     }
 
 
-def test_gpus_are_for_stable_and_canary_alike() -> None:
+def test_stable_and_canary_both_get_gpus() -> None:
     for name in ("base-gpu", "production-gpu"):
         for deployment in deployments(load(name), "seaway").values():
             (container,) = pod(deployment)["containers"]
@@ -98,7 +98,7 @@ def test_gpus_are_for_stable_and_canary_alike() -> None:
             assert pod(deployment)["nodeSelector"]
 
 
-def test_the_example_is_copied_by_the_servers_own_image() -> None:
+def test_the_server_s_own_image_copies_the_example() -> None:
     for name in ("kind", "base-example", "kind-tf-serving-loadtest"):
         (seed,) = pod(deployments(load(name))["seaway"])["initContainers"]
         assert seed["image"].startswith("seaway/serve:")
@@ -110,8 +110,8 @@ def test_the_example_is_copied_by_the_servers_own_image() -> None:
 # ---- beside Kubeflow
 
 NODES = (2.0, 2.0)
-KUBEFLOW = 1.3  # what Kubeflow Pipelines 2.17's pods request, of cores
-SYSTEM = 0.65 + 2 * 0.1 + 2 * 0.1  # kubeadm's control plane, two of CoreDNS, a CNI's pod on each node
+KUBEFLOW = 1.3  # cores that Kubeflow Pipelines 2.17's pods request
+SYSTEM = 0.65 + 2 * 0.1 + 2 * 0.1  # kubeadm's control plane, two CoreDNS pods, a CNI pod per node
 
 
 def cores(text: str) -> float:
@@ -119,28 +119,28 @@ def cores(text: str) -> float:
 
 
 def stack_cores(objects: list[Object]) -> float:
-    """What stable, the canary and a pod that a rollout adds request together."""
+    """Returns the cores that stable, the canary and a rollout's surge pod request together."""
     (stable,) = pod(deployments(objects, "seaway")["seaway"])["containers"]
     (canary,) = pod(deployments(objects, "seaway")["seaway-canary"])["containers"]
     replicas = deployments(objects, "seaway")["seaway"]["spec"]["replicas"]
-    asked = [cores(one["resources"]["requests"]["cpu"]) for one in (stable, canary)]
-    return (replicas + 1) * asked[0] + asked[1]
+    stable_cores, canary_cores = (cores(one["resources"]["requests"]["cpu"]) for one in (stable, canary))
+    return (replicas + 1) * stable_cores + canary_cores
 
 
 def test_two_nodes_of_two_cores_have_room_for_every_stage_beside_kubeflow_and_the_stack() -> None:
-    """Of what is free, one node has at least half, however the others' pods lie."""
+    """One node has at least half of the free cores, however the other pods are spread."""
     free = sum(NODES) - KUBEFLOW - SYSTEM - stack_cores(load("kubeflow"))
-    for stage, needs in cluster.NEEDS.items():
-        assert cores(needs.cpu[0]) <= free / 2, stage
-        assert needs.memory[0] in ("1Gi", "512Mi", "256Mi", "128Mi"), stage
-    assert stack_cores(load("base-example")) > free, "the base's own, whose pods ask for a core each, has no room"
+    for stage, resources in cluster.STAGE_RESOURCES.items():
+        assert cores(resources.cpu[0]) <= free / 2, stage
+        assert resources.memory[0] in ("1Gi", "512Mi", "256Mi", "128Mi"), stage
+    assert stack_cores(load("base-example")) > free, "the base, whose pods request a core each, would not fit"
 
 
 # ---- kind
 
 
 @pytest.mark.parametrize(("file", "nodes"), [("kind.yaml", 1), ("kind-workers.yaml", 3)])
-def test_every_node_of_kind_has_the_volume_and_one_has_the_ports(file: str, nodes: int) -> None:
+def test_every_kind_node_mounts_the_model_repository_and_one_maps_the_ports(file: str, nodes: int) -> None:
     cluster: Object = yaml.safe_load((MANIFESTS / file).read_text())
     assert len(cluster["nodes"]) == nodes
     path = of_kind(load("kind"), "PersistentVolume")["seaway-models"]["spec"]["hostPath"]["path"]

@@ -1,4 +1,4 @@
-"""What is committed is what the manifests come to now. After a wanted change (`make golden`):
+"""The committed rendering is that of the current manifests. After an intended change (`make golden`):
 
 python -m seaway.pipeline.manifests --golden tests/golden/manifests
 """
@@ -14,15 +14,15 @@ from rendered import GOLDEN, MANIFESTS, NAMES
 
 from seaway.pipeline import images, manifests
 
-FOLDERS = [*manifests.folders()]
+FOLDERS = [*manifests.kustomizations()]
 
 
 @pytest.fixture(scope="module")
 def kubectl() -> str:
-    found = os.environ.get("SEAWAY_KUBECTL") or shutil.which("kubectl")
-    if not found:
-        pytest.skip("no kubectl on PATH or in SEAWAY_KUBECTL: what is rendered is taken as committed")
-    return found
+    program = os.environ.get("SEAWAY_KUBECTL") or shutil.which("kubectl")
+    if not program:
+        pytest.skip("no kubectl on PATH or in SEAWAY_KUBECTL: the committed rendering is not checked")
+    return program
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -32,7 +32,7 @@ def test_a_fresh_render_is_the_committed_one(folder: Path, kubectl: str) -> None
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_in_another_s_namespace_no_namespace_is_made(
+def test_a_foreign_namespace_is_used_and_not_created(
     folder: Path, kubectl: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied = tmp_path / "manifests"
@@ -48,14 +48,14 @@ def test_real_tags_are_rendered(kubectl: str) -> None:
     assert f"image: {images.image('serve')}\n" in manifests.render(MANIFESTS / "overlays" / "kind", kubectl)
 
 
-def test_what_kustomize_refuses_is_told(kubectl: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_kustomize_are_reported(kubectl: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifests, "MANIFESTS", tmp_path)
     (tmp_path / "kustomization.yaml").write_text("resources: [missing.yaml]\n")
     with pytest.raises(manifests.InvalidInput, match=r"missing\.yaml"):
         manifests.render(tmp_path, kubectl)
 
 
-def test_the_tags_are_those_of_the_code() -> None:
+def test_the_tags_match_the_code() -> None:
     assert manifests.TAGS.read_text() == manifests.tags(), "run `python -m seaway.pipeline.manifests` (make golden)"
 
 
@@ -63,21 +63,21 @@ def test_the_command_writes_tags_and_golden_files(
     kubectl: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manifests, "TAGS", tmp_path / "images.yaml")
-    monkeypatch.setattr(manifests, "folders", lambda: iter([MANIFESTS / "rbac"]))
+    monkeypatch.setattr(manifests, "kustomizations", lambda: iter([MANIFESTS / "rbac"]))
     monkeypatch.setattr(sys, "argv", ["", "--golden", str(tmp_path / "golden"), "--kubectl", kubectl])
     manifests.main()
     assert (tmp_path / "images.yaml").read_text() == manifests.tags()
     assert [path.name for path in (tmp_path / "golden").iterdir()] == ["rbac.yaml"]
 
 
-def test_a_missing_kubectl_is_told(
+def test_a_missing_kubectl_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(manifests, "TAGS", tmp_path / "images.yaml")
     monkeypatch.setattr(sys, "argv", ["", "--golden", str(tmp_path / "golden"), "--kubectl", "no-such-kubectl"])
     with pytest.raises(SystemExit, match="1"):
         manifests.main()
-    assert capsys.readouterr().err.startswith("python -m seaway.pipeline.manifests: no-such-kubectl: it is not there")
+    assert capsys.readouterr().err.startswith("python -m seaway.pipeline.manifests: no-such-kubectl: it does not exist")
     assert not (tmp_path / "golden").exists()
 
 
@@ -93,17 +93,17 @@ def test_everything_is_rendered_and_nothing_else() -> None:
     assert {"kind", "production", "rbac"} < {*NAMES}
 
 
-def test_every_feature_is_in_a_combination_alone_and_over_an_overlay() -> None:
+def test_every_feature_is_in_a_combination_of_its_own_and_in_one_with_an_overlay() -> None:
     features = {path.name for path in (MANIFESTS / "features").iterdir()}
     used = {folder.name: _features(folder) for folder in FOLDERS}
-    alone = {next(iter(chosen)) for name, chosen in used.items() if name.startswith("base-") and len(chosen) == 1}
-    assert alone == features
-    over = set().union(*(chosen for name, chosen in used.items() if not name.startswith("base-")))
-    assert over == features
+    single = {next(iter(chosen)) for name, chosen in used.items() if name.startswith("base-") and len(chosen) == 1}
+    assert single == features
+    with_overlay = set().union(*(chosen for name, chosen in used.items() if not name.startswith("base-")))
+    assert with_overlay == features
 
 
-def test_the_images_are_named_last() -> None:
-    """A Component gives tags to what comes before it."""
+def test_the_images_component_is_last() -> None:
+    """A Component only sets tags in what comes before it."""
     for folder in FOLDERS:
         components = _kustomization(folder).get("components")
         assert folder.name == "rbac" or (folder / components[-1]).resolve() == MANIFESTS / "images", folder

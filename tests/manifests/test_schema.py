@@ -1,4 +1,4 @@
-"""Every object is what the API server takes: no unknown field, no wrong type."""
+"""The API server would accept every object: no unknown field, no wrong type."""
 
 import copy
 
@@ -8,7 +8,7 @@ from rendered import Object, each, load
 
 KUBERNETES = "1.34"
 PROMETHEUS, TRAINER = "monitoring.coreos.com/v1", "trainer.kubeflow.org/v1alpha1"
-CUSTOM = {  # kinds of operators, whose schemas come with them: their fields that we use
+CUSTOM = {  # kinds of operators, whose schemas are not here: the fields in use
     "PodMonitor": (PROMETHEUS, {"selector", "podTargetLabels", "podMetricsEndpoints"}),
     "PrometheusRule": (PROMETHEUS, {"groups"}),
     "TrainJob": (TRAINER, {"runtimeRef", "trainer", "runtimePatches"}),  # more of it in test_training.py
@@ -27,13 +27,13 @@ def test_every_object_fits_its_schema(objects: list[Object]) -> None:
 
 
 @each
-def test_no_object_is_there_twice(objects: list[Object]) -> None:
+def test_no_object_is_duplicated(objects: list[Object]) -> None:
     names = [(found["kind"], found["metadata"]["name"]) for found in objects]
     assert len({*names}) == len(names)
 
 
 @pytest.mark.parametrize(("field", "value"), [("replica", 2), ("replicas", "two"), ("strategy", [])])
-def test_the_validation_sees_faults(field: str, value: object) -> None:
+def test_the_validation_finds_faults(field: str, value: object) -> None:
     (deployment,) = [d for d in load("kind") if d["kind"] == "Deployment" and d["metadata"]["name"] == "seaway"]
     broken = copy.deepcopy(deployment)
     broken["spec"][field] = value

@@ -1,4 +1,4 @@
-"""Pod Security "restricted" for every pod, no token and no right for those that serve, and little for the pipeline."""
+"""Pod Security "restricted" for every pod, no token or permission for servers, and few for the pipeline."""
 
 import copy
 from typing import Any
@@ -10,7 +10,7 @@ from restricted import violations
 
 
 @each
-def test_every_pod_keeps_the_restricted_standard(objects: list[Object]) -> None:
+def test_every_pod_meets_the_restricted_standard(objects: list[Object]) -> None:
     for name, deployment in deployments(objects).items():
         assert violations(pod(deployment)) == [], name
 
@@ -27,34 +27,34 @@ def test_root_file_systems_are_read_only_and_users_are_numbers(objects: list[Obj
 
 
 @each
-def test_nobody_has_a_token(objects: list[Object]) -> None:
+def test_no_pod_has_a_token(objects: list[Object]) -> None:
     for name, deployment in deployments(objects).items():
         assert pod(deployment)["automountServiceAccountToken"] is False, name
         assert of_kind(objects, "ServiceAccount")[pod(deployment)["serviceAccountName"]]
-        assert pod(deployment)["enableServiceLinks"] is False, "the Service's would be SEAWAY_PORT=tcp://…"
+        assert pod(deployment)["enableServiceLinks"] is False, "the Service would set SEAWAY_PORT=tcp://…"
     accounts = of_kind(objects, "ServiceAccount")
     assert all(made["automountServiceAccountToken"] is False for made in accounts.values())
 
 
 @each
-def test_nothing_makes_a_namespace_which_may_be_somebody_else_s(objects: list[Object]) -> None:
-    """It would be relabelled by `kubectl apply -k`, and deleted with all that is in it by `kubectl delete -k`."""
+def test_no_rendering_contains_a_namespace(objects: list[Object]) -> None:
+    """`kubectl apply -k` would relabel an existing one, and `kubectl delete -k` would delete it with its content."""
     assert of_kind(objects, "Namespace") == {}
 
 
 @pytest.mark.parametrize("name", ["kubeflow", "production", "rbac"])
-def test_what_is_applied_with_a_namespace_names_none_itself(name: str) -> None:
+def test_overlays_for_any_namespace_name_none(name: str) -> None:
     assert [made for made in load(name) if "namespace" in made["metadata"]] == []
 
 
-def test_the_namespace_on_kind_enforces_the_standard_and_holds_what_is_applied_there() -> None:
+def test_the_namespace_on_kind_enforces_the_standard_and_contains_the_overlay() -> None:
     ours = yaml.safe_load((MANIFESTS / "namespace.yaml").read_text())["metadata"]
     assert ours["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     inside = {made["metadata"].get("namespace") for made in load("kind") if made["kind"] != "PersistentVolume"}
     assert inside == {ours["name"]}
 
 
-def test_the_pipeline_may_touch_the_serving_objects_and_nothing_else() -> None:
+def test_the_pipeline_may_change_only_the_serving_objects() -> None:
     objects = load("rbac")
     assert [made["kind"] for made in objects] == ["Role"]
     read, change, ours = ["get", "list", "watch"], ["get", "list", "watch", "patch"], ["seaway", "seaway-canary"]
@@ -68,14 +68,14 @@ def test_the_pipeline_may_touch_the_serving_objects_and_nothing_else() -> None:
 
 
 @each
-def test_policies_close_what_they_do_not_open(objects: list[Object]) -> None:
+def test_policies_deny_everything_else(objects: list[Object]) -> None:
     policies = of_kind(objects, "NetworkPolicy")
     if "Deployment" not in {made["kind"] for made in objects}:
         return
     policy = policies["seaway"]["spec"]
     assert {*policy["policyTypes"]} == {"Ingress", "Egress"}
     assert [rule["ports"] for rule in policy["ingress"]] == [[{"port": 8501}], [{"port": 8502}]]
-    assert all(rule["from"] for rule in policy["ingress"]), "an empty list of peers is everybody"
+    assert all(rule["from"] for rule in policy["ingress"]), "an empty list of peers admits everyone"
     (egress,) = policy["egress"]
     assert egress["to"]
     assert {port["port"] for port in egress["ports"]} == {53}
@@ -129,7 +129,7 @@ def test_the_check_passes_a_good_pod() -> None:
         ("initContainers", [{"name": "b"}]),
     ],
 )
-def test_the_check_sees_what_is_forbidden(path: str, value: object) -> None:
+def test_the_check_finds_every_violation(path: str, value: object) -> None:
     broken: Any = copy.deepcopy(GOOD)
     *way, last = path.split(".")
     place = broken

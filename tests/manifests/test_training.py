@@ -1,5 +1,4 @@
-"""The TrainJob for Kubeflow Trainer. No cluster of ours has the Trainer: these are its API's facts, as version 2.2 has
-them, and what our own parts say."""
+"""The TrainJob for Kubeflow Trainer, checked without a cluster against the API of version 2.2 and Seaway's settings."""
 
 import copy
 from pathlib import PurePosixPath
@@ -10,8 +9,8 @@ import pytest
 from rendered import Object, load, of_kind
 from restricted import violations
 
-from seaway.pipeline.cluster import CLAIM, USER, VOLUME
-from seaway.pipeline.manifests import STAND_IN
+from seaway.pipeline.cluster import CLAIM, MODELS_PATH, USER
+from seaway.pipeline.manifests import PLACEHOLDER_TAG
 from seaway.train.__main__ import HELP
 
 # Fields of trainer.kubeflow.org/v1alpha1 that may be set: a type, fields, or a list of what has fields. An Object is a
@@ -87,7 +86,7 @@ def job() -> Object:
 
 @pytest.fixture
 def pod(job: Object) -> Object:
-    """The pod that the Trainer makes of it, as far as we decide it."""
+    """The pod that the Trainer creates, as far as the TrainJob determines it."""
     (patch,) = job["spec"]["runtimePatches"]
     (replicated,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
     assert replicated["name"] == "node", "the job of the runtime torch-distributed"
@@ -99,7 +98,7 @@ def pod(job: Object) -> Object:
     return made
 
 
-def test_every_field_is_one_that_the_trainer_has(job: Object) -> None:
+def test_every_field_exists_in_the_trainer_s_api(job: Object) -> None:
     assert faults(job, TRAINJOB) == []
     assert job["spec"]["runtimeRef"]["name"] == "torch-distributed"
     assert job["spec"]["trainer"]["numNodes"] * job["spec"]["trainer"]["numProcPerNode"] > 1
@@ -118,7 +117,7 @@ def test_the_check_sees_faults(job: Object, path: str, value: object) -> None:
     assert [fault.partition(":")[0] for fault in faults(job, TRAINJOB)] == [f".{path}"]
 
 
-def test_its_pods_are_pods_and_keep_the_restricted_standard(pod: Object) -> None:
+def test_its_pods_are_valid_and_meet_the_restricted_standard(pod: Object) -> None:
     made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "node"}, "spec": pod}
     kubernetes_validate.validate(made, "1.34", strict=True)
     assert violations(pod) == []
@@ -126,24 +125,24 @@ def test_its_pods_are_pods_and_keep_the_restricted_standard(pod: Object) -> None
     assert context["runAsUser"] == context["runAsGroup"] == context["fsGroup"] == USER
 
 
-def test_they_mount_the_model_volume_to_write_it(pod: Object) -> None:
+def test_they_mount_the_model_repository_writable(pod: Object) -> None:
     claims = {v["name"]: v["persistentVolumeClaim"] for v in pod["volumes"] if "persistentVolumeClaim" in v}
     (name,) = claims
     assert claims[name] == {"claimName": CLAIM}
     assert CLAIM in of_kind(load("production"), "PersistentVolumeClaim")
     mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
     assert mounts.keys() == {volume["name"] for volume in pod["volumes"]}
-    assert mounts[name] == {"name": name, "mountPath": VOLUME}
+    assert mounts[name] == {"name": name, "mountPath": MODELS_PATH}
 
 
-def test_they_run_our_image_and_our_stage_under_torchrun(pod: Object) -> None:
+def test_they_run_the_train_stage_in_its_image_under_torchrun(pod: Object) -> None:
     (container,) = pod["containers"]
-    assert container["image"] == f"seaway/train{STAND_IN}"
+    assert container["image"] == f"seaway/train{PLACEHOLDER_TAG}"
     assert container["command"] == ["python", "-m", "torch.distributed.run", "-m", "seaway.train"]
-    given = dict(argument.removeprefix("--").split("=") for argument in container["args"])
+    options = dict(argument.removeprefix("--").split("=") for argument in container["args"])
     paths = {"dataset", "checkpoint", "work", "report"}
-    assert given.keys() - paths <= {name.replace("_", "-") for name in HELP}
-    for path in (PurePosixPath(given[name]) for name in paths):
-        assert path.is_relative_to(VOLUME)
-        assert path.relative_to(VOLUME).parts[0].startswith("."), "no server is to take it for a model"
-    assert given["work"] == f"{VOLUME}/.work"
+    assert options.keys() - paths <= {name.replace("_", "-") for name in HELP}
+    for path in (PurePosixPath(options[name]) for name in paths):
+        assert path.is_relative_to(MODELS_PATH)
+        assert path.relative_to(MODELS_PATH).parts[0].startswith("."), "a server must not take it for a model"
+    assert options["work"] == f"{MODELS_PATH}/.work"

@@ -1,18 +1,18 @@
-"""What an operator relies on: probes, limits, rollouts without a gap, drains that are waited for, names that lead."""
+"""Workloads: probes, limits, rollouts without downtime, time to drain, references between objects."""
 
 import re
 from dataclasses import fields
 
-from rendered import Object, chosen, containers, deployments, each, environment, labels, load, of_kind, pod
+from rendered import Object, containers, deployments, each, environment, labels, load, of_kind, pod, selected
 from rendered import each_serving as each_with_pods
 
-from seaway.pipeline.manifests import STAND_IN
+from seaway.pipeline.manifests import PLACEHOLDER_TAG
 from seaway.serve import settings
 from seaway.serve.settings import Settings
-from seaway.serve.supervisor import processes, server
+from seaway.serve.supervisor import forkserver_client, server
 
-OURS = ("seaway/serve", "seaway/load")
-LISTEN_TO_NOTHING = {"seaway-loadtest-worker"}
+SEAWAY_IMAGES = ("seaway/serve", "seaway/load")
+WITHOUT_PORTS = {"seaway-loadtest-worker"}
 
 
 def serving(objects: list[Object]) -> dict[str, Object]:
@@ -21,7 +21,7 @@ def serving(objects: list[Object]) -> dict[str, Object]:
     return found
 
 
-def is_ours(container: Object) -> bool:
+def is_seaway_server(container: Object) -> bool:
     return container["image"].startswith("seaway/serve:")
 
 
@@ -29,28 +29,28 @@ def is_ours(container: Object) -> bool:
 
 
 @each_with_pods
-def test_every_container_is_probed_in_three_ways(objects: list[Object]) -> None:
+def test_every_container_has_three_probes(objects: list[Object]) -> None:
     for name, deployment in deployments(objects).items():
         for container in pod(deployment)["containers"]:
             probes = {how: container[how] for how in container if how.endswith("Probe")}
-            if name in LISTEN_TO_NOTHING:
+            if name in WITHOUT_PORTS:
                 assert "ports" not in container
                 continue
             assert probes.keys() == {"startupProbe", "readinessProbe", "livenessProbe"}, name
             ready, alive = (probes[how].get("httpGet") for how in ("readinessProbe", "livenessProbe"))
-            assert ready != alive, f"{name}: what is not ready would be killed"
+            assert ready != alive, f"{name}: an unready pod would be killed"
             ports = {port["name"] for port in container["ports"]}
             for probe in probes.values():
                 assert probe.get("httpGet", probe.get("tcpSocket"))["port"] in ports
 
 
 @each_with_pods
-def test_the_server_is_asked_where_a_crowd_does_not_stand(objects: list[Object]) -> None:
+def test_the_server_is_probed_on_the_admin_port(objects: list[Object]) -> None:
     for deployment in serving(objects).values():
-        for container in filter(is_ours, pod(deployment)["containers"]):
-            asked = {how: container[how]["httpGet"] for how in ("startupProbe", "readinessProbe", "livenessProbe")}
-            assert asked["readinessProbe"] == {"path": "/readyz", "port": "admin"}
-            assert asked["livenessProbe"] == asked["startupProbe"] == {"path": "/healthz", "port": "admin"}
+        for container in filter(is_seaway_server, pod(deployment)["containers"]):
+            probes = {how: container[how]["httpGet"] for how in ("startupProbe", "readinessProbe", "livenessProbe")}
+            assert probes["readinessProbe"] == {"path": "/readyz", "port": "admin"}
+            assert probes["livenessProbe"] == probes["startupProbe"] == {"path": "/healthz", "port": "admin"}
 
 
 @each_with_pods
@@ -62,22 +62,22 @@ def test_every_container_has_requests_and_limits(objects: list[Object]) -> None:
 
 
 @each_with_pods
-def test_every_image_has_a_tag_and_ours_are_those_of_the_code(objects: list[Object]) -> None:
+def test_every_image_has_a_tag_and_seaway_s_match_the_code(objects: list[Object]) -> None:
     for deployment in deployments(objects).values():
         for container in containers(deployment):
             image, _, tag = container["image"].rpartition(":")
             assert image, f"{container['image']}: no tag"
             assert re.fullmatch(r"[\w][\w.-]{0,127}", tag)
             assert tag != "latest"
-            assert image not in OURS or f":{tag}" == STAND_IN
-            assert image in OURS or image == "tensorflow/serving"
+            assert image not in SEAWAY_IMAGES or f":{tag}" == PLACEHOLDER_TAG
+            assert image in SEAWAY_IMAGES or image == "tensorflow/serving"
 
 
 # ---- rollouts, spreading, draining
 
 
 @each_with_pods
-def test_selectors_are_minimal_and_fit_the_pods(objects: list[Object]) -> None:
+def test_selectors_are_minimal_and_match_the_pods(objects: list[Object]) -> None:
     for name, deployment in serving(objects).items():
         selector = deployment["spec"]["selector"]["matchLabels"]
         track = "canary" if name == "seaway-canary" else "stable"
@@ -86,11 +86,11 @@ def test_selectors_are_minimal_and_fit_the_pods(objects: list[Object]) -> None:
     for deployment in deployments(objects).values():
         selector = deployment["spec"]["selector"]["matchLabels"]
         assert len(selector) == 2
-        assert chosen(selector, objects) == [deployment]
+        assert selected(selector, objects) == [deployment]
 
 
 @each_with_pods
-def test_a_rollout_takes_nothing_away_and_pods_spread(objects: list[Object]) -> None:
+def test_a_rollout_removes_no_ready_pod_and_pods_are_spread(objects: list[Object]) -> None:
     for deployment in serving(objects).values():
         assert deployment["spec"]["strategy"] == {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
         spread = pod(deployment)["topologySpreadConstraints"]
@@ -101,22 +101,22 @@ def test_a_rollout_takes_nothing_away_and_pods_spread(objects: list[Object]) -> 
             assert rule["matchLabelKeys"] == ["pod-template-hash"]
     budget = of_kind(objects, "PodDisruptionBudget")["seaway"]["spec"]
     assert budget["maxUnavailable"] == 1
-    assert chosen(budget["selector"]["matchLabels"], objects) == [serving(objects)["seaway"]]
+    assert selected(budget["selector"]["matchLabels"], objects) == [serving(objects)["seaway"]]
 
 
 @each_with_pods
-def test_a_pod_that_ends_is_given_the_time_that_its_drain_takes(objects: list[Object]) -> None:
+def test_the_grace_period_covers_the_drain(objects: list[Object]) -> None:
     for deployment in serving(objects).values():
         given = pod(deployment)["terminationGracePeriodSeconds"]
         for container in pod(deployment)["containers"]:
-            if not is_ours(container):
+            if not is_seaway_server(container):
                 _, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
                 assert 10 <= int(seconds) < given - 10
                 continue
             told = server_settings(environment(objects, container))
-            assert told.drain_seconds >= 2, "endpoints are taken out of rotation within seconds, not at once"
-            in_flight = told.timeout_seconds + 1 + server.LAST_REQUESTS_SECONDS
-            assert given > told.drain_seconds + in_flight + 2 * processes.END_SECONDS
+            assert told.drain_s >= 2, "endpoints are taken out of rotation within seconds, not at once"
+            in_flight = told.timeout_s + 1 + server.LATE_CONNECTIONS_S
+            assert given > told.drain_s + in_flight + 2 * forkserver_client.EXIT_TIMEOUT_S
 
 
 # ---- settings
@@ -128,28 +128,28 @@ def server_settings(environ: dict[str, str]) -> Settings:
 
 
 @each_with_pods
-def test_every_setting_is_one_that_the_server_reads(objects: list[Object]) -> None:
+def test_every_setting_is_known_to_the_server(objects: list[Object]) -> None:
     known = {settings.PREFIX + field.name.upper() for field in fields(Settings)}
     for deployment in serving(objects).values():
-        for container in filter(is_ours, pod(deployment)["containers"]):
+        for container in filter(is_seaway_server, pod(deployment)["containers"]):
             environ = environment(objects, container)
             assert {name for name in environ if name.startswith(settings.PREFIX)} <= known
             told = server_settings(environ)
-            assert told.host == "0.0.0.0", "pods are asked from outside"
+            assert told.host == "0.0.0.0", "requests come from other pods"
             ports = {port["name"]: port["containerPort"] for port in container["ports"]}
             assert ports == {"http": told.port, "admin": told.admin_port}
             mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
-            assert mounts[str(told.volume)]["readOnly"], "only the pipeline writes the volume"
+            assert mounts[str(told.model_repository)]["readOnly"], "only the pipeline writes the model repository"
             pods = {entry["name"]: entry.get("valueFrom") for entry in container["env"]}
             assert pods["SEAWAY_POD"] == {"fieldRef": {"fieldPath": "metadata.name"}}
 
 
 @each
-def test_the_version_is_the_promotions_alone(objects: list[Object]) -> None:
+def test_only_the_promotion_sets_the_version(objects: list[Object]) -> None:
     assert "SEAWAY_MODEL_VERSION" not in str(objects)
 
 
-def test_the_canary_is_stable_but_for_its_track() -> None:
+def test_the_canary_differs_from_stable_only_in_its_track() -> None:
     for name in ("kind", "production", "base-gpu", "base-loadtest", "base-example"):
         objects = load(name)
         stable, canary = (serving(objects)[track] for track in ("seaway", "seaway-canary"))
@@ -163,7 +163,7 @@ def test_the_canary_is_stable_but_for_its_track() -> None:
 
 
 @each
-def test_an_autoscaler_has_the_replicas_to_itself(objects: list[Object]) -> None:
+def test_an_autoscaler_owns_the_replicas(objects: list[Object]) -> None:
     for scaler in of_kind(objects, "HorizontalPodAutoscaler").values():
         target = of_kind(objects, scaler["spec"]["scaleTargetRef"]["kind"])[scaler["spec"]["scaleTargetRef"]["name"]]
         assert target["metadata"]["name"] == "seaway"
@@ -173,16 +173,16 @@ def test_an_autoscaler_has_the_replicas_to_itself(objects: list[Object]) -> None
         assert deployments(objects)["seaway"]["spec"]["replicas"] >= 1
 
 
-def test_production_has_three_replicas_at_least() -> None:
+def test_production_has_at_least_three_replicas() -> None:
     scaler = of_kind(load("production"), "HorizontalPodAutoscaler")["seaway"]
     assert scaler["spec"]["minReplicas"] == 3
 
 
-# ---- what refers to what
+# ---- references
 
 
 @each_with_pods
-def test_everything_that_pods_refer_to_is_there(objects: list[Object]) -> None:
+def test_everything_that_pods_refer_to_exists(objects: list[Object]) -> None:
     kinds = {
         "configMap": ("ConfigMap", "name"),
         "secret": ("Secret", "secretName"),
@@ -206,8 +206,8 @@ def test_everything_that_pods_refer_to_is_there(objects: list[Object]) -> None:
 
 
 @each_with_pods
-def test_settings_that_change_start_new_pods(objects: list[Object]) -> None:
-    """A ConfigMap that a pod reads has a suffix made from its content."""
+def test_changed_settings_start_new_pods(objects: list[Object]) -> None:
+    """A ConfigMap that a pod reads has a suffix with a hash of its content."""
     read = set()
     for deployment in deployments(objects).values():
         read |= {volume["configMap"]["name"] for volume in pod(deployment)["volumes"] if "configMap" in volume}
@@ -219,20 +219,20 @@ def test_settings_that_change_start_new_pods(objects: list[Object]) -> None:
 
 
 @each_with_pods
-def test_services_lead_to_a_port_of_pods(objects: list[Object]) -> None:
+def test_services_target_ports_of_pods(objects: list[Object]) -> None:
     services = of_kind(objects, "Service")
     assert services["seaway"]["spec"]["ports"] == [{"name": "http", "port": 8501, "targetPort": "http"}]
     for name, service in services.items():
-        (deployment,) = chosen(service["spec"]["selector"], objects)
+        (deployment,) = selected(service["spec"]["selector"], objects)
         ports = {port["name"] for container in pod(deployment)["containers"] for port in container["ports"]}
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
-        assert "admin" not in {port["targetPort"] for port in service["spec"]["ports"]}, f"{name}: for scrapers alone"
+        assert "admin" not in {port["targetPort"] for port in service["spec"]["ports"]}, f"{name}: only scrapers use it"
     for policy in of_kind(objects, "NetworkPolicy").values():
-        assert chosen(policy["spec"]["podSelector"]["matchLabels"], objects)
+        assert selected(policy["spec"]["podSelector"]["matchLabels"], objects)
 
 
 @each_with_pods
-def test_all_share_one_claim_that_several_nodes_can_mount(objects: list[Object]) -> None:
+def test_all_pods_share_one_claim_that_several_nodes_can_mount(objects: list[Object]) -> None:
     (claim,) = of_kind(objects, "PersistentVolumeClaim").values()
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     volumes = of_kind(objects, "PersistentVolume")

@@ -1,6 +1,6 @@
-"""What installs.py has run within an environment that holds the installed package: `python inside.py CHECK …`.
+"""Checks that installs.py runs in an environment with the installed package: `python inside.py CHECK …`.
 
-Each check ends with an AssertionError where it does not hold.
+A failed check raises AssertionError.
 """
 
 import importlib.metadata
@@ -11,11 +11,11 @@ from pathlib import Path
 SEED = 5
 
 
-def only_ours() -> None:
-    """The package puts one name into site-packages, and its own command beside the interpreter."""
+def only_seaway() -> None:
+    """The package installs only seaway in site-packages, and its command next to the interpreter."""
     files = importlib.metadata.files("seaway") or []
-    tops = {file.parts[0] for file in files if file.parts[0] != ".."}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"seaway"}, tops
+    names = {file.parts[0] for file in files if file.parts[0] != ".."}
+    assert {name for name in names if not name.endswith(".dist-info")} == {"seaway"}, names
     assert [file.name for file in files if file.parts[0] == ".."] == ["seaway"]
     assert any(str(file) == "seaway/py.typed" for file in files)
 
@@ -30,28 +30,28 @@ def example() -> None:
     print(Path(str(seaway.__file__)).parent / "example")
 
 
-def answers(url: str, volume: str) -> None:
-    """Every protocol gives PyTorch's recorded outputs for the golden examples of the volume's only model."""
+def responses(url: str, repository: str) -> None:
+    """Every protocol returns PyTorch's recorded outputs for the golden examples of the repository's only model."""
     from seaway.artifacts import golden
     from seaway.load import payloads
     from seaway.load.client import Client
-    from seaway.protocols import wire
+    from seaway.protocols import client_codecs
 
-    (folder,) = Path(volume).glob("*/1")
+    (folder,) = Path(repository).glob("*/1")
     model = payloads.read_model(folder)
     digest = payloads.identity(folder)
-    asked = {name: array[:16] for name, array in model.examples.inputs.items()}
+    inputs = {name: array[:16] for name, array in model.examples.inputs.items()}
     expected = model.examples.outputs[model.output][:16]
     with Client(url) as client:
         for key in ("tfs", "oip", "oip-binary", "graphpipe"):
-            got, by = client.predict(wire.named(key), folder.parent.name, asked, model.output)
-            assert by == digest, (key, by, digest)
-            found = golden.compare(got, expected, model.tolerance)
-            assert found.wrong == 0, (key, found)
-            print(key, found)
+            outputs, served_by = client.predict(client_codecs.named(key), folder.parent.name, inputs, model.output)
+            assert served_by == digest, (key, served_by, digest)
+            comparison = golden.compare(outputs, expected, model.tolerance)
+            assert comparison.wrong == 0, (key, comparison)
+            print(key, comparison)
 
 
-def picture(path: str) -> None:
+def image(path: str) -> None:
     from PIL import Image, ImageDraw
 
     drawn = Image.new("L", (64, 64), 255)
@@ -60,7 +60,7 @@ def picture(path: str) -> None:
 
 
 def small_onnx(path: str) -> None:
-    """A net whose numbers are small whole ones, so that every order of adding them gives the same."""
+    """A network of small whole numbers, whose sums do not depend on their order."""
     import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -76,25 +76,25 @@ def small_onnx(path: str) -> None:
     ]
     inputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 1, 8, 8])]
     outputs = [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 10])]
-    kept = [numpy_helper.from_array(array, name) for name, array in constants.items()]
-    graph = helper.make_graph(nodes, "small", inputs, outputs, kept)
+    initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "small", inputs, outputs, initializers)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
 
 
 def exact(path: str, saved_model: str) -> None:
-    """The SavedModel gives ONNX Runtime's numbers, each bit."""
+    """The SavedModel returns the same bits as ONNX Runtime."""
     import numpy as np
     import tensorflow as tf
 
-    from seaway.ort import import_onnxruntime
+    from seaway.onnxruntime_import import import_onnxruntime
 
     images = np.random.default_rng(SEED + 1).integers(0, 5, (6, 1, 8, 8)).astype(np.float32)
     session = import_onnxruntime().InferenceSession(path, providers=["CPUExecutionProvider"])
     (expected,) = session.run(None, {"image": images})
     serving = tf.saved_model.load(saved_model).signatures["serving_default"]
-    got = serving(image=tf.constant(images))["scores"].numpy()
+    scores = serving(image=tf.constant(images))["scores"].numpy()
     assert np.ptp(expected) > 100
-    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(scores, expected)
 
 
 NET = """\
@@ -112,7 +112,7 @@ def net(path: str) -> None:
 
 
 CHECKS = {
-    "only-ours": only_ours, "without": without, "example": example, "answers": answers, "picture": picture,
+    "only-seaway": only_seaway, "without": without, "example": example, "responses": responses, "image": image,
     "small-onnx": small_onnx, "exact": exact, "net": net,
 }  # fmt: skip
 

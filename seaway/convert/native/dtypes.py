@@ -1,4 +1,4 @@
-"""Element types: ONNX's numbers for them, and what to do where TensorFlow has no kernel for one."""
+"""Element types: ONNX's numbers for them, and wider types where TensorFlow has no kernel for one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 def of(number: int) -> Any:
-    """ONNX's element type as TensorFlow's. Raises ValueError for one that TensorFlow does not have."""
+    """The TensorFlow type for ONNX's element type. Raises ValueError if TensorFlow has none."""
     if number == onnx.TensorProto.STRING:
         return tf.string
     try:
@@ -25,19 +25,19 @@ def tensor(value: Any) -> Any:
 
 
 def through(wider: Any, *dtypes: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """For operators without a kernel for some types: those are computed in `wider` and cast back.
+    """Decorates an operator without a kernel for `dtypes`: computes those in `wider` and casts the result back.
 
-    Only where every value of the type is one of `wider` and the result does not depend on its width.
+    Only valid if `wider` represents every value of the type and the result does not depend on the width.
     """
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
-        def widened(call: Any, *given: Any) -> Any:
-            own = tf.as_dtype(next(g.dtype for g in given if g is not None))
-            if own not in dtypes:
-                return function(call, *given)
-            wide = [g if g is None or tf.as_dtype(g.dtype) != own else tf.cast(g, wider) for g in given]
-            got = function(call, *wide)
-            return [tf.cast(g, own) for g in got] if isinstance(got, list) else tf.cast(got, own)
+        def widened(call: Any, *inputs: Any) -> Any:
+            dtype = tf.as_dtype(next(x.dtype for x in inputs if x is not None))
+            if dtype not in dtypes:
+                return function(call, *inputs)
+            wide = [x if x is None or tf.as_dtype(x.dtype) != dtype else tf.cast(x, wider) for x in inputs]
+            result = function(call, *wide)
+            return [tf.cast(x, dtype) for x in result] if isinstance(result, list) else tf.cast(result, dtype)
 
         return widened
 
@@ -49,5 +49,5 @@ HALVES = (tf.float16, tf.bfloat16)
 
 
 def scalar(value: float, like: Any) -> Any:
-    """A number as an array of the type of a tensor or array."""
+    """A number as an array with the dtype of `like`."""
     return np.asarray(value, tf.as_dtype(like.dtype).as_numpy_dtype)

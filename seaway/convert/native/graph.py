@@ -17,7 +17,7 @@ DOMAINS = ("", "ai.onnx")
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operator. `since` is the version of its definition; an input or output that is left out is named ""."""
+    """One operator. `since` is the version of its definition; an omitted input or output is named ""."""
 
     op: str
     domain: str
@@ -32,15 +32,15 @@ class Node:
         return self.attributes.get(name, default)
 
     def __str__(self) -> str:
-        """As "Resize-19 (/up) with mode=cubic", for messages; attributes that are large are left out."""
-        told = [f"{name}={value}" for name, value in self.attributes.items() if _short(value)]
+        """As "Resize-19 (/up) with mode=cubic", for messages; large attributes are left out."""
+        shown = [f"{name}={value}" for name, value in self.attributes.items() if _short(value)]
         name = f"{self.domain + '.' if self.domain else ''}{self.op}-{self.since}"
-        return f"{name} ({self.name or ', '.join(self.outputs)}){' with ' if told else ''}{', '.join(told)}"
+        return f"{name} ({self.name or ', '.join(self.outputs)}){' with ' if shown else ''}{', '.join(shown)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Nodes in an order in which each finds its inputs. `inputs` are without those that constants stand in for."""
+    """Nodes in topological order. `inputs` excludes those that have a constant as their default."""
 
     nodes: tuple[Node, ...]
     inputs: tuple[str, ...]
@@ -53,7 +53,7 @@ def _short(value: Any) -> bool:
 
 
 def read(model: Any) -> Graph:
-    """ModelProto → Graph; the model's own functions are put in their callers' places."""
+    """ModelProto → Graph; the model's local functions are inlined."""
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     return of(model.graph, versions(model.opset_import))
@@ -98,7 +98,7 @@ def attribute(proto: Any, opsets: dict[str, int]) -> Any:
 
 
 def schema(op: str, domain: str, version: int) -> Any:
-    """The definition of an operator at a version of its domain; None where there is none."""
+    """The operator's schema at a version of its domain; None if there is none."""
     try:
         return onnx.defs.get_schema(op, version, domain)
     except onnx.defs.SchemaError:
@@ -106,8 +106,8 @@ def schema(op: str, domain: str, version: int) -> Any:
 
 
 def _since(op: str, domain: str, version: int) -> int:
-    found = schema(op, domain, version)
-    return found.since_version if found else version
+    definition = schema(op, domain, version)
+    return definition.since_version if definition else version
 
 
 def _dense(sparse: Any) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""In which order of axes operators are given tensors: the layout pass.
+"""The layout pass: in which axis order each operator takes its tensors.
 
-TensorFlow's convolutions and poolings on a CPU want channels last, and so do its vector instructions. A convolution
-therefore takes its input channels last and leaves its output so; what goes element by element takes what it gets; what
-works along an axis is told where that axis is. Only an operator that needs the axes in their places has them moved.
+On a CPU, TensorFlow's convolutions and poolings are fastest channels last. A convolution therefore takes its input
+channels last and leaves its output so; elementwise operators take any order; operators along an axis look up where
+that axis is. Tensors are transposed only for operators that need ONNX's order.
 """
 
 import dataclasses
@@ -11,22 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from seaway.convert.native import table
-from seaway.convert.native.values import Order, Value, move, parts_of
+from seaway.convert.native import registry
+from seaway.convert.native.values import Order, Value, dims_of, move
 
 
-def call(call: Any, entry: table.Entry, given: Sequence[Value | None]) -> list[Value]:
-    """The outputs of an operator's function on inputs in the order of axes that it takes."""
-    order = _order(entry.kind, given)
+def call(call: Any, entry: registry.Entry, inputs: Sequence[Value | None]) -> list[Value]:
+    """Calls an operator's function with its inputs in the axis order of its kind, and returns the outputs."""
+    order = _order(entry.kind, inputs)
     arrays: list[Any] = []
-    for place, value in enumerate(given):
-        sizes = parts_of(value) if value is not None and place in entry.sizes else None
-        arrays.append(sizes if sizes is not None else _given(entry.kind, place, value, order))
-    got = entry.function(dataclasses.replace(call, order=order), *arrays)
-    listed = list(got) if isinstance(got, list | tuple) else [got]
+    for index, value in enumerate(inputs):
+        dims = dims_of(value) if value is not None and index in entry.sizes else None
+        arrays.append(dims if dims is not None else _argument(entry.kind, index, value, order))
+    result = entry.function(dataclasses.replace(call, order=order), *arrays)
+    outputs = list(result) if isinstance(result, list | tuple) else [result]
     return [
-        one if isinstance(one, Value) else Value(one, _fitting(order, one, entry.kind, i))
-        for i, one in enumerate(listed)
+        output if isinstance(output, Value) else Value(output, _output_order(order, output, entry.kind, i))
+        for i, output in enumerate(outputs)
     ]
 
 
@@ -34,31 +34,31 @@ def channels_last(rank: int) -> Order:
     return (0, *range(2, rank), 1)
 
 
-def _order(kind: str, given: Sequence[Value | None]) -> Order | None:
-    first = given[0] if given else None
-    if kind == table.SPATIAL and first is not None and first.rank is not None and first.rank > 2:
+def _order(kind: str, inputs: Sequence[Value | None]) -> Order | None:
+    first = inputs[0] if inputs else None
+    if kind == registry.SPATIAL and first is not None and first.rank is not None and first.rank > 2:
         return channels_last(first.rank)
-    if kind == table.KEEP and first is not None:
+    if kind == registry.KEEP and first is not None:
         return first.order
-    if kind == table.ELEMENTWISE and all(v is None or v.rank is not None for v in given):
-        ranks = max((v.rank or 0 for v in given if v is not None), default=0)
-        orders = [v.order for v in given if v is not None and v.rank == ranks and v.order]
+    if kind == registry.ELEMENTWISE and all(v is None or v.rank is not None for v in inputs):
+        rank = max((v.rank or 0 for v in inputs if v is not None), default=0)
+        orders = [v.order for v in inputs if v is not None and v.rank == rank and v.order]
         return orders[0] if orders else None
     return None
 
 
-def _given(kind: str, place: int, value: Value | None, order: Order | None) -> Any:
-    if value is None or kind == table.VALUES:
+def _argument(kind: str, index: int, value: Value | None, order: Order | None) -> Any:
+    if value is None or kind == registry.VALUES:
         return value
-    if order is None or (kind == table.SPATIAL and place):
+    if order is None or (kind == registry.SPATIAL and index):
         return value.plain()
-    if kind == table.ELEMENTWISE and value.rank != len(order):
+    if kind == registry.ELEMENTWISE and value.rank != len(order):
         return _broadcast(value, order)
     return value.ordered(order) if value.rank == len(order) else value.plain()
 
 
 def _broadcast(value: Value, order: Order) -> Any:
-    """A value of fewer axes, which stand at the end, in an order of more."""
+    """Prepends axes of size 1 to a value of lower rank, so that it broadcasts in `order`."""
     plain = value.plain()
     if value.rank == 0 or (value.constant and plain.size == 1):
         return plain.reshape(()) if value.constant else plain
@@ -72,9 +72,9 @@ def _broadcast(value: Value, order: Order) -> Any:
     return move(wider, None, order)
 
 
-def _fitting(order: Order | None, tensor: Any, kind: str, index: int) -> Order | None:
-    """The order of an output: that of the inputs, if it has as many axes."""
-    if order is None or (kind == table.SPATIAL and index):
+def _output_order(order: Order | None, tensor: Any, kind: str, index: int) -> Order | None:
+    """The axis order of an output: that of the inputs if it has the same rank, else None."""
+    if order is None or (kind == registry.SPATIAL and index):
         return None
     rank = tensor.ndim if isinstance(tensor, np.ndarray) else tensor.shape.rank
     return order if rank == len(order) else None

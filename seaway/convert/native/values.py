@@ -1,7 +1,7 @@
-"""What a value of the graph is while the model is built: a constant, a tensor in some order of axes, or known sizes.
+"""Value: a value of the ONNX graph during conversion: a constant, a tensor in some axis order, or a list of dims.
 
-A tensor is not transposed where ONNX says Transpose, nor back to channels first after a convolution: its axes keep a
-note of where they belong, `order`, and are moved when an operator needs them in their places.
+A Transpose node does not transpose its tensor, nor does a convolution transpose its output back to channels first.
+Instead `order` records where each axis belongs; the axes are moved only when an operator needs them in ONNX's order.
 """
 
 from collections.abc import Sequence
@@ -13,109 +13,109 @@ import tensorflow as tf
 from seaway.convert.native import weights
 
 Order = tuple[int, ...]
-Part = Any  # one number of a list of sizes: an int, or an int64 scalar tensor where it is known at run time alone
+Dim = Any  # an int, or an int64 scalar tensor if known only at run time
 
 
 class Value:
-    """`held`: a numpy array (a constant), or a tensor whose axis i is axis order[i] of the value (None for as it is).
+    """`tensor`: a numpy array (a constant), or a tensor whose axis i is axis order[i] of the value (None: in order).
 
-    `parts` are a one-dimensional (or, where `scalar`, a zero-dimensional) int64 value's numbers, each known by itself;
-    then `held` may be None.
+    `dims`: the elements of a one-dimensional (if `scalar`, zero-dimensional) int64 value, each a Dim; `tensor` may then
+    be None.
     """
 
-    __slots__ = ("_graph", "_held", "_moved", "order", "parts", "scalar")
+    __slots__ = ("_graph", "_tensor", "_transposed", "dims", "order", "scalar")
 
     def __init__(
-        self, held: Any, order: Order | None = None, parts: Sequence[Part] | None = None, scalar: bool = False
+        self, tensor: Any, order: Order | None = None, dims: Sequence[Dim] | None = None, scalar: bool = False
     ) -> None:
-        held = np.asarray(held) if isinstance(held, np.generic) else held
-        self._held = weights.constant(held) if isinstance(held, np.ndarray) else held
-        self._graph: Any = tf.compat.v1.get_default_graph() if held is None else None
-        self.parts, self.scalar = parts, scalar
+        tensor = np.asarray(tensor) if isinstance(tensor, np.generic) else tensor
+        self._tensor = weights.constant(tensor) if isinstance(tensor, np.ndarray) else tensor
+        self._graph: Any = tf.compat.v1.get_default_graph() if tensor is None else None
+        self.dims, self.scalar = dims, scalar
         self.order = None if order is None or list(order) == sorted(order) else tuple(order)
-        self._moved: dict[tuple[Order | None, Any], Any] = {}
+        self._transposed: dict[tuple[Order | None, Any], Any] = {}
 
     @property
-    def held(self) -> Any:
-        """Of a list of sizes the tensor is made when it is asked for: mostly nothing but its numbers is."""
-        if self._held is None:
+    def tensor(self) -> Any:
+        """The array or tensor; a list of dims is stacked on first use, because usually only its dims are needed."""
+        if self._tensor is None:
             with self._graph.as_default():
-                parts = [tf.cast(part, tf.int64) for part in self.parts or ()]
-                self._held = parts[0] if self.scalar else tf.stack(parts)
-        return self._held
+                dims = [tf.cast(dim, tf.int64) for dim in self.dims or ()]
+                self._tensor = dims[0] if self.scalar else tf.stack(dims)
+        return self._tensor
 
     @property
     def constant(self) -> bool:
-        return isinstance(self._held, np.ndarray)
+        return isinstance(self._tensor, np.ndarray)
 
     @property
     def dtype(self) -> Any:
-        held: Any = self._held
-        if held is None:
+        tensor: Any = self._tensor
+        if tensor is None:
             return np.dtype(np.int64)
-        return held.dtype if self.constant else np.dtype(held.dtype.as_numpy_dtype)
+        return tensor.dtype if self.constant else np.dtype(tensor.dtype.as_numpy_dtype)
 
     @property
     def rank(self) -> int | None:
-        held: Any = self._held
-        if held is None:
+        tensor: Any = self._tensor
+        if tensor is None:
             return 0 if self.scalar else 1
-        rank: int | None = held.ndim if self.constant else held.shape.rank
+        rank: int | None = tensor.ndim if self.constant else tensor.shape.rank
         return rank
 
     @property
     def shape(self) -> tuple[int | None, ...] | None:
-        """As ONNX sees it; None where not even the rank is known."""
+        """The shape in ONNX's axis order; None if not even the rank is known."""
         if self.rank is None:
             return None
-        if self._held is None:
-            return () if self.scalar else (len(self.parts or ()),)
-        sizes = tuple(self._held.shape)
+        if self._tensor is None:
+            return () if self.scalar else (len(self.dims or ()),)
+        sizes = tuple(self._tensor.shape)
         return sizes if self.order is None else tuple(sizes[self.order.index(axis)] for axis in range(len(sizes)))
 
     def plain(self) -> Any:
-        """The array, or the tensor with its axes in their places."""
+        """The array or tensor with its axes in ONNX's order."""
         return self.ordered(None)
 
     def ordered(self, order: Order | None) -> Any:
         """The array or tensor, transposed so that its axis i is axis order[i] of the value."""
-        wanted = None if order is None or list(order) == sorted(order) else tuple(order)
-        if wanted == self.order:
-            return self.held
-        # What was moved within the body of a loop or a branch is of no use outside.
-        key = wanted, tf.compat.v1.get_default_graph()
-        if key not in self._moved:
-            self._moved[key] = move(self.held, self.order, wanted)
-        return self._moved[key]
+        target = None if order is None or list(order) == sorted(order) else tuple(order)
+        if target == self.order:
+            return self.tensor
+        # A tensor transposed inside the body of a loop or a branch cannot be used outside.
+        key = target, tf.compat.v1.get_default_graph()
+        if key not in self._transposed:
+            self._transposed[key] = move(self.tensor, self.order, target)
+        return self._transposed[key]
 
 
-def move(held: Any, order: Order | None, wanted: Order | None) -> Any:
-    """From one order of axes to another; where only axes of size 1 change places, nothing is copied."""
-    rank = len(order or wanted or ())
-    now, then = order or tuple(range(rank)), wanted or tuple(range(rank))
-    places = [now.index(axis) for axis in then]
-    if isinstance(held, np.ndarray):
-        return held.transpose(places)
-    sizes = held.shape.as_list()
-    wide = [place for place in places if sizes[place] != 1]
-    unknown = [place for place in places if sizes[place] is None]
-    if wide == sorted(wide) and len(unknown) <= 1:
-        return tf.reshape(held, [-1 if sizes[place] is None else sizes[place] for place in places])
-    return tf.transpose(held, places)
+def move(tensor: Any, order: Order | None, target: Order | None) -> Any:
+    """Transposes from one axis order to another; if only axes of size 1 move, reshapes without a copy."""
+    rank = len(order or target or ())
+    current, target_order = order or tuple(range(rank)), target or tuple(range(rank))
+    perm = [current.index(axis) for axis in target_order]
+    if isinstance(tensor, np.ndarray):
+        return tensor.transpose(perm)
+    sizes = tensor.shape.as_list()
+    not_one = [axis for axis in perm if sizes[axis] != 1]
+    unknown = [axis for axis in perm if sizes[axis] is None]
+    if not_one == sorted(not_one) and len(unknown) <= 1:
+        return tf.reshape(tensor, [-1 if sizes[axis] is None else sizes[axis] for axis in perm])
+    return tf.transpose(tensor, perm)
 
 
-def from_parts(parts: Sequence[Part], scalar: bool = False) -> Value:
-    """A list of sizes (or one size) as a value: a constant where all are ints."""
-    if all(isinstance(part, int) for part in parts):
-        array = np.array(parts, np.int64)
+def from_dims(dims: Sequence[Dim], scalar: bool = False) -> Value:
+    """A list of dims (or a single one) as a value: a constant if all are ints."""
+    if all(isinstance(dim, int) for dim in dims):
+        array = np.array(dims, np.int64)
         return Value(array[0].reshape(()) if scalar else array)
-    return Value(None, parts=tuple(parts), scalar=scalar)
+    return Value(None, dims=tuple(dims), scalar=scalar)
 
 
-def parts_of(value: Value) -> tuple[Part, ...] | None:
-    """The numbers of a list of sizes, each known by itself; None where the value is no such list."""
-    if value.parts is not None:
-        return tuple(value.parts)
-    if value.constant and value.held.ndim <= 1 and value.held.dtype.kind in "iu":
-        return tuple(int(number) for number in value.held.reshape(-1))
+def dims_of(value: Value) -> tuple[Dim, ...] | None:
+    """The dims of a value that is a list of them; None if it is not."""
+    if value.dims is not None:
+        return tuple(value.dims)
+    if value.constant and value.tensor.ndim <= 1 and value.tensor.dtype.kind in "iu":
+        return tuple(int(number) for number in value.tensor.reshape(-1))
     return None

@@ -1,6 +1,7 @@
-"""Large constants become variables of the SavedModel: they are in its checkpoint once, not in its graph.
+"""Stores large constants as variables of the SavedModel: once in its checkpoint, not in its graph.
 
-A graph is copied many times while it is built, saved and loaded, and protobuf ends at 2 GiB. A variable is not copied.
+A graph is copied many times while it is built, saved and loaded, and a protobuf message is limited to 2 GiB. A
+variable is not copied.
 """
 
 import contextlib
@@ -12,57 +13,58 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-LARGE = 1 << 12  # bytes from which on a constant becomes a variable
+MIN_VARIABLE_BYTES = 1 << 12  # smaller constants stay in the graph
 
 
 class Weight(np.ndarray):
-    """An array that is a variable where TensorFlow asks for a tensor in a graph; so are its transposes and parts."""
+    """An array that becomes a variable when TensorFlow converts it to a tensor in a graph; so do its transposes and
+    slices."""
 
     def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
         array = np.asarray(self) if dtype is None else np.asarray(self, dtype.as_numpy_dtype)
-        kept = _KEPT.get()
-        if kept is None or tf.executing_eagerly() or array.nbytes < LARGE:
+        store = _STORE.get()
+        if store is None or tf.executing_eagerly() or array.nbytes < MIN_VARIABLE_BYTES:
             return tf.constant(array, name=name or "Const")
-        return kept.variable(array).value()
+        return store.variable(array).value()
 
 
-class Kept:
-    """The variables of one model; of equal arrays there is one."""
+class VariableStore:
+    """One model's variables; equal arrays share one."""
 
     def __init__(self, variables: list[Any]) -> None:
         self._variables = variables
-        self._known: dict[Any, list[tuple[np.ndarray, Any]]] = {}
+        self._by_checksum: dict[Any, list[tuple[np.ndarray, Any]]] = {}
 
     def variable(self, array: np.ndarray) -> Any:
-        together = np.ascontiguousarray(array)
-        checksum = zlib.crc32(together.reshape(-1).view(np.uint8).data)
-        alike = self._known.setdefault((array.shape, array.dtype, checksum), [])
-        for known, variable in alike:
-            if np.array_equal(known, array):
+        contiguous = np.ascontiguousarray(array)
+        checksum = zlib.crc32(contiguous.reshape(-1).view(np.uint8).data)
+        same_checksum = self._by_checksum.setdefault((array.shape, array.dtype, checksum), [])
+        for stored, variable in same_checksum:
+            if np.array_equal(stored, array):
                 return variable
         with tf.init_scope():
-            # Made at once: lifted out of the function that is being traced, it would have that traced again.
-            made = tf.Variable(
-                together, False, name=f"weight_{len(self._variables)}", experimental_enable_variable_lifting=False
+            # Created at once: lifting it out of the function being traced would cause a second trace.
+            variable = tf.Variable(
+                contiguous, False, name=f"weight_{len(self._variables)}", experimental_enable_variable_lifting=False
             )
-        self._variables.append(made)
-        alike.append((array, made))
-        return made
+        self._variables.append(variable)
+        same_checksum.append((array, variable))
+        return variable
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[None]:
-        """Within, weights become variables."""
-        token = _KEPT.set(self)
+    def active(self) -> Iterator[None]:
+        """Inside this context, large constants become variables of this store."""
+        token = _STORE.set(self)
         try:
             yield
         finally:
-            _KEPT.reset(token)
+            _STORE.reset(token)
 
 
-_KEPT: ContextVar[Kept | None] = ContextVar("_KEPT", default=None)
+_STORE: ContextVar[VariableStore | None] = ContextVar("_STORE", default=None)
 
 
 def constant(array: np.ndarray) -> np.ndarray:
-    """The array, as a weight where it is large."""
-    large = array.nbytes >= LARGE and array.dtype != object
+    """Returns the array, as a Weight if it is large."""
+    large = array.nbytes >= MIN_VARIABLE_BYTES and array.dtype != object
     return array.view(Weight) if large else array

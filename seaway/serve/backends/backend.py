@@ -1,6 +1,6 @@
-"""What holds a model: a backend is a module with `load`, imported by name in the workers' processes alone.
+"""The backend interface. A backend is a module with `load`, which only worker processes import, by name.
 
-A third one is a module whose `load` makes an object with these members of a version's folder, and a line in BACKENDS.
+To add one, write a module whose `load` returns a `Backend` for a version's folder, and add it to BACKENDS.
 """
 
 import importlib
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from seaway.artifacts.card import Card
+from seaway.artifacts.artifact_metadata import ArtifactMetadata
 from seaway.protocols.calls import Signature
 
 BACKENDS = {  # --backend → the module that has `load`
@@ -20,8 +20,8 @@ BACKENDS = {  # --backend → the module that has `load`
 
 
 class Backend(Protocol):
-    """One version in memory. `definitions` are its signatures as TensorFlow Serving's metadata prints them;
-    `platform` is the Open Inference Protocol's name for what it is."""
+    """One version in memory. `definitions` are its signatures in the form of TensorFlow Serving's metadata; `platform`
+    is its platform name in the Open Inference Protocol."""
 
     platform: str
     signatures: Mapping[str, Signature]
@@ -30,13 +30,14 @@ class Backend(Protocol):
     def predict(
         self, signature: str, inputs: dict[str, np.ndarray], outputs: list[str] | None = None
     ) -> dict[str, np.ndarray]:
-        """Runs a signature; `outputs` None gives all. Raises SeawayError with the status that HTTP should show."""
+        """Runs a signature; `outputs` None returns all. Raises SeawayError with the HTTP status."""
         ...
 
     def close(self) -> None: ...
 
 
-Load = Callable[[Path, Card | None, int, frozenset[str]], Backend]  # folder, card, threads, operators allowed
+# Folder, metadata, threads, allowed operators
+Load = Callable[[Path, ArtifactMetadata | None, int, frozenset[str]], Backend]
 
 
 def module(name: str) -> Any:

@@ -1,6 +1,6 @@
-"""A SavedModel's graph with its functions, as written: what runs when something is asked of it, and whether it may.
+"""A SavedModel's graph and functions, analysed statically: which operators run, and whether they may.
 
-Nothing is run here, and nothing recurses: a graph may be made to harm whoever reads it.
+Nothing here runs the graph or recurses, because a graph may be crafted to harm its reader.
 """
 
 from collections import Counter
@@ -11,19 +11,19 @@ from typing import Any
 from seaway.errors import ModelError
 from seaway.serve.backends import operators
 
-MOST_NODES = 4_000_000  # once every call of a function is replaced by its nodes, as TensorFlow does
+MAX_NODES = 4_000_000  # after inlining all functions, as TensorFlow does
 
-# What may read files while a version is loaded: operator → which input is the path
-_LOADING = {
+# Operators that may read files while a version is loaded → the input that is the path
+_FILE_READERS = {
     "RestoreV2": 0,
     "Restore": 0,
     "RestoreSlice": 0,
     "InitializeTableFromTextFileV2": 1,
     "InitializeTableFromTextFile": 1,
 }
-_ELSEWHERE = "reads a file whose path the server did not give it, so it may lie outside the version's folder"
-_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
-_IDENTITIES = ("Identity", "PlaceholderWithDefault")
+_FOREIGN_PATH = "reads a file whose path the server did not supply, so it may be outside the version's folder"
+_CALL_OPS = ("PartitionedCall", "StatefulPartitionedCall")
+_IDENTITY_OPS = ("Identity", "PlaceholderWithDefault")
 
 
 class Graph:
@@ -35,96 +35,96 @@ class Graph:
         self._nodes = {"": {node.name: node for node in definition.node}}
         self._nodes |= {name: {node.name: node for node in f.node_def} for name, f in self._bodies.items()}
         self._gradients = {g.function_name: g.gradient_func for g in definition.library.gradient}
-        stated = [definition.node, *(f.node_def for f in definition.library.function)]
-        if [len(nodes) for nodes in self._nodes.values()] != [len(nodes) for nodes in stated]:
-            raise self._broken("two nodes or two functions have the same name")
-        self._called: dict[str, Counter[str]] = {}  # function → those that it calls, and how often
-        self._kept_functions: set[str] = set()
+        listed = [definition.node, *(f.node_def for f in definition.library.function)]
+        if [len(nodes) for nodes in self._nodes.values()] != [len(nodes) for nodes in listed]:
+            raise self._error("two nodes or two functions have the same name")
+        self._called: dict[str, Counter[str]] = {}  # function → the functions that it calls, and how often
+        self._used_functions: set[str] = set()
 
-    def _broken(self, what: str) -> ModelError:
-        return ModelError(f"{self._file}: {what}; convert the model again")
+    def _error(self, problem: str) -> ModelError:
+        return ModelError(f"{self._file}: {problem}; convert the model again")
 
-    def reach(self, starts: Iterable[str], fed: set[str], what: str) -> set[str]:
-        """Names of the graph's nodes that run when `starts` are asked and the tensors `fed` are given."""
-        nodes, found = self._nodes[""], set[str]()
-        waiting = list(starts)
-        while waiting:
-            tensor = waiting.pop()
+    def reach(self, starts: Iterable[str], fed: set[str], subject: str) -> set[str]:
+        """Names of the nodes that run when the tensors `fed` are fed and `starts` are fetched."""
+        nodes, reached = self._nodes[""], set[str]()
+        pending = list(starts)
+        while pending:
+            tensor = pending.pop()
             name = node_of(tensor)
-            if name in found or (not tensor.startswith("^") and full(tensor) in fed):
+            if name in reached or (not tensor.startswith("^") and full_name(tensor) in fed):
                 continue
             if name not in nodes:
-                raise self._broken(f"{what} needs node {name!r}, which is not there")
-            found.add(name)
-            waiting += nodes[name].input
-        return found
+                raise self._error(f"{subject} needs node {name!r}, which is missing")
+            reached.add(name)
+            pending += nodes[name].input
+        return reached
 
-    def check(self, reached: set[str], what: str, loading: set[str] | None) -> frozenset[str]:
-        """Names of the operators in `reached` and in the functions that it calls. Raises ModelError for those refused.
+    def check(self, reached: set[str], subject: str, own_paths: set[str] | None) -> frozenset[str]:
+        """Operators in `reached` and in the functions that it calls. Raises ModelError for a refused one.
 
-        `loading` are the tensors that are given the version's own paths; None where no file may be read.
+        `own_paths` are the tensors that are fed with the version's own paths; None if no file may be read.
         """
-        functions = self._functions(reached, what)
-        self._kept_functions |= functions
-        callers = self._callers(reached, functions) if loading is not None else {}
-        found: set[str] = set()
+        functions = self._functions(reached, subject)
+        self._used_functions |= functions
+        callers = self._callers(reached, functions) if own_paths is not None else {}
+        ops: set[str] = set()
         for scope in ("", *sorted(functions)):
             names = reached if scope == "" else self._nodes[scope].keys()
             for name in names:
                 node = self._nodes[scope][name]
-                found.add(node.op)
+                ops.add(node.op)
                 if node.op in self._bodies or node.op in self._allowed:
                     continue
-                if not operators.known(node.op):
-                    raise self._broken(f"{what} reaches operator {node.op!r}, which this TensorFlow does not know")
-                if loading is not None and node.op in _LOADING:
-                    why = "" if self._own_path(node, scope, loading, callers) else _ELSEWHERE
+                if not operators.is_known(node.op):
+                    raise self._error(f"{subject} reaches operator {node.op!r}, which this TensorFlow does not know")
+                if own_paths is not None and node.op in _FILE_READERS:
+                    reason = "" if self._reads_own_path(node, scope, own_paths, callers) else _FOREIGN_PATH
                 else:
-                    why = operators.why_refused(node)
-                if why:
-                    raise self._refused(node, scope, what, why)
-        return frozenset(found)
+                    reason = operators.refusal_reason(node)
+                if reason:
+                    raise self._refused(node, scope, subject, reason)
+        return frozenset(ops)
 
-    def check_loading(self, operator: str, given: set[str], what: str) -> set[str]:
-        reached = self.reach([f"^{operator}"], given, what)
-        self.check(reached, what, given)
+    def check_loading(self, operator: str, own_paths: set[str], subject: str) -> set[str]:
+        reached = self.reach([f"^{operator}"], own_paths, subject)
+        self.check(reached, subject, own_paths)
         return reached
 
-    def _refused(self, node: Any, scope: str, what: str, why: str) -> ModelError:
+    def _refused(self, node: Any, scope: str, subject: str, reason: str) -> ModelError:
         where = f"node {node.name!r}{f' of function {scope!r}' if scope else ''}"
         return ModelError(
-            f"{self._file}: {what} reaches operator {node.op} ({where}), which {why}; "
+            f"{self._file}: {subject} reaches operator {node.op} ({where}), which {reason}; "
             f"if you trust this model, serve it with --allow-op {node.op}"
         )
 
-    def _functions(self, reached: set[str], what: str) -> set[str]:
-        """The functions called from there. Raises ModelError where one is missing, calls itself, or grows too large."""
+    def _functions(self, reached: set[str], subject: str) -> set[str]:
+        """All functions called from `reached`. Raises ModelError for a missing, recursive or oversized one."""
         start = Counter[str]()
         for name in reached:
             start.update(self._calls(self._nodes[""][name]))
         sizes: dict[str, int] = {}
-        open_: set[str] = set()
-        waiting = [(name, False) for name in start]
-        while waiting:
-            name, left = waiting.pop()
-            if left:
-                open_.discard(name)
+        in_progress: set[str] = set()
+        pending = [(name, False) for name in start]
+        while pending:
+            name, visited = pending.pop()
+            if visited:
+                in_progress.discard(name)
                 inner = sum(sizes[called] * times for called, times in self._called[name].items())
-                sizes[name] = min(len(self._nodes[name]) + inner, MOST_NODES + 1)
+                sizes[name] = min(len(self._nodes[name]) + inner, MAX_NODES + 1)
                 continue
             if name in sizes:
                 continue
-            if name in open_:
-                raise self._broken(f"{what} reaches function {name!r}, which calls itself")
+            if name in in_progress:
+                raise self._error(f"{subject} reaches function {name!r}, which calls itself")
             if name not in self._bodies:
-                raise self._broken(f"{what} calls function {name!r}, which is not there")
+                raise self._error(f"{subject} calls function {name!r}, which is missing")
             if name not in self._called:
                 self._called[name] = Counter(c for node in self._bodies[name].node_def for c in self._calls(node))
-            open_.add(name)
-            waiting.append((name, True))
-            waiting += [(called, False) for called in self._called[name] if called not in sizes]
-        if sum(sizes[name] * times for name, times in start.items()) > MOST_NODES:
-            raise self._broken(f"{what} has more than {MOST_NODES} nodes once its functions are put in place")
+            in_progress.add(name)
+            pending.append((name, True))
+            pending += [(called, False) for called in self._called[name] if called not in sizes]
+        if sum(sizes[name] * times for name, times in start.items()) > MAX_NODES:
+            raise self._error(f"{subject} has more than {MAX_NODES} nodes once its functions are inlined")
         return set(sizes)
 
     def _calls(self, node: Any) -> list[str]:
@@ -142,35 +142,37 @@ class Graph:
 
     def _callers(self, reached: set[str], functions: set[str]) -> dict[str, list[tuple[str, Any]]]:
         """Function → the nodes that call it, each with its scope."""
-        found: dict[str, list[tuple[str, Any]]] = {name: [] for name in functions}
+        callers: dict[str, list[tuple[str, Any]]] = {name: [] for name in functions}
         for scope in ("", *functions):
             for name in reached if scope == "" else self._nodes[scope].keys():
                 for called in self._calls(self._nodes[scope][name]):
-                    found[called].append((scope, self._nodes[scope][name]))
-        return found
+                    callers[called].append((scope, self._nodes[scope][name]))
+        return callers
 
-    def _own_path(self, node: Any, scope: str, given: set[str], callers: dict[str, list[tuple[str, Any]]]) -> bool:
-        """Whether the path that a node reads comes from `given`, through whatever calls."""
-        waiting, seen = [(scope, _input(node, _LOADING[node.op]))], set[tuple[str, str]]()
-        while waiting:
-            at = waiting.pop()
-            if at in seen:
+    def _reads_own_path(
+        self, node: Any, scope: str, own_paths: set[str], callers: dict[str, list[tuple[str, Any]]]
+    ) -> bool:
+        """Whether the path that a node reads comes from `own_paths`, through any number of calls."""
+        pending, seen = [(scope, _input(node, _FILE_READERS[node.op]))], set[tuple[str, str]]()
+        while pending:
+            place = pending.pop()
+            if place in seen:
                 continue
-            seen.add(at)
-            inside, tensor = at
-            if not inside and full(tensor) in given:
+            seen.add(place)
+            current_scope, tensor = place
+            if not current_scope and full_name(tensor) in own_paths:
                 continue
-            source = self._nodes[inside].get(node_of(tensor))
-            if source is not None and source.op in _IDENTITIES:
-                waiting.append((inside, _input(source, 0)))
+            source = self._nodes[current_scope].get(node_of(tensor))
+            if source is not None and source.op in _IDENTITY_OPS:
+                pending.append((current_scope, _input(source, 0)))
                 continue
-            if source is not None and source.op == "ReadVariableOp" and not inside:
+            if source is not None and source.op == "ReadVariableOp" and not current_scope:
                 assigned = self._assigned(node_of(_input(source, 0)))
                 if not assigned:
                     return False
-                waiting += [("", tensor) for tensor in assigned]
+                pending += [("", tensor) for tensor in assigned]
                 continue
-            declared = self._bodies[inside].signature.input_arg if inside else []
+            declared = self._bodies[current_scope].signature.input_arg if current_scope else []
             arguments = [arg.name for arg in declared]
             if (
                 source is not None
@@ -178,62 +180,64 @@ class Graph:
                 or any(a.number_attr or a.type_list_attr for a in declared)
             ):
                 return False
-            if any(caller.op not in _CALLS for _, caller in callers[inside]):
+            if any(caller.op not in _CALL_OPS for _, caller in callers[current_scope]):
                 return False
-            waiting += [(outside, _input(caller, arguments.index(tensor))) for outside, caller in callers[inside]]
+            pending += [
+                (outside, _input(caller, arguments.index(tensor))) for outside, caller in callers[current_scope]
+            ]
         return True
 
     def _assigned(self, handle: str) -> list[str]:
-        """What a variable of the graph is set to, wherever that is; empty where something else may be done with it."""
+        """The tensors assigned to a variable of the graph, anywhere; empty if it may be used in any other way."""
         variable = self._nodes[""].get(handle)
         if variable is None or variable.op != "VarHandleOp":
             return []
         nodes = [node for scope in self._nodes.values() for node in scope.values()]
         if sum(node.op == "VarHandleOp" and _shared_name(node) == _shared_name(variable) for node in nodes) != 1:
             return []
-        found = []
+        assigned = []
         for user in self._nodes[""].values():
             if handle not in [node_of(name) for name in user.input if not name.startswith("^")]:
                 continue
             if user.op == "AssignVariableOp":
-                found.append(_input(user, 1))
+                assigned.append(_input(user, 1))
             elif user.op not in ("ReadVariableOp", "VarIsInitializedOp"):
                 return []
-        return found
+        return assigned
 
-    def trimmed(self, kept: set[str], placeholders: dict[str, int]) -> Any:
-        """A GraphDef of the nodes `kept`, and of a placeholder for each fed tensor (name → type) that has none."""
+    def pruned(self, kept: set[str], placeholders: dict[str, int]) -> Any:
+        """A GraphDef of the nodes `kept`, with a placeholder for each fed tensor (name → type) that has none."""
         from tensorflow.core.framework.graph_pb2 import GraphDef
 
         graph = GraphDef(versions=self._definition.versions)
         for node in self._definition.node:
             if node.name in kept:
-                _without_place(graph.node.add(), node)
+                _copy_without_device(graph.node.add(), node)
         for tensor, dtype in placeholders.items():
             name, _, index = tensor.rpartition(":")
             if name in kept:
                 continue
             node = self._nodes[""].get(name)
             if node is None or index != "0":
-                raise self._broken(f"tensor {tensor!r} is to be given, but is not there, or not its node's first")
+                raise self._error(f"tensor {tensor!r} is to be fed, but is missing or not its node's first output")
             if not node.input:
-                _without_place(graph.node.add(), node)
+                _copy_without_device(graph.node.add(), node)
             else:
                 graph.node.add(name=name, op="Placeholder").attr["dtype"].type = dtype
         for name, body in self._bodies.items():
-            if name in self._kept_functions:
+            if name in self._used_functions:
                 function = graph.library.function.add()
                 function.CopyFrom(body)
                 for node in function.node_def:
                     node.device = ""
         for gradient in self._definition.library.gradient:
-            if {gradient.function_name, gradient.gradient_func} <= self._kept_functions:
+            if {gradient.function_name, gradient.gradient_func} <= self._used_functions:
                 graph.library.gradient.add().CopyFrom(gradient)
         return graph
 
 
-def _without_place(copy: Any, node: Any) -> None:
-    """The one place is this machine's CPU, so what stood beside what is of no matter."""
+def _copy_without_device(copy: Any, node: Any) -> None:
+    """Removes device and colocation constraints: everything runs on this machine's CPU."""
     copy.CopyFrom(node)
     copy.device = ""
     copy.attr.pop("_class", None)
@@ -244,7 +248,7 @@ def node_of(tensor: str) -> str:
     return tensor.removeprefix("^").partition(":")[0]
 
 
-def full(tensor: str) -> str:
+def full_name(tensor: str) -> str:
     return tensor if ":" in tensor else f"{tensor}:0"
 
 
@@ -253,5 +257,5 @@ def _shared_name(variable: Any) -> str:
 
 
 def _input(node: Any, position: int) -> str:
-    given = [name for name in node.input if not name.startswith("^")]
-    return str(given[position]) if position < len(given) else ""
+    inputs = [name for name in node.input if not name.startswith("^")]
+    return str(inputs[position]) if position < len(inputs) else ""

@@ -1,9 +1,9 @@
-"""What a SavedModel's graph would do, found before anything of it is loaded or run.
+"""Inspects what a SavedModel's graph would do, before any of it is loaded or run.
 
-`inspect` reads saved_model.pb and follows the graph, through its functions, from what is ever asked of it: the
-signatures' outputs, the restoring of variables, the initialization of tables. Operators that are reached and touch
-files, network or code are refused, unless restoring or initialization reads the version's own files with them. What was
-never reached is not loaded either: `Checked.definition` holds the checked nodes alone.
+`inspect` reads saved_model.pb and follows the graph and its functions from everything that is ever fetched: the
+signatures' outputs, the restore of variables, the initialization of tables. It refuses reached operators that access
+files, the network or code, unless the restore or initialization reads the version's own files with them. Nodes that
+are not reached are not loaded either: `CheckedModel.graph_def` has only checked nodes.
 """
 
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from seaway.errors import ModelError
-from seaway.serve.backends.graph import Graph, full, node_of
+from seaway.serve.backends.graph import Graph, full_name, node_of
 
 FILE = "saved_model.pb"
-LARGEST = (1 << 31) - 1  # bytes: no protobuf can be larger
+MAX_PROTOBUF_BYTES = (1 << 31) - 1  # no protobuf can be larger
 TAG = "serve"
 INITIALIZE = "__saved_model_init_op"
 _STRING = 7  # DT_STRING
@@ -22,70 +22,70 @@ _VARIABLES = {"VarHandleOp", "Variable", "VariableV2"}
 
 
 @dataclass(slots=True)
-class Checked:
+class CheckedModel:
     """A SavedModel that may be loaded.
 
-    signatures     name → SignatureDef, of those that can be called
-    all_signatures with those for TensorFlow's own use
-    definition     GraphDef of what is reached
-    restore        operator that restores the variables, and the tensor that takes their path; None without variables
-    initialize     operator to run then, None where there is none; `assets` are to be fed: tensor → file
+    signatures     name → SignatureDef, of those that clients can call
+    all_signatures including those for TensorFlow's own use
+    graph_def      GraphDef of the reached nodes
+    restore_op     operator that restores the variables, and the tensor for their path; None without variables
+    init_op        operator to run next, or None; `assets` are to be fed to it: tensor → file
     operators      signature → the operators that it reaches
     """
 
     signatures: dict[str, Any]
     all_signatures: dict[str, Any]
-    definition: Any
-    restore: tuple[str, str] | None = None
-    initialize: str | None = None
+    graph_def: Any
+    restore_op: tuple[str, str] | None = None
+    init_op: str | None = None
     assets: dict[str, str] = field(default_factory=dict)
     operators: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
-def inspect(folder: Path, allowed: frozenset[str] = frozenset()) -> Checked:
-    """Reads and checks the SavedModel in a version's folder; `allowed`: operators to let pass.
+def inspect(folder: Path, allowed: frozenset[str] = frozenset()) -> CheckedModel:
+    """Reads and checks the SavedModel in a version's folder; `allowed`: operators to accept anyway.
 
-    Raises ModelError: a file that cannot be read, a graph that contradicts itself, an operator that is refused (it,
-    its node and its signature are named), or a path outside the folder.
+    Raises ModelError for an unreadable file, an inconsistent graph, a refused operator (naming it, its node and its
+    signature), or a path outside the folder.
     """
     meta = read(folder)
     graph = Graph(folder / FILE, meta.graph_def, allowed)
-    signatures = {n: s for n, s in meta.signature_def.items() if not n.startswith("__") and _dense(s)}
+    signatures = {n: s for n, s in meta.signature_def.items() if not n.startswith("__") and _is_dense(s)}
     if not signatures:
         raise ModelError(f"{folder}: the SavedModel has no signature to call; save it with signatures=")
-    checked = Checked(signatures, dict(meta.signature_def), None)
-    kept: set[str] = set()
+    model = CheckedModel(signatures, dict(meta.signature_def), None)
+    reached_nodes: set[str] = set()
     placeholders: dict[str, int] = {}
     for name, signature in sorted(signatures.items()):
-        fed = {full(info.name): info.dtype for info in signature.inputs.values()}
+        fed = {full_name(info.name): info.dtype for info in signature.inputs.values()}
         reached = graph.reach([info.name for info in signature.outputs.values()], set(fed), f"signature {name!r}")
-        checked.operators[name] = graph.check(reached, f"signature {name!r}", None)
-        kept |= reached
+        model.operators[name] = graph.check(reached, f"signature {name!r}", None)
+        reached_nodes |= reached
         placeholders |= fed
-    checked.restore = _restore(folder, meta.saver_def)
-    if not checked.restore and meta.saver_def.restore_op_name and _VARIABLES & set().union(*checked.operators.values()):
+    model.restore_op = _find_restore_op(folder, meta.saver_def)
+    if not model.restore_op and meta.saver_def.restore_op_name and _VARIABLES & set().union(*model.operators.values()):
         raise ModelError(f"{folder / 'variables'}: the variables of this model are missing; convert the model again")
-    if checked.restore:
-        operator, path = checked.restore
-        kept |= graph.check_loading(operator, {full(path)}, "the restoring of variables")
-        placeholders[full(path)] = _STRING
-    checked.initialize = _initialize(folder, meta)
-    if checked.initialize:
-        checked.assets = _assets(folder, meta)
-        kept |= graph.check_loading(checked.initialize, {full(t) for t in checked.assets}, "the initialization")
-        placeholders |= dict.fromkeys(map(full, checked.assets), _STRING)
-    checked.definition = graph.trimmed(kept, placeholders)
-    return checked
+    if model.restore_op:
+        operator, path = model.restore_op
+        reached_nodes |= graph.check_loading(operator, {full_name(path)}, "the restore of variables")
+        placeholders[full_name(path)] = _STRING
+    model.init_op = _find_init_op(folder, meta)
+    if model.init_op:
+        model.assets = _assets(folder, meta)
+        reached_nodes |= graph.check_loading(model.init_op, {full_name(t) for t in model.assets}, "the initialization")
+        placeholders |= dict.fromkeys(map(full_name, model.assets), _STRING)
+    model.graph_def = graph.pruned(reached_nodes, placeholders)
+    return model
 
 
 def read(folder: Path) -> Any:
-    """The MetaGraphDef for serving. Raises ModelError."""
+    """The MetaGraphDef with the tag "serve". Raises ModelError."""
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     path = folder / FILE
     try:
-        if path.stat().st_size > LARGEST:
+        if path.stat().st_size > MAX_PROTOBUF_BYTES:
             raise ModelError(f"{path}: larger than 2 GiB, which no protobuf can be; convert the model again")
         saved = SavedModel.FromString(path.read_bytes())
     except OSError as error:
@@ -96,22 +96,22 @@ def read(folder: Path) -> Any:
         if set(meta.meta_info_def.tags) == {TAG}:
             return meta
     tags = [sorted(meta.meta_info_def.tags) for meta in saved.meta_graphs]
-    raise ModelError(f"{path}: no graph has the tag {TAG!r}; there are {tags}; save the model for serving")
+    raise ModelError(f"{path}: no graph has the tag {TAG!r}, only {tags}; save the model for serving")
 
 
-def _restore(folder: Path, saver: Any) -> tuple[str, str] | None:
-    """None where there are no variables on disk. Raises ModelError where their files lead out of the folder."""
+def _find_restore_op(folder: Path, saver: Any) -> tuple[str, str] | None:
+    """None if there are no variables on disk. Raises ModelError if their files are links out of the folder."""
     variables = folder / "variables"
     if not (variables / "variables.index").exists():
         return None
     for file in variables.iterdir():
-        _inside(folder, file)
+        _check_inside(folder, file)
     if not saver.restore_op_name or not saver.filename_tensor_name:
         return None
     return saver.restore_op_name, saver.filename_tensor_name
 
 
-def _initialize(folder: Path, meta: Any) -> str | None:
+def _find_init_op(folder: Path, meta: Any) -> str | None:
     if INITIALIZE in meta.signature_def:
         outputs = meta.signature_def[INITIALIZE].outputs
         if INITIALIZE in outputs:
@@ -126,27 +126,27 @@ def _initialize(folder: Path, meta: Any) -> str | None:
 
 def _assets(folder: Path, meta: Any) -> dict[str, str]:
     """Tensor → path of each asset. Raises ModelError for one that is missing or outside the folder."""
-    found = {}
+    paths = {}
     for asset in meta.asset_file_def:
         file = folder / "assets" / asset.filename
-        _inside(folder, file)
+        _check_inside(folder, file)
         if not file.is_file():
             raise ModelError(f"{file}: this asset is missing; convert the model again")
-        found[asset.tensor_info.name] = str(file)
-    return found
+        paths[asset.tensor_info.name] = str(file)
+    return paths
 
 
-def _inside(folder: Path, file: Path) -> None:
+def _check_inside(folder: Path, file: Path) -> None:
     """Raises ModelError unless the file, links followed, lies in the folder."""
     try:
         resolved = file.resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name that no file can have
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, or an invalid file name
         raise ModelError(f"{file}: cannot be followed ({error}); publish the version's own files") from None
     if not resolved.is_relative_to(folder.resolve()):
         raise ModelError(f"{file}: leads out of the version's folder, to {resolved}; put the file itself there")
 
 
-def _dense(signature: Any) -> bool:
-    """Whether each tensor is one tensor; sparse and ragged ones are several, and no protocol here can carry them."""
+def _is_dense(signature: Any) -> bool:
+    """Whether all tensors are dense; no protocol here can carry sparse or ragged ones."""
     infos = (*signature.inputs.values(), *signature.outputs.values())
     return bool(signature.outputs) and all(info.WhichOneof("encoding") == "name" for info in infos)

@@ -1,9 +1,9 @@
 """The ONNX backend: the only file of the server that imports ONNX Runtime. It needs no TensorFlow.
 
-A version's signatures are those of its SavedModel: `serving_default` gives the first output, each further output has a
-signature of its own, and picture models with labels have `from_png`. A model without a card has `serving_default`
-alone, which gives all outputs. Operators that ONNX Runtime does not bring itself are refused, since no library of
-others' is loaded, and so are weights in files outside the model's folder; none of its own touches files or network.
+A version's signatures are those of its SavedModel (artifacts/interface.py). A model without metadata has only
+`serving_default`, which returns all outputs. ONNX Runtime's own operators access neither files nor the network; custom
+operators are refused because no custom-operator library is loaded, and so are weights in files outside the model's
+folder.
 """
 
 import re
@@ -13,25 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from seaway.artifacts import store
-from seaway.artifacts.card import Card, Tensor
+from seaway.artifacts import interface, model_repository
+from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tensor
 from seaway.errors import InvalidInput, ModelError, NotFound, SeawayError
-from seaway.ort import import_onnxruntime
-from seaway.protocols import tensors
+from seaway.onnxruntime_import import import_onnxruntime
+from seaway.protocols import signatures, tensors
 from seaway.protocols.calls import DEFAULT_SIGNATURE, Signature
-from seaway.serve.backends import pictures
+from seaway.serve.backends import png_decoder
 
 ort = import_onnxruntime()
 from onnxruntime.capi import onnxruntime_pybind11_state as failures  # noqa: E402
 
 MODEL = "model.onnx"
-FROM_PNG, PNG = "from_png", "png"
-BEST = 3  # classes in top_labels
 METHOD = "tensorflow/serving/predict"
-SILENT = 4  # ONNX Runtime's severity "fatal": its errors are raised, and clients' mistakes fill no log
-TOO_LARGE = 429  # as TensorFlow's RESOURCE_EXHAUSTED
+LOG_FATAL_ONLY = 4  # severity: errors are raised anyway, and clients' mistakes should not fill the log
+RESOURCE_EXHAUSTED_STATUS = 429  # as TensorFlow Serving maps it
 
-# ONNX Runtime's names of types → the card's and TensorFlow's
+# ONNX Runtime's type names → the metadata's and TensorFlow's
 _TYPES = {
     "tensor(float)": ("float32", "DT_FLOAT"),
     "tensor(double)": ("float64", "DT_DOUBLE"),
@@ -51,95 +49,104 @@ _TENSORFLOW = dict(_TYPES.values())
 _PREFIX = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 
 
-def load(path: Path, card: Card | None, threads: int, allowed_ops: frozenset[str] = frozenset()) -> "OnnxModel":
-    """A version's folder into memory: its assets.extra/model.onnx, or model.onnx where a folder holds ONNX alone.
+def load(
+    path: Path, metadata: ArtifactMetadata | None, threads: int, allowed_ops: frozenset[str] = frozenset()
+) -> "OnnxModel":
+    """Loads a version's folder: its assets.extra/model.onnx, or model.onnx if the folder has only ONNX.
 
-    `allowed_ops` belongs to what backends share; no operator needs to be allowed here. Raises ModelError.
+    `allowed_ops` is part of the backend interface and not used here. Raises ModelError.
     """
-    for file in (path / store.EXTRA / MODEL, path / MODEL):
+    for file in (path / model_repository.EXTRA / MODEL, path / MODEL):
         if file.is_file():
-            return OnnxModel(file, card, threads)
-    raise ModelError(f"{path}: there is no {store.EXTRA}/{MODEL} or {MODEL} in it; serve it with --backend savedmodel")
+            return OnnxModel(file, metadata, threads)
+    raise ModelError(
+        f"{path}: no {model_repository.EXTRA}/{MODEL} or {MODEL} found; serve it with --backend savedmodel"
+    )
 
 
 class OnnxModel:
-    """One version in memory; `signatures` and `definitions` are those of seaway.protocols.calls.Served."""
+    """One version in memory; for `signatures` and `definitions` see seaway.protocols.calls.ModelVersionInfo."""
 
     platform = "onnx_onnxv1"
 
-    def __init__(self, file: Path, card: Card | None, threads: int) -> None:
+    def __init__(self, file: Path, metadata: ArtifactMetadata | None, threads: int) -> None:
         try:
             self._session = ort.InferenceSession(str(file), _options(threads), providers=["CPUExecutionProvider"])
-        except Exception as error:  # it has a dozen classes for this, without a common one
-            raise ModelError(f"{file}: ONNX Runtime cannot load the model: {_said(error)}") from None
-        inputs = _tensors(file, self._session.get_inputs(), card.inputs if card else None)
-        outputs = _tensors(file, self._session.get_outputs(), card.outputs if card else None)
+        except Exception as error:  # ONNX Runtime has a dozen classes for this, without a common base
+            raise ModelError(f"{file}: ONNX Runtime cannot load the model: {_error_text(error)}") from None
+        inputs = _tensors(file, self._session.get_inputs(), metadata.inputs if metadata else None)
+        outputs = _tensors(file, self._session.get_outputs(), metadata.outputs if metadata else None)
         self._scores = outputs[0].name
         self._dtypes = {tensor.name: tensors.DTYPES[tensor.dtype] for tensor in inputs}
         self._strings = {tensor.name for tensor in (*inputs, *outputs) if tensor.dtype == tensors.STRING}
-        labels = card.labels if card else ()
+        labels = metadata.labels if metadata else ()
         self._labels = tensors.strings([label.encode() for label in labels], [len(labels)])
-        self.signatures = _signatures(inputs, outputs, card)
-        self.definitions = {name: _as_json(signature) for name, signature in self.signatures.items()}
+        self.signatures = _signatures(inputs, outputs, metadata)
+        self.definitions = {name: _to_json(signature) for name, signature in self.signatures.items()}
 
     def predict(
         self, signature: str, inputs: dict[str, np.ndarray], outputs: list[str] | None = None
     ) -> dict[str, np.ndarray]:
-        """Runs a signature; `outputs` None gives all of its outputs. Strings are bytes, as everywhere.
+        """Runs a signature; `outputs` None returns all of its outputs. Strings are bytes, as everywhere.
 
-        Raises InvalidInput, NotFound, or SeawayError with what ONNX Runtime said.
+        Raises InvalidInput, NotFound, or SeawayError with ONNX Runtime's message.
         """
-        found = self.signatures.get(signature)
-        if found is None:
-            raise NotFound(f"no signature {signature!r}; there are {sorted(self.signatures)}")
-        given = [tensor.name for tensor in found.outputs]
-        missing = [name for name in outputs or () if name not in given]
+        declared = self.signatures.get(signature)
+        if declared is None:
+            raise NotFound(f"no signature {signature!r}; choose from {sorted(self.signatures)}")
+        names = [tensor.name for tensor in declared.outputs]
+        missing = [name for name in outputs or () if name not in names]
         if missing:
-            raise InvalidInput(f"signature {signature!r} has no output {missing}; it has {sorted(given)}")
-        if signature == FROM_PNG:
-            answers = self._from_png(inputs)
-            return {name: answers[name] for name in outputs or given}
-        return self._run(inputs, outputs or given)
+            raise InvalidInput(f"signature {signature!r} has no output {missing}; it has {sorted(names)}")
+        if signature not in (interface.FROM_PNG, interface.LABEL):
+            return self._run(inputs, outputs or names)
+        results = self._labelled(self._decode(inputs) if signature == interface.FROM_PNG else inputs)
+        return {name: results[name] for name in outputs or names}
 
     def close(self) -> None:
-        """The session's memory goes with the last call that holds it."""
+        """Nothing to do: the session is freed with its last reference."""
 
-    def _run(self, inputs: dict[str, np.ndarray], wanted: list[str]) -> dict[str, np.ndarray]:
+    def _run(self, inputs: dict[str, np.ndarray], output_names: list[str]) -> dict[str, np.ndarray]:
         if inputs.keys() != self._dtypes.keys():
-            raise InvalidInput(f"the model takes {sorted(self._dtypes)}, but {sorted(inputs)} came")
+            raise InvalidInput(f"the model takes {sorted(self._dtypes)}, but got {sorted(inputs)}")
         for name, array in inputs.items():
             if array.dtype != self._dtypes[name]:
-                came = tensors.dtype_name(array)
-                raise InvalidInput(f"input {name!r} is {came}, but the model takes {self._dtypes[name].name}")
+                actual = tensors.dtype_name(array)
+                raise InvalidInput(f"input {name!r} is {actual}, but the model takes {self._dtypes[name].name}")
             if array.ndim > tensors.MAX_RANK:
                 raise InvalidInput(f"input {name!r} has {array.ndim} dimensions; ONNX takes at most {tensors.MAX_RANK}")
         if self._strings:
-            inputs = {name: _text(name, array) if name in self._strings else array for name, array in inputs.items()}
+            inputs = {n: _decode_strings(n, array) if n in self._strings else array for n, array in inputs.items()}
         try:
-            values = self._session.run(wanted, inputs)
+            values = self._session.run(output_names, inputs)
         except (failures.Fail, failures.InvalidArgument, failures.RuntimeException) as error:
-            raise _refusal(error) from None
-        answers = dict(zip(wanted, values, strict=True))
-        for name in self._strings.intersection(wanted):
-            answers[name] = tensors.strings(tensors.string_values(answers[name]), answers[name].shape)
-        return answers
+            mismatch = signatures.shape_mismatch(self.signatures[DEFAULT_SIGNATURE], inputs)
+            raise InvalidInput(mismatch) if mismatch else _as_seaway_error(error) from None
+        outputs = dict(zip(output_names, values, strict=True))
+        for name in self._strings.intersection(output_names):
+            outputs[name] = tensors.strings(tensors.string_values(outputs[name]), outputs[name].shape)
+        return outputs
 
-    def _from_png(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        pngs = inputs.get(PNG)
+    def _decode(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The inputs of from_png as those of the model."""
+        pngs = inputs.get(interface.PNG)
         if pngs is None or len(inputs) != 1:
-            raise InvalidInput(f"signature {FROM_PNG!r} takes [{PNG!r}], but {sorted(inputs)} came")
+            raise InvalidInput(f"signature {interface.FROM_PNG!r} takes [{interface.PNG!r}], but got {sorted(inputs)}")
         if pngs.dtype != object or pngs.ndim != 1:
-            raise InvalidInput(f"from_png takes strings of shape [N], but {tensors.dtype_name(pngs)} {pngs.shape} came")
+            raise InvalidInput(f"from_png takes strings of shape [N], but got {tensors.dtype_name(pngs)} {pngs.shape}")
         (image,) = self.signatures[DEFAULT_SIGNATURE].inputs
-        height, width, channels = (side or 0 for side in image.shape[1:])
-        read = np.empty((len(pngs), height, width, channels), np.float32)
-        for row, png in enumerate(tensors.string_values(pngs)):  # of a large batch one at a time is unfolded
-            read[row] = pictures.read(png, height, width, channels)
-        scores = self._run({image.name: read}, [self._scores])[self._scores]
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :BEST]
-        names, shares = self._labels[best], np.take_along_axis(scores, best, axis=1)
-        answers = {"label": names[:, 0], "score": shares[:, 0], "top_labels": names, "top_scores": shares}
-        return answers | {self._scores: scores}
+        height, width, channels = (size or 0 for size in image.shape[1:])
+        pixels = np.empty((len(pngs), height, width, channels), np.float32)
+        for row, png in enumerate(tensors.string_values(pngs)):  # one at a time, to limit memory
+            pixels[row] = png_decoder.decode(png, height, width, channels)
+        return {image.name: pixels}
+
+    def _labelled(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        scores = self._run(inputs, [self._scores])[self._scores]
+        best = np.argsort(-scores, axis=1, kind="stable")[:, : interface.TOP_CLASSES]
+        labels, top_scores = self._labels[best], np.take_along_axis(scores, best, axis=1)
+        results = {"label": labels[:, 0], "score": top_scores[:, 0], "top_labels": labels, "top_scores": top_scores}
+        return results | {self._scores: scores}
 
 
 def _options(threads: int) -> Any:
@@ -147,62 +154,45 @@ def _options(threads: int) -> Any:
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other processes want the cores
-    # Both keep what the largest batch needed for as long as the model lives, and make it no faster up to 32 pictures.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other processes need the cores
+    # Both would keep the memory of the largest batch, and bring no speed up to 32 images.
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
-    options.log_severity_level = SILENT
+    options.log_severity_level = LOG_FATAL_ONLY
     return options
 
 
-def _tensors(file: Path, arguments: Sequence[Any], promised: tuple[Tensor, ...] | None) -> tuple[Tensor, ...]:
-    """The graph's inputs or outputs; the card's where there is one. Raises ModelError where the two differ."""
+def _tensors(file: Path, arguments: Sequence[Any], declared: tuple[Tensor, ...] | None) -> tuple[Tensor, ...]:
+    """The inputs or outputs from the metadata, or else the graph. Raises ModelError if the two differ."""
     for argument in arguments:
         if argument.type not in _TYPES:
             raise ModelError(
                 f"{file}: {argument.name!r} is {argument.type}, which no protocol carries; export a tensor"
             )
-    found = tuple(
-        Tensor(arg.name, _TYPES[arg.type][0], tuple(side if isinstance(side, int) else None for side in arg.shape))
+    actual = tuple(
+        Tensor(arg.name, _TYPES[arg.type][0], tuple(size if isinstance(size, int) else None for size in arg.shape))
         for arg in arguments
     )
-    kinds, wanted = ({tensor.name: tensor.dtype for tensor in side} for side in (found, promised or found))
-    if kinds != wanted:
-        raise ModelError(f"{file}: the model has {kinds}, but its card says {wanted}; publish the version again")
-    return promised or found
+    dtypes, expected = ({tensor.name: tensor.dtype for tensor in specs} for specs in (actual, declared or actual))
+    if dtypes != expected:
+        raise ModelError(f"{file}: the model has {dtypes}, but its metadata says {expected}; publish the version again")
+    return declared or actual
 
 
-def _signatures(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], card: Card | None) -> dict[str, Signature]:
-    """As seaway/convert/signatures.py makes them; without a card ONNX Runtime says () for an unknown rank too."""
-    if card is None:
+def _signatures(
+    inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], metadata: ArtifactMetadata | None
+) -> dict[str, Signature]:
+    """Without metadata, the shape () may also be an unknown rank."""
+    if metadata is None:
         unranked = frozenset(tensor.name for tensor in (*inputs, *outputs) if not tensor.shape)
         return {DEFAULT_SIGNATURE: Signature(inputs, outputs, METHOD, unranked)}
-    first, *others = outputs
-    made = {DEFAULT_SIGNATURE: Signature(inputs, (first,), METHOD)}
-    made |= {output.name: Signature(inputs, (output,), METHOD) for output in others}
-    if _takes_pictures(inputs, first, card.labels):
-        best = min(BEST, len(card.labels))
-        answers = (
-            Tensor("label", "str", (None,)),
-            Tensor("score", "float32", (None,)),
-            Tensor("top_labels", "str", (None, best)),
-            Tensor("top_scores", "float32", (None, best)),
-        )
-        made[FROM_PNG] = Signature((Tensor(PNG, "str", (None,)),), (first, *answers), METHOD)
-    return made
+    by_name = interface.signatures(inputs, outputs, metadata.labels)
+    return {name: Signature(*sides, METHOD) for name, sides in by_name.items()}
 
 
-def _takes_pictures(inputs: tuple[Tensor, ...], scores: Tensor, labels: tuple[str, ...]) -> bool:
-    """One float32 input [N, height, width, 1 or 3] in, one score a label out."""
-    shape = inputs[0].shape
-    sizes = len(shape) == 4 and shape[0] is None and None not in shape[1:] and shape[3] in (1, 3)
-    answers = bool(labels) and scores.shape[1:] == (len(labels),)
-    return len(inputs) == 1 and inputs[0].dtype == "float32" and sizes and answers
-
-
-def _as_json(signature: Signature) -> dict[str, Any]:
+def _to_json(signature: Signature) -> dict[str, Any]:
     """A SignatureDef as protobuf's JSON, which TensorFlow Serving's metadata shows."""
 
-    def side(listed: tuple[Tensor, ...]) -> dict[str, Any]:
+    def tensor_infos(specs: tuple[Tensor, ...]) -> dict[str, Any]:
         return {
             tensor.name: {
                 "name": tensor.name,
@@ -212,31 +202,35 @@ def _as_json(signature: Signature) -> dict[str, Any]:
                     "unknown_rank": tensor.name in signature.unranked,
                 },
             }
-            for tensor in listed
+            for tensor in specs
         }
 
-    sides = {"inputs": side(signature.inputs), "outputs": side(signature.outputs)}
-    return {**sides, "method_name": signature.method, "defaults": {}}
+    return {
+        "inputs": tensor_infos(signature.inputs),
+        "outputs": tensor_infos(signature.outputs),
+        "method_name": signature.method,
+        "defaults": {},
+    }
 
 
-def _text(name: str, array: np.ndarray) -> np.ndarray:
-    """Bytes as str, which ONNX's strings are. Raises InvalidInput."""
+def _decode_strings(name: str, array: np.ndarray) -> np.ndarray:
+    """Bytes → str, as ONNX's strings are. Raises InvalidInput."""
     try:
-        made = np.array([value.decode() for value in tensors.string_values(array)], object)
+        decoded = np.array([value.decode() for value in tensors.string_values(array)], object)
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"input {name!r} has a string that is not UTF-8, as ONNX's are: {error}") from None
-    return made.reshape(array.shape)
+        raise InvalidInput(f"input {name!r} has a string that is not UTF-8, which ONNX requires: {error}") from None
+    return decoded.reshape(array.shape)
 
 
-def _refusal(error: Exception) -> SeawayError:
-    """What an operator or ONNX Runtime refuses is the fault of the input's shape or values: the model was proved."""
-    text = _said(error)
+def _as_seaway_error(error: Exception) -> SeawayError:
+    """ONNX Runtime's error as ours. Run-time errors are the fault of the input, because the model was validated."""
+    text = _error_text(error)
     if "Failed to allocate memory" in text or "bad_alloc" in text:
-        return SeawayError(f"this input needs more memory than there is: {text}", status=TOO_LARGE)
+        return SeawayError(f"this input needs more memory than is available: {text}", status=RESOURCE_EXHAUSTED_STATUS)
     if isinstance(error, failures.InvalidArgument) or "while running" in text:
         return InvalidInput(text)
     return SeawayError(text)
 
 
-def _said(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return " ".join(_PREFIX.sub("", str(error)).split())[:500] or type(error).__name__

@@ -1,14 +1,14 @@
-"""Which of TensorFlow's operators a served model may use: those that touch no files, network or code.
+"""Which TensorFlow operators a served model may use: those that do not access files, the network or code.
 
-The rule also holds for operators that a later TensorFlow brings: one that TensorFlow does not call stateful only
-computes, but for those in REACHING; a stateful one is refused, but for those in STAYING.
+The rule also covers operators of later TensorFlow versions: operators that TensorFlow calls stateless only compute,
+except those in DENYLIST; stateful ones are refused, except those in STATEFUL_ALLOWLIST.
 """
 
 import re
 from typing import Any
 
-# Stateless as TensorFlow sees it, but reaching out of the model: why → full names as regular expressions
-REACHING = {
+# Stateless according to TensorFlow, but unsafe: reason → full names as regular expressions
+DENYLIST = {
     "reads or writes files": (
         "ReadFile|MatchingFiles|ImmutableConst|GenerateVocabRemapping|InitializeTableFromTextFile|CacheDataset"
         "|Snapshot.+"
@@ -17,11 +17,11 @@ REACHING = {
     "runs code that this check cannot read": (
         "PyFuncStateless|DatasetFromGraph|MlirPassthroughOp|XlaCustomCall(V2)?|XlaLaunch.*|TPU.*|Infeed.*"
     ),
-    "ends or holds up the process": "Abort|.*SleepDataset|Barrier.*|Queue.*|Reader.*",
+    "ends or blocks the process": "Abort|.*SleepDataset|Barrier.*|Queue.*|Reader.*",
 }
 
-# Stateful, but staying within the model
-STAYING = re.compile(
+# Stateful, but confined to the model
+STATEFUL_ALLOWLIST = re.compile(
     # control flow, and checks
     "If|While|Case|StatefulPartitionedCall|Assert|CheckNumerics(V2)?|Print|PrintV2|GuaranteeConst|Timestamp|Empty"
     # variables
@@ -34,7 +34,7 @@ STAYING = re.compile(
     # lists, stacks and maps
     "|TensorArray.*|Stack(Push|Pop|Close)?(V2)?|AddSparseToTensorsMap|AddManySparseToTensorsMap"
     "|TakeManySparseFromTensorsMap"
-    # chance
+    # random numbers
     "|Random(StandardNormal|Uniform|UniformInt|Gamma|Poisson(V2)?|Shuffle|Crop)|TruncatedNormal|Multinomial"
     "|ParameterizedTruncatedNormal|Stateful(Uniform.*|StandardNormal.*|TruncatedNormal|RandomBinomial)"
     "|NonDeterministicInts|Rng(Skip|ReadAndSkip)|.*CandidateSampler|SampleDistortedBoundingBox(V2)?"
@@ -47,39 +47,40 @@ STAYING = re.compile(
     "|BoostedTrees(EnsembleResourceHandleOp|CreateEnsemble|DeserializeEnsemble|Predict)"
     "|IsBoostedTreesEnsembleInitialized|CudnnRNN(V2|V3)?"
 )
-# An attribute that makes a harmless operator reach a file: operator → attribute, and values that do not
-SINKS = {
+# Attributes through which an allowed operator could access a file: operator → attribute, and its safe values
+FILE_ATTRIBUTES = {
     "FixedUnigramCandidateSampler": ("vocab_file", re.compile("")),
     "PrintV2": ("output_stream", re.compile("stdout|stderr|log\\((info|warning|error)\\)|")),
     "DecodeProtoV2": ("descriptor_source", re.compile("local://|bytes://.*|", re.DOTALL)),
     "EncodeProto": ("descriptor_source", re.compile("local://|bytes://.*|", re.DOTALL)),
 }
 
-# They end the process on inputs of a rank, or with sizes, that they do not expect; benchmarks/abort_hunt.py finds them
-ENDING = re.compile(
+# Operators that abort the process on inputs of an unexpected rank or size; benchmarks/abort_hunt.py finds them
+CRASH_PRONE = re.compile(
     "Conv2D|Conv3D|DepthwiseConv2dNative|MaxPool3D|CombinedNonMaxSuppression|ScatterNd|RaggedGather|Qr"
     "|TensorScatter(Update|Add|Sub|Max|Min)|MatrixDiagPartV3|EncodePng"
 )
 
 
-def known(operator: str) -> bool:
-    """Whether a graph on disk may name it; those with an underscore are made by TensorFlow as it runs."""
+def is_known(operator: str) -> bool:
+    """Whether a graph on disk may contain it; names with a leading underscore are created only at run time."""
     from tensorflow.python.framework import op_def_registry
 
     return op_def_registry.get(operator) is not None and not operator.startswith("_")
 
 
-def why_refused(node: Any) -> str:
+def refusal_reason(node: Any) -> str:
     """Why a node's operator, one of TensorFlow's, is refused, or ""."""
     from tensorflow.python.framework import op_def_registry
 
-    for why, names in REACHING.items():
+    for reason, names in DENYLIST.items():
         if re.fullmatch(names, node.op):
-            return why
-    if op_def_registry.get(node.op).is_stateful and not STAYING.fullmatch(node.op):
-        return "keeps a state or reaches out of the model (files, network, devices), and is not known to be harmless"
-    if sink := SINKS.get(node.op):
-        value = node.attr.get(sink[0], None)
-        if value is not None and (value.WhichOneof("value") != "s" or not sink[1].fullmatch(value.s.decode("latin-1"))):
-            return f"may reach a file through its {sink[0]}"
+            return reason
+    if op_def_registry.get(node.op).is_stateful and not STATEFUL_ALLOWLIST.fullmatch(node.op):
+        return "keeps state or accesses files, the network or devices, and is not on the allowlist"
+    if node.op in FILE_ATTRIBUTES:
+        name, safe = FILE_ATTRIBUTES[node.op]
+        value = node.attr.get(name, None)
+        if value is not None and (value.WhichOneof("value") != "s" or not safe.fullmatch(value.s.decode("latin-1"))):
+            return f"may access a file through its {name}"
     return ""

@@ -1,7 +1,10 @@
-// /docs: what /openapi.json says, to read and to try. All text goes in as text, none as HTML.
+// /docs: renders /openapi.json, with a form to try each call. All text is inserted as text, never as HTML.
 
-import { bodyOf, curl, layOut, readHex, showAnswer } from "/page/docs_call.js";
+import { bodyOf, curl, layOut, readHex, showResponse } from "./docs_call.js";
+import { example } from "./form.js";
 
+// The address of the server, also behind a gateway that serves it at a path
+const root = new URL(".", location.href).href.replace(/\/$/, "");
 const METHODS = ["get", "post"];
 
 let api;
@@ -19,7 +22,7 @@ function h(tag, properties = {}, ...children) {
   return element;
 }
 
-// {$ref} or the thing itself.
+// Resolves a {$ref}.
 function resolve(thing) {
   return thing?.$ref ? thing.$ref.slice(2).split("/").reduce((at, part) => at[part], api) : thing;
 }
@@ -72,7 +75,7 @@ function contentTypes(content = {}) {
   ]).flat(3);
 }
 
-// What goes well with its form and headers; what goes wrong in a line, since all errors have one form.
+// Successes with content types and headers; errors with one line each, because all have the same schema.
 function responseTable(responses) {
   const rows = Object.entries(responses).sort(([a], [b]) => a - b).map(([status, response]) => {
     const made = resolve(response);
@@ -99,17 +102,38 @@ function requestBody(body) {
   ];
 }
 
-// ---- trying it
+// ---- the form
 
-// What fills a path's variable: a model that is served now, where there is one.
+// The initial value of a path parameter: from a model that is served now, if there is one.
 function suggested(parameter) {
   const model = served.models[0];
   const values = { model: model?.name, version: model?.default, label: Object.keys(model?.labels ?? {})[0] };
   return values[parameter.name] ?? parameter.example ?? "";
 }
 
+// A request with zeros for the model that is served, as an OpenAPI example; null if the document's own examples fit it.
+function exampleFor(path) {
+  const model = served.models[0];
+  const version = model?.versions.find((one) => one.version === model.default);
+  const inputs = version?.signatures.serving_default?.inputs;
+  if (!inputs?.every(({ shape }) => shape) || String(inputs[0].shape) === ",28,28,1") return null;
+  const values = inputs.map((input) => JSON.parse(example(input)));
+  const summary = `Zeros for ${model.name}`;
+  if (path.endsWith(":predict")) {
+    return { summary, value: { inputs: Object.fromEntries(inputs.map(({ name }, i) => [name, values[i]])) } };
+  }
+  if (!path.endsWith("/infer")) return null;
+  const tensors = inputs.map(({ name, dtype, shape }, i) => ({
+    name,
+    shape: shape.map((side) => side ?? 1),
+    datatype: dtype === "str" ? "BYTES" : dtype.toUpperCase().replace("FLOAT", "FP"),
+    data: [values[i]].flat(Infinity),
+  }));
+  return { summary, value: { inputs: tensors } };
+}
+
 function tryIt(method, path, operation, item) {
-  const base = item.servers?.[0].url ?? location.origin;
+  const base = item.servers?.[0].url ?? root;
   const fields = parameters(operation, item).filter((one) => one.in === "path").map((one) => {
     const input = h("input", { name: one.name, value: suggested(one), required: true, autocomplete: "off" });
     return { name: one.name, input, label: h("label", {}, one.name, input) };
@@ -117,15 +141,16 @@ function tryIt(method, path, operation, item) {
   const body = operation.requestBody;
   const hex = body?.["x-hex"];
   const text = h("textarea", { spellcheck: "false", "aria-label": "Request body" });
-  const examples = Object.entries(body?.content["application/json"]?.examples ?? {}).map(([name, one]) => [name, resolve(one)]);
-  const picker = h("select", { change: () => { text.value = layOut(api.components.examples[picker.value].value); refresh(); } },
-    examples.map(([name, one]) => h("option", { value: name }, one.summary)));
-  text.value = hex ?? (examples.length ? layOut(examples[0][1].value) : "");
+  const general = Object.values(body?.content["application/json"]?.examples ?? {}).map(resolve);
+  const examples = [exampleFor(path), ...general].filter(Boolean);
+  const picker = h("select", { change: () => { text.value = layOut(examples[picker.selectedIndex].value); refresh(); } },
+    examples.map((one) => h("option", {}, one.summary)));
+  text.value = hex ?? (examples.length ? layOut(examples[0].value) : "");
 
   const url = () => base + fields.reduce((made, { name, input }) => made.replace(`{${name}}`, encodeURIComponent(input.value)), path);
   const line = h("pre", {});
   const refresh = () => { line.textContent = curl(method, url(), body && text.value, hex !== undefined); };
-  const answer = h("div", { "aria-live": "polite" });
+  const response = h("div", { "aria-live": "polite" });
   const send = h("button", { class: "send", type: "submit" }, "Send");
 
   async function submit(event) {
@@ -140,31 +165,31 @@ function tryIt(method, path, operation, item) {
       const began = performance.now();
       const reply = await fetch(url(), request);
       const bytes = new Uint8Array(await reply.arrayBuffer());
-      answer.replaceChildren(...showAnswer(h, reply, bodyOf(reply, bytes), performance.now() - began));
+      response.replaceChildren(...showResponse(h, reply, bodyOf(reply, bytes), performance.now() - began));
     } catch (error) {
-      answer.replaceChildren(h("p", { class: "status", "data-good": "false" }, `No answer: ${error.message}`));
+      response.replaceChildren(h("p", { class: "status", "data-good": "false" }, `No response: ${error.message}`));
     } finally {
       send.disabled = false;
     }
   }
 
   const copy = h("button", { type: "button", click: async () => {
-    getSelection().selectAllChildren(line);  // for where the clipboard is not to be had: http to another host
+    getSelection().selectAllChildren(line);  // the clipboard API is not available for http to another host
     await navigator.clipboard?.writeText(line.textContent);
     copy.textContent = navigator.clipboard ? "Copied" : "Selected";
     setTimeout(() => { copy.textContent = "Copy"; }, 1500);
   } }, "Copy");
   refresh();
-  const elsewhere = base !== location.origin;  // the admin port: a page of this one may not ask it
+  const otherOrigin = base !== root;  // the admin port, which this page may not call
   return h("form", { submit, input: refresh },
     h("h3", {}, "Try it"),
     fields.length || examples.length > 1
       ? h("div", { class: "fields" }, fields.map((one) => one.label), examples.length > 1 ? h("label", {}, "Example", picker) : "")
       : "",
     body ? h("div", { class: "body" }, h("label", {}, hex === undefined ? "Body" : "Body, in hexadecimal: a MetadataRequest", text)) : "",
-    elsewhere ? "" : h("div", { class: "row" }, send),
-    answer,
-    h("div", { class: "curl" }, h("div", { class: "row" }, h("strong", {}, "As a curl line"), copy), line));
+    otherOrigin ? "" : h("div", { class: "row" }, send),
+    response,
+    h("div", { class: "curl" }, h("div", { class: "row" }, h("strong", {}, "As a curl command"), copy), line));
 }
 
 function operationDetails(method, path, item) {
@@ -177,7 +202,7 @@ function operationDetails(method, path, item) {
       operation.description ? h("p", {}, operation.description) : "",
       h("h3", {}, "Parameters"), parameterTable(all),
       ...(operation.requestBody ? requestBody(operation.requestBody) : []),
-      h("h3", {}, "Answers"), responseTable(operation.responses),
+      h("h3", {}, "Responses"), responseTable(operation.responses),
       tryIt(method, path, operation, item));
   };
   const made = h("details", { id: operation.operationId, toggle: fill },
@@ -206,7 +231,7 @@ function sections() {
     details.dataset.words = `schema ${name}`.toLowerCase();
     return details;
   });
-  return [...made, { name: "Schemas", description: "The JSON that is read and written.", id: "schemas", operations: schemas }];
+  return [...made, { name: "Schemas", description: "The JSON of requests and responses.", id: "schemas", operations: schemas }];
 }
 
 function draw() {
@@ -215,7 +240,7 @@ function draw() {
   document.getElementById("groups").replaceChildren(h("ul", {}, all.map((section) =>
     h("li", {}, h("a", { href: `#${section.id}` }, section.name, h("span", { class: "count" }, String(section.operations.length)))))));
   document.getElementById("main").replaceChildren(
-    h("h1", {}, "What this server answers ", h("small", {}, `${api.info.title} ${api.info.version}`)),
+    h("h1", {}, "API of this server ", h("small", {}, `${api.info.title} ${api.info.version}`)),
     h("p", { class: "soft" }, api.info.description),
     ...all.map((section) => h("section", { id: section.id },
       h("h2", {}, section.name), h("p", { class: "soft" }, section.description), ...section.operations)));
@@ -239,22 +264,22 @@ function filter(words) {
 
 async function read(path) {
   const reply = await fetch(path);
-  if (!reply.ok) throw new Error(`${path} answered ${reply.status}`);
+  if (!reply.ok) throw new Error(`${path}: status ${reply.status}`);
   return reply.json();
 }
 
 async function start() {
   const state = document.getElementById("state");
   try {
-    api = await read("/openapi.json");
-    served = await read("/page/about").catch(() => served);  // only fills the forms
+    api = await read("openapi.json");
+    served = await read("page/about").catch(() => served);  // needed only for initial values
     draw();
     state.hidden = true;
     document.getElementById("filter").addEventListener("input", (event) => filter(event.target.value));
     addEventListener("hashchange", openFromAddress);
     openFromAddress();
   } catch (error) {
-    state.textContent = `This page cannot be shown: ${error.message}. Reload it once the server answers.`;
+    state.textContent = `This page cannot be shown: ${error.message}. Reload it once the server responds.`;
   }
 }
 

@@ -1,8 +1,8 @@
-// Requests and answers as text, for /docs.
+// Requests and responses as text, for /docs.
 
-const LONGEST = 20000;  // characters of an answer that are shown
+const MAX_SHOWN = 20000;  // characters of a response
 
-// JSON laid out for reading: what fits a line stays on it, so that a picture's rows are lines.
+// Formats JSON for reading: values that fit on a line stay on it, so that an image's rows are lines.
 export function layOut(value, indent = "") {
   const line = JSON.stringify(value);
   if (line.length + indent.length <= 130 || value === null || typeof value !== "object") return line;
@@ -14,7 +14,7 @@ export function layOut(value, indent = "") {
   return `${open}\n${inner}${joined(parts, inner)}\n${indent}${close}`;
 }
 
-// Short parts, as numbers, fill their lines.
+// Fills lines with short parts, like numbers.
 function joined(parts, indent) {
   if (parts.some((part) => part.length > 24)) return parts.join(`,\n${indent}`);
   let text = "", length = 0;
@@ -34,14 +34,14 @@ export function readHex(text) {
 
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
-// The line that does the same in a shell.
+// The same call as a shell command.
 export function curl(method, url, body, isHex) {
   if (method === "get") return `curl ${quoted(url)}`;
   if (isHex) return `printf '${octal(body)}' | curl --data-binary @- ${quoted(url)} --output -`;
   return `curl -H 'Content-Type: application/json' -d ${quoted(compact(body))} ${quoted(url)}`;
 }
 
-// Bytes as every shell's printf takes them.
+// Bytes as octal escapes, which every shell's printf supports.
 function octal(hex) {
   const pairs = hex.replace(/\s+/g, "").match(/[0-9a-f]{2}/gi) ?? [];
   return pairs.map((pair) => `\\${parseInt(pair, 16).toString(8).padStart(3, "0")}`).join("");
@@ -51,7 +51,7 @@ function compact(body) {
   try {
     return JSON.stringify(JSON.parse(body));
   } catch {
-    return body;  // perhaps with NaN in it, or just what someone wants to try
+    return body;  // it may contain NaN, or be invalid on purpose
   }
 }
 
@@ -63,10 +63,10 @@ function hexDump(bytes) {
     const seen = row.map((byte) => (byte > 31 && byte < 127 ? String.fromCharCode(byte) : ".")).join("");
     lines.push(`${at.toString(16).padStart(6, "0")}  ${hex.padEnd(48)} ${seen}`);
   }
-  return lines.join("\n") + (bytes.length > 1024 ? `\n… ${bytes.length} bytes in all` : "");
+  return lines.join("\n") + (bytes.length > 1024 ? `\n… ${bytes.length} bytes in total` : "");
 }
 
-// An answer's body as text: JSON laid out, bytes as a dump.
+// A response's body as text: formatted JSON, or a hex dump.
 export function bodyOf(reply, bytes) {
   const type = reply.headers.get("content-type") ?? "";
   if (type.startsWith("application/octet-stream")) return hexDump(bytes);
@@ -75,12 +75,12 @@ export function bodyOf(reply, bytes) {
   try {
     if (type.startsWith("application/json")) shown = layOut(JSON.parse(text));
   } catch {
-    // NaN or Infinity, which JSON.parse does not know: shown as it came
+    // NaN or Infinity, which JSON.parse does not accept: shown unformatted
   }
-  return shown.length > LONGEST ? `${shown.slice(0, LONGEST)}\n… ${shown.length} characters in all` : shown;
+  return shown.length > MAX_SHOWN ? `${shown.slice(0, MAX_SHOWN)}\n… ${shown.length} characters in total` : shown;
 }
 
-export function showAnswer(h, reply, body, milliseconds) {
+export function showResponse(h, reply, body, milliseconds) {
   const names = ["content-type", "seaway-model", "x-request-id", "retry-after"];
   const headers = names.filter((name) => reply.headers.has(name)).map((name) => `${name}: ${reply.headers.get(name)}`);
   return [
@@ -88,6 +88,6 @@ export function showAnswer(h, reply, body, milliseconds) {
       h("span", { class: "status", "data-good": String(reply.ok) }, `${reply.status} ${reply.statusText}`),
       h("span", { class: "type" }, `${milliseconds.toFixed(1)} ms`)),
     h("pre", { tabindex: "0", "aria-label": "Headers" }, headers.join("\n")),
-    h("pre", { tabindex: "0", "aria-label": "Answer" }, body),
+    h("pre", { tabindex: "0", "aria-label": "Response" }, body),
   ];
 }

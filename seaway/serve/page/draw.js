@@ -1,18 +1,19 @@
-// The drawing area: mouse, pen, finger and keyboard into strokes, with undo, over a picture or none.
+// The drawing area: turns mouse, pen, finger and keyboard input into strokes, with undo, over an optional upload.
 
 import { paint } from "./ink.js";
 
-const STEP = 1 / 28; // of the side, for an arrow key; four of them with Shift
+const STEP = 1 / 28; // of the side, per arrow key; four steps with Shift
+const clamp = (value) => Math.min(1, Math.max(0, value));
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-// Calls changed() whenever what is drawn has changed. `say` tells a person what the pen does, in words.
+// Calls changed() whenever the drawing changes, and say(words) to announce what the pen does.
 export function drawingArea(canvas, changed, say) {
-  let marks = []; // a stroke is a list of points, a picture an object; a picture covers what was before it
+  let marks = []; // strokes are lists of points, uploads are objects; an upload covers everything before it
   let pointer = null, awaited = false;
-  const pen = { x: 0.5, y: 0.5, down: false, shown: false, stroke: null };
+  const pen = { x: 0.5, y: 0.5, down: false, shown: false };
   const held = new Set();
 
-  const picture = () => marks.findLast((mark) => !Array.isArray(mark)) ?? null;
+  const upload = () => marks.findLast((mark) => !Array.isArray(mark)) ?? null;
   const strokes = () => marks.slice(marks.findLastIndex((mark) => !Array.isArray(mark)) + 1);
 
   function paintSoon() {
@@ -21,7 +22,7 @@ export function drawingArea(canvas, changed, say) {
     requestAnimationFrame(() => {
       awaited = false;
       const side = canvas.width, to = canvas.getContext("2d");
-      paint(to, strokes(), picture(), side);
+      paint(to, strokes(), upload(), side);
       if (pen.shown) ring(to, side);
     });
   }
@@ -42,8 +43,7 @@ export function drawingArea(canvas, changed, say) {
 
   function point(event) {
     const box = canvas.getBoundingClientRect();
-    const within = (value) => Math.min(1, Math.max(0, value));
-    return [within((event.clientX - box.left) / box.width), within((event.clientY - box.top) / box.height)];
+    return [clamp((event.clientX - box.left) / box.width), clamp((event.clientY - box.top) / box.height)];
   }
 
   canvas.addEventListener("pointerdown", (event) => {
@@ -52,7 +52,7 @@ export function drawingArea(canvas, changed, say) {
     canvas.focus({ preventScroll: true, focusVisible: false });
     pointer = event.pointerId;
     canvas.setPointerCapture(pointer);
-    Object.assign(pen, { shown: false, down: false, stroke: null });
+    pen.shown = pen.down = false;
     marks.push([point(event)]);
     change();
   });
@@ -70,18 +70,18 @@ export function drawingArea(canvas, changed, say) {
 
   function lift() {
     if (pen.down) say("pen up");
-    Object.assign(pen, { down: false, stroke: null });
+    pen.down = false;
   }
 
   function move() {
     const far = held.has("Shift") ? 4 : 1;
     for (const key of held) {
       const [x, y] = ARROWS[key] ?? [0, 0];
-      pen.x = Math.min(1, Math.max(0, pen.x + x * far * STEP));
-      pen.y = Math.min(1, Math.max(0, pen.y + y * far * STEP));
+      pen.x = clamp(pen.x + x * far * STEP);
+      pen.y = clamp(pen.y + y * far * STEP);
     }
     if (!pen.down) return paintSoon();
-    pen.stroke.push([pen.x, pen.y]);
+    marks.at(-1).push([pen.x, pen.y]);
     change();
   }
 
@@ -90,8 +90,8 @@ export function drawingArea(canvas, changed, say) {
       lift();
       return paintSoon();
     }
-    Object.assign(pen, { down: true, stroke: [[pen.x, pen.y]] });
-    marks.push(pen.stroke);
+    pen.down = true;
+    marks.push([[pen.x, pen.y]]);
     say("pen down");
     change();
   }
@@ -152,7 +152,7 @@ export function drawingArea(canvas, changed, say) {
     undo,
     clear,
     strokes,
-    picture,
+    upload,
     empty: () => marks.length === 0,
     put(shown) {
       lift();

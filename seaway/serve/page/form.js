@@ -1,16 +1,18 @@
-// A model that is no image classifier: its signatures, a field for each input, the answer as the server wrote it.
+// The form for models other than image classifiers: signatures, a field for each input, and the raw response.
 
 import { predictBody } from "./lines.js";
+import { numbersIn, rank } from "./scores.js";
 import { duration, predict, shortName } from "./server.js";
 
-const FILLED = 4096; // values; a larger example is left out of the field, and zeros are sent
-const SHOWN = 50_000; // characters of an answer
+const MAX_ROWS = 20, TOP = 4; // labels of a row
+const MAX_EXAMPLE_VALUES = 4096; // for a larger input the field stays empty, and zeros are sent
+const MAX_SHOWN = 50_000; // characters of a response
 const $ = (id) => document.getElementById(id);
 
 export const typeOf = ({ dtype, shape }) =>
   `${dtype === "str" ? "string" : dtype} ${shape ? `[${shape.map((side) => side ?? "any").join(", ")}]` : "any shape"}`;
 
-// An example of the tensor as JSON text; a side of any size is 1.
+// An example of the tensor as JSON text, with size 1 for dimensions of any size.
 export function example({ dtype, shape }) {
   const value = dtype === "str" ? '"text"' : dtype === "bool" ? "false" : dtype.startsWith("float") ? "0.0" : "0";
   return (shape ?? [null]).reduceRight((inner, side) => `[${Array(side ?? 1).fill(inner).join(", ")}]`, value);
@@ -18,39 +20,27 @@ export function example({ dtype, shape }) {
 
 const sizeOf = ({ shape }) => (shape ?? []).reduce((size, side) => size * (side ?? 1), 1);
 
-// JSON text in lines: an array without nesting stands on one. The tokens stay as they are written, NaN and 2^60 too.
+// JSON tokens, of which an array without nested brackets is one, and so is an empty object.
+const STRING = /"(?:[^"\\]|\\.)*"/.source, PLAIN = /[^[\]{}"]*/.source;
+const TOKENS = new RegExp(`\\[${PLAIN}(?:${STRING}${PLAIN})*\\]|\\{\\s*\\}|${STRING}|[[\\]{},:]|[^\\s[\\]{},:"]+`, "g");
+const SPACES = new RegExp(`(${STRING})|\\s+|(,)`, "g");
+
+// Formats JSON text in lines, with flat arrays on one line. Tokens stay unchanged, NaN and 2^60 too.
 export function laidOut(text) {
-  const tokens = text.match(/"(?:[^"\\]|\\.)*"|[[\]{},:]|[^\s[\]{},:"]+/g) ?? [];
-  let depth = 0, out = "", flat = false;
+  let depth = 0;
   const line = () => `\n${"  ".repeat(depth)}`;
-  const isFlat = (i) => {
-    for (let j = i + 1; j < tokens.length; j++) {
-      if (tokens[j] === "[" || tokens[j] === "{") return false;
-      if (tokens[j] === "]" || tokens[j] === "}") return true;
-    }
-    return true;
-  };
-  tokens.forEach((token, i) => {
-    if (token === "[" || token === "{") {
-      flat = isFlat(i) && (token === "[" || tokens[i + 1] === "}");
-      depth++;
-      out += flat ? token : token + line();
-    } else if (token === "]" || token === "}") {
-      depth--;
-      out += flat ? token : line() + token;
-      flat = false;
-    } else if (token === ",") {
-      out += flat ? ", " : "," + line();
-    } else {
-      out += token === ":" ? ": " : token;
-    }
-  });
-  return out;
+  return (text.match(TOKENS) ?? []).map((token) => {
+    if (token === "[" || token === "{") return depth++, token + line();
+    if (token === "]" || token === "}") return depth--, line() + token;
+    if (token === ",") return `,${line()}`;
+    if (token === ":") return ": ";
+    return /^[[{]/.test(token) ? token.replace(SPACES, (_, string, comma) => string ?? (comma ? ", " : "")) : token;
+  }).join("");
 }
 
-// `answered(identity)` is told which version answered; `drawn` what would be sent, as for panel.showCall.
-export function form({ answered, drawn }) {
-  let served = null; // {target, signatures}
+// Callbacks: `onResponse(identity)` with the version that responded; `onCall` with the call, as for panel.showCall.
+export function form({ onResponse, onCall }) {
+  let served = null; // {target, signatures, labels}
 
   const chosen = () => served.signatures[$("signature").value];
   const call = () => ({
@@ -61,24 +51,36 @@ export function form({ answered, drawn }) {
 
   function fill() {
     const { inputs, outputs } = chosen();
-    $("tensors").replaceChildren(tensorTable([["in", inputs], ["out", outputs]]));
+    const row = (direction) => (tensor) => [direction, tensor.name, typeOf(tensor)];
+    $("tensors").replaceChildren(table([...inputs.map(row("in")), ...outputs.map(row("out"))]));
     $("fields").replaceChildren(...inputs.map(field));
-    $("output").hidden = true;
+    $("labels").hidden = $("output").hidden = true;
     $("form-by").textContent = "";
-    drawn(call());
+    onCall(call());
+  }
+
+  // [row, label, score, alternatives] for the output with one score per label
+  function labelRows(text) {
+    const { labels } = served;
+    const output = chosen().outputs.find(({ dtype, shape }) => /^float/.test(dtype) && shape?.at(-1) === labels.length);
+    if (!output) return [];
+    const { outputs } = numbersIn(text);
+    const scores = [outputs[output.name] ?? outputs].flat(output.shape.length - 1);
+    return scores.slice(0, MAX_ROWS).map((row, i) => {
+      const [best, ...others] = rank(row, labels).ranking.slice(0, TOP);
+      return [i, best.label, best.text, others.map(({ label, text }) => `${label} ${text}`).join(" · ")];
+    });
   }
 
   function field(input, i) {
-    const label = Object.assign(document.createElement("label"), { className: "field", htmlFor: `field-${i}` });
-    const name = label.appendChild(document.createElement("b"));
+    const label = Object.assign(document.createElement("label"), { className: "field" });
+    label.innerHTML = `<b></b> <span class="soft"></span><textarea id="field-${i}" rows="2" spellcheck="false"></textarea>`;
+    const [name, type, text] = label.children;
     name.textContent = input.name;
-    label.append(" ", Object.assign(document.createElement("span"), { className: "soft", textContent: typeOf(input) }));
-    const text = document.createElement("textarea");
-    Object.assign(text, { id: `field-${i}`, rows: 2, spellcheck: false });
-    if (sizeOf(input) <= FILLED) text.value = example(input);
-    else text.placeholder = `left empty, ${sizeOf(input).toLocaleString("en")} zeros are sent`;
-    text.addEventListener("input", () => drawn(call()));
-    label.append(text);
+    type.textContent = typeOf(input);
+    if (sizeOf(input) <= MAX_EXAMPLE_VALUES) text.value = example(input);
+    text.placeholder = `if empty, ${sizeOf(input).toLocaleString("en")} zeros are sent`;
+    text.addEventListener("input", () => onCall(call()));
     return label;
   }
 
@@ -86,18 +88,22 @@ export function form({ answered, drawn }) {
   $("inputs").addEventListener("submit", async (event) => {
     event.preventDefault();
     const output = $("output");
-    $("form-by").textContent = "asking …";
+    $("form-by").textContent = "sending …";
     try {
-      const answer = await predict(served.target, predictBody(call()));
-      const whole = laidOut(answer.text);
-      output.textContent = whole.length > SHOWN ? `${whole.slice(0, SHOWN)}\n… ${whole.length - SHOWN} more` : whole;
+      const reply = await predict(served.target, predictBody(call()));
+      const whole = laidOut(reply.text);
+      output.textContent = whole.length > MAX_SHOWN ? `${whole.slice(0, MAX_SHOWN)}\n… ${whole.length - MAX_SHOWN} more` : whole;
       output.classList.remove("bad");
-      $("form-by").textContent = `${shortName(answer.model)} · ${duration(answer.milliseconds)}`;
-      answered(answer.model);
+      const rows = labelRows(reply.text);
+      $("labels").replaceChildren(table(rows));
+      $("labels").hidden = !rows.length;
+      $("form-by").textContent = `${shortName(reply.model)} · ${duration(reply.milliseconds)}`;
+      onResponse(reply.model);
     } catch (error) {
       output.textContent = error.message;
       output.classList.add("bad");
-      $("form-by").textContent = error.status ? `refused with ${error.status}` : "no answer";
+      $("labels").hidden = true;
+      $("form-by").textContent = error.status ? `error ${error.status}` : "no response";
     }
     output.hidden = false;
   });
@@ -107,7 +113,7 @@ export function form({ answered, drawn }) {
       const same = served && next && JSON.stringify(served.signatures) === JSON.stringify(next.signatures);
       served = next;
       if (!next) return;
-      if (same) return drawn(call());
+      if (same) return onCall(call());
       const names = Object.keys(next.signatures).sort((a, b) => (b === "serving_default") - (a === "serving_default"));
       $("signature").replaceChildren(...names.map((name) => new Option(name, name)));
       $("pick-signature").hidden = names.length < 2;
@@ -116,13 +122,14 @@ export function form({ answered, drawn }) {
   };
 }
 
-function tensorTable(groups) {
+export function tableRow(texts) {
+  const row = document.createElement("tr");
+  for (const text of texts) row.insertCell().textContent = text;
+  return row;
+}
+
+function table(rows) {
   const table = document.createElement("table");
-  for (const [direction, tensors] of groups) {
-    for (const tensor of tensors) {
-      const row = table.insertRow();
-      for (const text of [direction, tensor.name, typeOf(tensor)]) row.insertCell().textContent = text;
-    }
-  }
+  table.append(...rows.map(tableRow));
   return table;
 }

@@ -1,16 +1,17 @@
-// Strokes and pictures become what a model sees: height × width × channels bytes, 0 to 255, for values 0..1.
+// Turns strokes and uploads into a model's input: height × width × channels bytes, 0 to 255, for 0..1.
 //
-// One channel is a character, prepared as the signature from_png prepares one (seaway/convert/pictures.py) and as
-// the training pictures were: white ink on black, upright, its longer side fills all but a margin of 1/14 of the side
-// (24 px of 28), centred. Three channels are a photograph: its middle in the model's aspect. A picture of exactly the
-// model's size, light on dark, is taken as it is.
+// One channel is a character, preprocessed like the training images and by the signature from_png
+// (seaway/convert/png_decoder.py): white ink on black, centred, its longer side filling all but a margin of 1/14 of
+// the side (24 px of 28). Three channels are a photograph: its centre in the model's aspect ratio. An upload of exactly
+// the model's size, light on dark, is used as is.
 //
-// A stroke is a list of [x, y], each 0..1 from the top left. A picture is {canvas, exact}, see `pictureOf`.
+// A stroke is a list of [x, y], each 0..1 from the top left. An upload is {canvas, exact}, see `uploadOf`. `image`
+// describes the model's input, see `imageOf`.
 
-const PEN = 1 / 11.4; // of the side: about 2.5 px of 28, the middle of the training pens
-const SMALLEST = 0.18; // of the drawing area: smaller ink is not blown up, so that a dot stays a dot
-const THRESHOLD = 0.2; // of the strongest ink: lighter than a stroke's core, darker than paper's grain
-export const SIDE = 512; // px a side in which pictures are kept
+const PEN = 1 / 11.4; // of the side: about 2.5 px of 28, as in the training images
+const SMALLEST = 0.18; // of the drawing area: smaller ink is not enlarged, so that a dot stays a dot
+const THRESHOLD = 0.2; // of the strongest ink: between the paper's grain and a stroke's core
+export const SIDE = 512; // px per side of stored uploads
 
 // The one image that serving_default takes, or null: {name, height, width, channels, first}; `first`: channels first.
 export function imageOf(signature) {
@@ -30,7 +31,7 @@ function context(width, height) {
   return canvas.getContext("2d", { willReadFrequently: true });
 }
 
-// Draws a stroke through the middles between its points, so that a fast hand leaves no corners.
+// Draws curves through the midpoints of a stroke's points, so that it has no corners.
 function trace(to, points) {
   to.beginPath();
   to.moveTo(...points[0]);
@@ -47,14 +48,14 @@ function pen(to, width) {
   Object.assign(to, { lineWidth: width, lineCap: "round", lineJoin: "round", strokeStyle: "#fff" });
 }
 
-// Everything as the person sees it, white on black, on a square of `side` px.
-export function paint(to, strokes, picture, side) {
+// Paints what the user sees, white on black, on a square of `side` px.
+export function paint(to, strokes, upload, side) {
   to.resetTransform();
   to.fillStyle = "#000";
   to.fillRect(0, 0, side, side);
-  if (picture) {
-    to.imageSmoothingEnabled = picture.canvas.width >= 64;
-    to.drawImage(picture.canvas, 0, 0, side, side);
+  if (upload) {
+    to.imageSmoothingEnabled = upload.canvas.width >= 64;
+    to.drawImage(upload.canvas, 0, 0, side, side);
   }
   to.scale(side, side);
   pen(to, PEN * 0.72);
@@ -62,8 +63,8 @@ export function paint(to, strokes, picture, side) {
 }
 
 // bytes: Uint8ClampedArray [height, width, channels]
-export function pixels(strokes, picture, image) {
-  if (picture?.exact && !strokes.length) return picture.exact;
+export function pixels(strokes, upload, image) {
+  if (upload?.exact && !strokes.length) return upload.exact;
   const { height, width, channels } = image;
   const fineness = Math.max(1, Math.min(8, Math.floor(256 / Math.max(height, width))));
   const fine = context(width * fineness, height * fineness);
@@ -71,17 +72,17 @@ export function pixels(strokes, picture, image) {
   fine.imageSmoothingQuality = "high";
   if (channels === 3) {
     const whole = context(SIDE, SIDE);
-    paint(whole, strokes, picture, SIDE);
+    paint(whole, strokes, upload, SIDE);
     fine.drawImage(whole.canvas, 0, 0, width * fineness, height * fineness);
     return shrunk(fine, image, fineness);
   }
-  if (picture) placeInk(fine, strokes, picture, image, fineness);
+  if (upload) placeInk(fine, strokes, upload, image, fineness);
   else placeStrokes(fine, strokes, image, fineness);
   const bytes = shrunk(fine, image, fineness);
-  return stretched(picture ? bytes : softened(bytes, height, width));
+  return stretched(upload ? bytes : softened(bytes, height, width));
 }
 
-// px a side that ink may fill
+// px per side that ink may fill
 const inner = (side) => side - 2 * Math.round(side / 14);
 
 function placeStrokes(fine, strokes, { height, width }, fineness) {
@@ -104,9 +105,9 @@ function ends(values) {
   return values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
 }
 
-function placeInk(fine, strokes, picture, { height, width }, fineness) {
+function placeInk(fine, strokes, upload, { height, width }, fineness) {
   const whole = context(SIDE, SIDE);
-  paint(whole, strokes, picture, SIDE);
+  paint(whole, strokes, upload, SIDE);
   const { data } = whole.getImageData(0, 0, SIDE, SIDE);
   const xs = [], ys = [];
   for (let i = 0; i < SIDE * SIDE; i++) {
@@ -123,7 +124,7 @@ function placeInk(fine, strokes, picture, { height, width }, fineness) {
   fine.drawImage(whole.canvas, left, top, w, h, x * fineness, y * fineness, w * scale * fineness, h * scale * fineness);
 }
 
-// Means over squares of fineness × fineness px: antialiasing.
+// Averages squares of fineness × fineness px: antialiasing.
 function shrunk(fine, { height, width, channels }, fineness) {
   const { data } = fine.getImageData(0, 0, width * fineness, height * fineness);
   const sums = new Float32Array(height * width * channels);
@@ -137,7 +138,7 @@ function shrunk(fine, { height, width, channels }, fineness) {
   return Uint8ClampedArray.from(sums, (sum) => sum / fineness ** 2);
 }
 
-// A line's edge as soft as a scanner makes it: half a pixel's standard deviation.
+// Blurs edges like a scanner: standard deviation of half a pixel.
 function softened(bytes, height, width) {
   const along = (values, step, sides, length) => values.map((value, i) => {
     const at = Math.floor(i / step) % length;
@@ -152,12 +153,11 @@ function stretched(bytes) {
   return strongest ? bytes.map((value) => (value * 255) / strongest) : bytes;
 }
 
-// A decoded picture made ready for the drawing area: `canvas` holds it as `paint` shows it, `exact` the model's own
-// bytes where the picture has the model's size and is light on dark.
-export function pictureOf(bitmap, image) {
+// Prepares a decoded image: `canvas` is what `paint` shows; `exact` are its bytes as model input, if it has the model's
+// size and is light on dark.
+export function uploadOf(bitmap, image) {
   const { height, width } = image;
-  const aspect = image.channels === 3 ? width / height : bitmap.width / bitmap.height;
-  const cropped = image.channels === 3 ? middle(bitmap, aspect) : [0, 0, bitmap.width, bitmap.height];
+  const cropped = image.channels === 3 ? middle(bitmap, width / height) : [0, 0, bitmap.width, bitmap.height];
   const scale = Math.min(1, SIDE / Math.max(cropped[2], cropped[3]));
   const w = Math.max(1, Math.round(cropped[2] * scale)), h = Math.max(1, Math.round(cropped[3] * scale));
   const small = context(w, h);
@@ -186,7 +186,7 @@ function middle(bitmap, aspect) {
   return [(bitmap.width - w) / 2, (bitmap.height - h) / 2, w, h];
 }
 
-// RGBA becomes opaque: what is transparent turns white, or black behind light ink.
+// Makes RGBA opaque: fills transparent parts with white, or with black behind light ink.
 function onBackground(data) {
   let ink = 0, alphas = 0;
   for (let i = 0; i < data.length; i += 4) {
@@ -209,7 +209,7 @@ function border(grey, w, h) {
   return sum / (2 * (w + h));
 }
 
-// White ink on black: a light ground is inverted, the ground's own grey taken off, the strongest ink made white.
+// White ink on black: inverts a light background, subtracts its grey, and scales the strongest ink to white.
 function inkOf(grey, w, h) {
   const dark = border(grey, w, h) > 127.5 ? grey.map((value) => 255 - value) : grey;
   const ground = border(dark, w, h);
@@ -224,7 +224,7 @@ function squared(canvas) {
   return square.canvas;
 }
 
-// The bytes as one example's nested lists in the model's layout: float32 values 0..1, in the digits that tell them.
+// The bytes as one example's nested lists in the model's layout: values 0..1 with float32's significant digits.
 export function nested(bytes, { height, width, channels, first }) {
   const values = Array.from({ length: 256 }, (_, byte) => Number(Math.fround(byte / 255).toPrecision(9)));
   const value = (y, x, c) => values[bytes[(y * width + x) * channels + c]];
@@ -234,7 +234,7 @@ export function nested(bytes, { height, width, channels, first }) {
     : list(height, (y) => list(width, (x) => list(channels, (c) => value(y, x, c))));
 }
 
-// The bytes on a canvas of the model's size.
+// Shows the bytes on a canvas of the model's size.
 export function show(canvas, bytes, { height, width, channels }) {
   canvas.width = width;
   canvas.height = height;

@@ -1,46 +1,46 @@
-// The page: asks every few seconds what is served, shows it, and hands the chosen version to what can call it.
+// The page: polls the served models, shows them, and passes the chosen version to the classifier or the form.
 
 import { classifier } from "./classify.js";
-import { form } from "./form.js";
+import { form, tableRow } from "./form.js";
 import { imageOf } from "./ink.js";
 import { showCall } from "./panel.js";
 import { about, path } from "./server.js";
 
 const $ = (id) => document.getElementById(id);
-const POLL = 2000, RETRY = 1000, HIDDEN = 20_000; // milliseconds
+const POLL_MS = 2000, RETRY_MS = 1000, HIDDEN_MS = 20_000; // polling intervals
 
-let text = null, models = [], waiting = ""; // as /page/about last said; `waiting`: why nothing answers
+let text = null, models = [], waiting = ""; // from the last /page/about; `waiting`: why the server is not ready
 let choice = choiceIn(location.hash); // {model, version} or {model, label} or {model}, as for server.path
-let answering = null; // {model, version, identity} that the page last knew to answer
+let current = null; // {model, version, identity} that last responded, as far as the page knows
 let poll = 0;
-const troubles = { server: null, request: null };
+const errors = { server: null, request: null };
 
-const draw = classifier({ trouble: (error) => trouble("request", error), answered, drawn: showCall });
-const fields = form({ answered, drawn: showCall });
+const draw = classifier({ onError: (error) => setError("request", error), onResponse, onCall: showCall });
+const fields = form({ onResponse, onCall: showCall });
 
-// ---- what is served
+// ---- served models
 
-async function look() {
+async function refresh() {
   clearTimeout(poll);
   try {
     const now = await about();
-    troubles.server = null;
+    errors.server = null;
     if (now !== text) take(now);
   } catch (error) {
-    if (error.status === undefined) throw error; // a mistake of this page's own
-    troubles.server = error;
+    if (error.status === undefined) throw error; // a bug in this page
+    errors.server = error;
   }
   banner();
   clearTimeout(poll);
-  poll = setTimeout(look, document.hidden ? HIDDEN : troubles.server ? RETRY : POLL);
+  poll = setTimeout(refresh, document.hidden ? HIDDEN_MS : errors.server ? RETRY_MS : POLL_MS);
 }
 
 function take(now) {
-  const said = JSON.parse(now);
+  const about = JSON.parse(now);
   text = now;
-  models = said.models;
-  waiting = said.why_not_ready;
-  $("server").textContent = said.server;
+  models = about.models;
+  waiting = about.why_not_ready;
+  $("server").textContent = about.server;
   $("main").hidden = !models.length;
   $("served").replaceChildren(...models.flatMap(servedRows));
   if (!models.length) return draw.serve(null);
@@ -48,60 +48,58 @@ function take(now) {
   serve();
 }
 
-// The version that a choice means now, in whatever state; undefined where there is none.
-function meant({ model, version, label }) {
-  const found = models.find(({ name }) => name === model);
-  const number = version ?? (label === undefined ? found?.default : found?.labels[label]);
-  return found?.versions.find((each) => each.version === number);
+// The version that a choice refers to now, in any state; undefined if there is none.
+function versionOf({ model, version, label }) {
+  const entry = models.find(({ name }) => name === model);
+  const number = version ?? (label === undefined ? entry?.default : entry?.labels[label]);
+  return entry?.versions.find((each) => each.version === number);
 }
 
-const answers = (version) => version?.state === "AVAILABLE";
-const over = (version) => !version || version.state === "END" || version.state === "UNLOADING";
+const isAvailable = (version) => version?.state === "AVAILABLE";
+const gone = (version) => !version || version.state === "END" || version.state === "UNLOADING";
 
 function serve() {
   const { model } = choice;
   const chosen = choice.label ?? (choice.version === undefined ? "" : `version ${choice.version}`);
-  const lost = chosen && over(meant(choice)) && answers(meant({ model }));
+  const lost = chosen && gone(versionOf(choice)) && isAvailable(versionOf({ model }));
   if (lost) {
     choose({ model });
-    notice(`${chosen} is not served any more; the default version answers now.`);
+    notice(`${chosen} is not served any more; this page now uses the default version.`);
   }
   pickers();
   $("title").textContent = model;
   document.title = `${model} · Seaway`;
-  const version = meant(choice);
-  if (!answers(version)) return; // what is on the page stays: it answers again, or is replaced
-  if (!lost && answering?.model === model && answering.version !== version.version) {
-    notice(`Version ${version.version} answers now; before it was version ${answering.version}.`);
+  const version = versionOf(choice);
+  if (!isAvailable(version)) return; // the page stays until the version recovers or is replaced
+  if (!lost && current?.model === model && current.version !== version.version) {
+    notice(`This page now uses version ${version.version} instead of version ${current.version}.`);
   }
-  answering = { model, version: version.version, identity: version.identity };
+  current = { model, version: version.version, identity: version.identity };
   const target = { ...choice }, { signatures, labels } = version;
   const image = imageOf(signatures.serving_default);
   $("subtitle").textContent = subtitle(version, image);
   $("classifier").hidden = !image;
   $("form").hidden = image !== null;
   draw.serve(image && { target, image, labels, readsPng: "from_png" in signatures });
-  fields.serve(image ? null : { target, signatures });
+  fields.serve(image ? null : { target, signatures, labels });
 }
 
-function subtitle({ version, signatures, labels }, image) {
+function subtitle({ version, signatures, labels, training_data }, image) {
   const count = Object.keys(signatures).length;
-  if (!image) return `version ${version} · ${count} ${count === 1 ? "signature" : "signatures"}`;
-  const classes = labels.length || signatures.serving_default.outputs[0].shape[1];
-  const size = `pictures of ${image.width}×${image.height}${image.channels === 3 ? " in colour" : ""}`;
-  return [`version ${version}`, classes && `${classes} classes`, size].filter(Boolean).join(" · ");
+  const classes = labels.length || (image && signatures.serving_default.outputs[0].shape[1]);
+  const takes = image
+    ? `images of ${image.width}×${image.height}${image.channels === 3 ? " in colour" : ""}`
+    : `${count} signature${count === 1 ? "" : "s"}`;
+  const origin = training_data && `learned from ${training_data}`;
+  return [`version ${version}`, classes && `${classes} classes`, takes, origin].filter(Boolean).join(" · ");
 }
 
 function servedRows(model) {
-  const newestFirst = [...model.versions].sort((a, b) => b.version - a.version);
-  return newestFirst.map(({ version, state, error, identity }) => {
+  return model.versions.map(({ version, state, error, identity }) => {
     const labels = Object.keys(model.labels).filter((label) => model.labels[label] === version);
-    if (model.default === version) labels.unshift("default");
+    if (model.default === version) labels.unshift("(default)");
     const digest = identity.split("@")[1] ?? "";
-    const row = document.createElement("tr");
-    for (const words of [model.name, version, state, labels.join(", "), digest.slice(0, 12)]) {
-      row.insertCell().textContent = words;
-    }
+    const row = tableRow([model.name, version, state, labels.join(", "), digest.slice(0, 12)]);
     row.cells[2].className = `lamp ${state.toLowerCase()}`;
     row.cells[4].title = digest;
     if (error) row.cells[2].append(Object.assign(document.createElement("small"), { textContent: error }));
@@ -109,12 +107,12 @@ function servedRows(model) {
   });
 }
 
-// An answer names who gave it: another one than expected means that the server has moved on.
-function answered(identity) {
-  if (identity && identity !== answering?.identity) look();
+// An unexpected version in a response means that the served versions have changed.
+function onResponse(identity) {
+  if (identity && identity !== current?.identity) refresh();
 }
 
-// ---- choosing; the address keeps it, as in #characters/labels/stable
+// ---- the choice, kept in the address, as in #characters/labels/stable
 
 function choiceIn(hash) {
   try {
@@ -156,47 +154,47 @@ function fill(select, options) {
 for (const id of ["model", "version"]) {
   $(id).addEventListener("change", () => {
     choose(choiceIn(`#${$(id).value}`));
-    answering = null; // a person's own choice is no news
+    current = null; // no notice for the user's own choice
     $("notice").hidden = true;
     serve();
     banner();
   });
 }
 
-// ---- what the person is told
+// ---- status and errors
 
-function trouble(where, error) {
-  troubles[where] = error;
+function setError(where, error) {
+  errors[where] = error;
   banner();
 }
 
-const ON = "This page asks again and goes on by itself; what you drew or wrote stays.";
+const RETRYING = "This page retries automatically and keeps your input.";
 
-// [what the lamp says, title, words]; no title, no banner
+// [state of the lamp, title, words]; without a title there is no banner
 function situation() {
-  const error = troubles.server ?? troubles.request;
+  const error = errors.server ?? errors.request;
   if (error?.status === 0) {
-    return ["gone", "The server does not answer.", `It may be restarting (${error.message}). ${ON}`];
+    return ["gone", "The server does not respond.", `It may be restarting (${error.message}). ${RETRYING}`];
   }
   if (text && !models.length) {
-    return ["waiting", "Nothing is served yet.", waiting || "Publish a version, and it appears here by itself."];
+    return ["waiting", "Nothing is served yet.", waiting || "A published version appears here automatically."];
   }
-  if (text && !answers(meant(choice))) {
-    return ["waiting", "Not ready yet.", `${waiting || `${choice.model} has no version that answers`}. ${ON}`];
+  if (text && !isAvailable(versionOf(choice))) {
+    return ["waiting", "Not ready yet.", `${waiting || `${choice.model} has no available version`}. ${RETRYING}`];
   }
-  if (error?.after) {
-    return ["waiting", `The server cannot answer just now (${error.status}).`, `It says: ${error.message}. ${ON}`];
+  if (error?.retryAfter) {
+    return ["waiting", `The server is temporarily unavailable (${error.status}).`, `Its message: ${error.message}. ${RETRYING}`];
   }
-  if (error?.status) return ["refused", `The server refused this (${error.status}).`, error.message];
-  if (error) return ["refused", "This page does not understand the answer.", error.message];
+  if (error?.status) return ["refused", `The server rejected the request (${error.status}).`, error.message];
+  if (error) return ["refused", "This page cannot read the response.", error.message];
   return text ? ["serving", "", ""] : ["connecting", "", ""];
 }
 
 function banner() {
   const [state, title, words] = situation();
-  const told = { state, "banner-title": title, "banner-text": words };
-  for (const [id, said] of Object.entries(told)) {
-    if ($(id).textContent !== said) $(id).textContent = said; // said once, not at every look
+  const texts = { state, "banner-title": title, "banner-text": words };
+  for (const [id, said] of Object.entries(texts)) {
+    if ($(id).textContent !== said) $(id).textContent = said; // on a change only, for screen readers
   }
   $("state").dataset.state = $("banner").dataset.state = state;
   $("banner").hidden = !title;
@@ -207,5 +205,5 @@ function notice(words) {
   $("notice").hidden = false;
 }
 
-document.addEventListener("visibilitychange", () => document.hidden || look());
-look();
+document.addEventListener("visibilitychange", () => document.hidden || refresh());
+refresh();

@@ -1,26 +1,27 @@
-// The panel of lines to copy: a tab for each protocol.
+// The panel of code to copy, with a tab per protocol.
 
 import { nested, show } from "./ink.js";
 import { PROTOCOLS } from "./lines.js";
 
 const $ = (id) => document.getElementById(id);
-const SETTLED = 150; // milliseconds: not at every point of a stroke
+const DEBOUNCE_MS = 150; // not at every point of a stroke
+const NAMES = Object.keys(PROTOCOLS);
 
-let call = null, tab = Object.keys(PROTOCOLS)[0], soon = 0;
+let call = null, tab = NAMES[0], soon = 0;
 
-// What is being asked: {target, signature, inputs} as for lines.js, or of an image {target, image, bytes, readsPng};
-// `bytes` is null while nothing is drawn.
+// Shows a call: {target, signature, inputs} as for lines.js, or for an image {target, image, bytes, readsPng}, with
+// `bytes` null while nothing is drawn.
 export function showCall(next) {
   clearTimeout(soon);
   soon = setTimeout(() => {
     call = next.image ? imageCall(next) : next;
     $("code-note").textContent =
-      !next.image ? "They carry what stands in the fields."
-      : next.bytes ? "They carry what is drawn above."
-      : "Draw something, and these lines carry it.";
+      !next.image ? "This code sends the values of the fields."
+      : next.bytes ? "This code sends the drawing above."
+      : "Draw something, and this code will send it.";
     $("own").hidden = false;
     fill();
-  }, SETTLED);
+  }, DEBOUNCE_MS);
 }
 
 function imageCall({ target, image, bytes, readsPng }) {
@@ -48,15 +49,6 @@ function fill() {
   $("save").textContent = save ? `Save ${save.name}` : "";
 }
 
-function button(name) {
-  const made = document.createElement("button");
-  Object.assign(made, { type: "button", textContent: name, id: `tab-${name.replace(" ", "-")}` });
-  made.setAttribute("role", "tab");
-  made.setAttribute("aria-controls", "lines");
-  made.addEventListener("click", () => select(name));
-  return made;
-}
-
 function select(name) {
   tab = name;
   for (const made of $("tabs").children) {
@@ -68,12 +60,13 @@ function select(name) {
   fill();
 }
 
-$("tabs").replaceChildren(...Object.keys(PROTOCOLS).map(button));
+const button = (name) => `<button role="tab" aria-controls="lines" id="tab-${name.replace(" ", "-")}">${name}</button>`;
+$("tabs").innerHTML = NAMES.map(button).join("");
+$("tabs").addEventListener("click", ({ target }) => NAMES.includes(target.textContent) && select(target.textContent));
 $("tabs").addEventListener("keydown", (event) => {
   const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
   if (!step) return;
-  const names = Object.keys(PROTOCOLS);
-  select(names[(names.indexOf(tab) + step + names.length) % names.length]);
+  select(NAMES.at((NAMES.indexOf(tab) + step) % NAMES.length));
   $("tabs").querySelector('[aria-selected="true"]').focus();
 });
 select(tab);
@@ -84,7 +77,7 @@ $("copy").addEventListener("click", async () => {
   setTimeout(() => { $("copy").textContent = "Copy"; }, 2000);
 });
 
-// The clipboard belongs to pages of https and of this machine; elsewhere the selection is copied the old way.
+// The clipboard API needs https or localhost; otherwise falls back to copying the selection.
 async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);

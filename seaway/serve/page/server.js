@@ -1,27 +1,30 @@
-// The server's public API as this page uses it. Every failure is a Trouble.
+// The server's public API as this page uses it. Every failure is a RequestError.
 
-// `status`: 0 where no answer came; `after`: seconds to wait before asking again, null where that is useless.
-export class Trouble extends Error {
-  constructor(message, status, after) {
+// The address of the server, without a slash at its end; addresses relative to the page are below it
+export const root = new URL(".", location.href).href.replace(/\/$/, "");
+
+// `status`: 0 without a response; `retryAfter`: seconds before a retry, null if a retry is useless.
+export class RequestError extends Error {
+  constructor(message, status, retryAfter) {
     super(message);
     this.status = status;
-    this.after = after;
+    this.retryAfter = retryAfter;
   }
 }
 
-async function ask(path, options, milliseconds) {
+async function request(path, options, milliseconds) {
   let reply, text;
   try {
     reply = await fetch(path, { ...options, cache: "no-store", signal: AbortSignal.timeout(milliseconds) });
     text = await reply.text();
   } catch (error) {
     const late = error.name === "TimeoutError";
-    throw new Trouble(late ? `no answer within ${milliseconds / 1000} s` : "no connection", 0, 1);
+    throw new RequestError(late ? `no response within ${milliseconds / 1000} s` : "no connection", 0, 1);
   }
   if (reply.ok) return { text, headers: reply.headers };
-  const passing = [404, 408, 429].includes(reply.status) || reply.status >= 502;
-  const after = Math.min(Number(reply.headers.get("Retry-After")) || 1, 30);
-  throw new Trouble(errorIn(text), reply.status, passing ? after : null);
+  const transient = [404, 408, 429].includes(reply.status) || reply.status >= 502;
+  const retryAfter = Math.min(Number(reply.headers.get("Retry-After")) || 1, 30);
+  throw new RequestError(errorIn(text), reply.status, transient ? retryAfter : null);
 }
 
 function errorIn(text) {
@@ -32,9 +35,9 @@ function errorIn(text) {
   }
 }
 
-// What is served: {models, server, why_not_ready}, as text, so that a change is seen by comparing.
+// The served models: {models, server, why_not_ready}, as text, so that changes are detected by comparison.
 export async function about() {
-  return (await ask("/page/about", {}, 5000)).text;
+  return (await request("page/about", {}, 5000)).text;
 }
 
 // target: {model, version} or {model, label}, or {model} alone for the default version.
@@ -46,10 +49,10 @@ export function path(target) {
   return encodeURIComponent(target.model) + which;
 }
 
-// A TensorFlow Serving predict. `milliseconds` is the round trip, `model` who answered: name/version@digest.
+// A TensorFlow Serving predict. `milliseconds` is the round trip, `model` the version that responded: name/version@digest.
 export async function predict(target, body) {
   const began = performance.now();
-  const { text, headers } = await ask(`/v1/models/${path(target)}:predict`, { method: "POST", body }, 30_000);
+  const { text, headers } = await request(`v1/models/${path(target)}:predict`, { method: "POST", body }, 30_000);
   return { text, milliseconds: performance.now() - began, model: decodeURIComponent(headers.get("Seaway-Model") ?? "") };
 }
 

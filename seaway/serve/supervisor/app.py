@@ -1,7 +1,7 @@
-"""The application of each port: finds a request's endpoint, makes errors into answers, and notes what was answered.
+"""The application of each port: routes requests to endpoints, turns errors into responses, and records responses.
 
-This is the one place where errors become HTTP: `status` of a SeawayError, in the words of the path's protocol; anything
-else is a 500 with its trace in the log.
+Only this module turns errors into HTTP: the `status` of a SeawayError, in the format of the path's protocol; any other
+exception is a 500 with its traceback in the log.
 """
 
 import json
@@ -18,10 +18,10 @@ from seaway.protocols import graphpipe, oip, tfserving
 from seaway.protocols.calls import TEXT, Reply
 from seaway.serve.supervisor import endpoints, openapi
 from seaway.serve.supervisor.connection import Request
-from seaway.serve.supervisor.cors import BINARY
-from seaway.serve.supervisor.dataplane import DataPlane
+from seaway.serve.supervisor.cors import PREFLIGHT
 from seaway.serve.supervisor.endpoints import Endpoint
 from seaway.serve.supervisor.metrics import Metrics
+from seaway.serve.supervisor.model_manager import ModelManager
 
 log = logging.getLogger("seaway.serve")
 
@@ -39,41 +39,51 @@ SECURE = {
     "Cache-Control": "no-cache",
 }
 
-Route = tuple[Endpoint, str, ModuleType]  # what answers, the protocol's name in logs and metrics, and its module
+Route = tuple[Endpoint, str, ModuleType]  # endpoint, the protocol's name in logs and metrics, its module
 
 
 class App:
-    """Routes of one port over the data plane."""
+    """Routes of one port over the model manager."""
 
     def __init__(
-        self, plane: DataPlane, routes: "Callable[[Request], Route]", metrics: Metrics, access_log: bool, cors: bool
+        self,
+        manager: ModelManager,
+        routes: "Callable[[Request], Route]",
+        metrics: Metrics,
+        access_log: bool,
+        cors: bool,
     ) -> None:
-        self._plane, self._routes, self._metrics, self._access_log = plane, routes, metrics, access_log
+        self._manager, self._routes, self._metrics, self._access_log = manager, routes, metrics, access_log
         self._cors = cors
 
     def handle(self, request: Request) -> None:
-        """Answers the request, or leaves it with the data plane, which will."""
+        """Responds to the request, or leaves it to the model manager, which will respond later."""
         endpoint, request.protocol, module = self._routes(request)
         try:
-            reply = endpoint(self._plane, request)
+            reply = endpoint(self._manager, request)
         except SeawayError as error:
             reply = module.error(error)
             if error.status == 405 and self._cors and request.method == "OPTIONS" and "origin" in request.headers:
-                reply = Reply(200, b"", TEXT, BINARY)  # a browser asks before it asks: what it may is in the headers
+                reply = Reply(200, b"", TEXT, PREFLIGHT)  # to a browser's preflight request
             elif error.status == 405:
                 reply = replace(reply, headers={**reply.headers, "Allow": _allowed(module, request.target)})
         except Exception:
             log.exception("%s %s failed", request.method, request.target)
-            reply = module.error(SeawayError("the server failed on this request; its log has the trace"))
+            reply = module.error(SeawayError("the server failed on this request; its log has the traceback"))
         if reply is not None:
-            request.answer(reply)
+            request.respond(reply)
 
-    def told(self, request: Request, reply: Reply) -> None:
-        """Notes an answer, as it is sent."""
+    def on_rejection(self, request: Request, reply: Reply) -> None:
+        """Records the response to a request that could not be read; without its path, the protocol is unknown."""
+        request.protocol = self._routes(request)[1] if request.target else "unknown"
+        self.on_response(request, reply)
+
+    def on_response(self, request: Request, reply: Reply) -> None:
+        """Records a response as it is sent."""
         seconds = time.perf_counter() - request.began
         if request.protocol:
             model, _, version = request.key.rpartition("/")
-            self._metrics.answered(request.protocol, model, version, reply.status, seconds)
+            self._metrics.count_response(request.protocol, model, version, reply.status, seconds)
         if self._access_log:
             _log_access(request, reply, reply.headers.get("Seaway-Model", ""), seconds)
 
@@ -97,53 +107,53 @@ def _log_access(request: Request, reply: Reply, identity: str, seconds: float) -
 # ---- routes
 
 
-def _plain(endpoint: Endpoint) -> Route:
+def _route(endpoint: Endpoint) -> Route:
     return endpoint, "", tfserving
 
 
 def _file(path: Path) -> Route:
     reply = Reply(200, path.read_bytes(), TYPES[path.suffix], SECURE)
-    return _plain(lambda plane, request: reply)
+    return _route(lambda manager, request: reply)
 
 
-def _nowhere(_: DataPlane, request: Request) -> Reply:
+def _not_found(_: ModelManager, request: Request) -> Reply:
     raise NotFound(
         f"nothing at {request.target[:200]}: TensorFlow Serving REST is under /v1/models/, the Open Inference Protocol "
-        "under /v2/, GraphPipe at / and /graphpipe/<model>, health at /healthz and /readyz, what there is at /docs"
+        "under /v2/, GraphPipe at / and /graphpipe/<model>, health at /healthz and /readyz, the documentation at /docs"
     )
 
 
 def _allowed(module: ModuleType, target: str) -> str:
-    """The methods of a path that was asked with another, as RFC 9110 wants them told."""
+    """The methods that a path allows, for a 405 response as RFC 9110 requires."""
     if module is graphpipe:
         return "GET, HEAD, POST"
     return "POST" if target.partition("?")[0].endswith("/infer") else "GET, HEAD"
 
 
 def _only_get(endpoint: Endpoint) -> Endpoint:
-    def answer(plane: DataPlane, request: Request) -> Reply | None:
+    def respond(manager: ModelManager, request: Request) -> Reply | None:
         if request.method not in ("GET", "HEAD"):
-            raise SeawayError(f"{request.method} is not for {request.target[:200]}: GET it", status=405)
-        return endpoint(plane, request)
+            raise SeawayError(f"{request.method} is not allowed for {request.target[:200]}: use GET", status=405)
+        return endpoint(manager, request)
 
-    return answer
+    return respond
 
 
 def data_routes() -> Callable[[Request], Route]:
-    """The data port's: three protocols, health, the page and the API's description."""
-    description = Reply(200, json.dumps(openapi.document("/", endpoints.VERSION)).encode())
+    """Routes of the data port: three protocols, health, the page and the API's description."""
+    description = Reply(200, json.dumps(openapi.document("./")).encode())
     files = {path.name: _file(path) for path in sorted(PAGE.iterdir()) if path.suffix in TYPES}
-    page = files.pop("index.html", _plain(_nowhere))
+    page = files.pop("index.html", _route(_not_found))
     fixed = {
         **_health(),
         "/docs": files.pop("docs.html"),
         **{f"/page/{name}": route for name, route in files.items()},
-        "/openapi.json": _plain(lambda plane, request: description),
-        "/page/about": _plain(endpoints.page_about),
+        "/openapi.json": _route(lambda manager, request: description),
+        "/page/about": _route(endpoints.page_about),
     }
     fixed = {path: (_only_get(route[0]), *route[1:]) for path, route in fixed.items()}
     tfs, graph = (endpoints.tfserving_rest, "tfs", tfserving), (endpoints.graphpipe_http, "graphpipe", graphpipe)
-    v2, nowhere = (endpoints.oip_http, "oip", oip), _plain(_nowhere)
+    v2, not_found = (endpoints.oip_http, "oip", oip), _route(_not_found)
 
     def find(request: Request) -> Route:
         target = request.target
@@ -155,22 +165,22 @@ def data_routes() -> Callable[[Request], Route]:
             return page if wants_page else graph
         if path == "/v2" or path.startswith("/v2/"):
             return v2
-        return graph if path.startswith("/graphpipe/") else fixed.get(path, nowhere)
+        return graph if path.startswith("/graphpipe/") else fixed.get(path, not_found)
 
     return find
 
 
 def admin_routes(metrics: Metrics) -> Callable[[Request], Route]:
-    """The admin port's, which need not be reachable from where requests come."""
+    """Routes of the admin port, which clients need not be able to reach."""
 
-    def exposition(_: DataPlane, request: Request) -> Reply:
+    def exposition(_: ModelManager, request: Request) -> Reply:
         body, kind = metrics.exposition(request.headers.get("accept", ""))
         return Reply(200, body, kind)
 
-    fixed = {**_health(), "/status": _plain(endpoints.admin_status), "/metrics": _plain(exposition)}
+    fixed = {**_health(), "/status": _route(endpoints.admin_status), "/metrics": _route(exposition)}
     fixed = {path: (_only_get(route[0]), *route[1:]) for path, route in fixed.items()}
-    return lambda request: fixed.get(request.target.partition("?")[0], _plain(_nowhere))
+    return lambda request: fixed.get(request.target.partition("?")[0], _route(_not_found))
 
 
 def _health() -> dict[str, Route]:
-    return {"/healthz": _plain(endpoints.healthz), "/readyz": _plain(endpoints.readyz)}
+    return {"/healthz": _route(endpoints.healthz), "/readyz": _route(endpoints.readyz)}

@@ -1,47 +1,48 @@
-"""Endpoints decide, from a request's path alone, which version is to answer it: they never look into a body.
+"""Endpoints choose the version that responds, from a request's path alone: they do not read bodies.
 
-Each returns a reply, or None for a request that was given to the data plane and will be answered by a worker.
+Each returns a reply, or None for a request that it submitted to the model manager, to which a worker will respond.
 """
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from urllib.parse import unquote
 
 import orjson
 
+from seaway.artifacts.artifact_metadata import Tensor
 from seaway.errors import NotFound, SeawayError, Unavailable
 from seaway.protocols import graphpipe, oip, tfserving
-from seaway.protocols.calls import JSON, TEXT, Reply, Served
-from seaway.serve import bodies
+from seaway.protocols.calls import JSON, TEXT, ModelVersionInfo, Reply
+from seaway.serve import decompression
 from seaway.serve.supervisor.connection import Request
-from seaway.serve.supervisor.dataplane import DataPlane
 from seaway.serve.supervisor.jobs import Job
-from seaway.serve.supervisor.models import Version
+from seaway.serve.supervisor.model_manager import ModelManager
+from seaway.serve.supervisor.models import ModelVersion
+from seaway.version import VERSION
 
 SERVER = "seaway"
-VERSION = "0.1.0"  # pyproject's
-SHORT = 512  # characters of a path that is remembered
-CHECKED = 64 << 10  # bytes of a body that are looked at although there is no model for them
+MAX_CACHED_PATH = 512  # characters of a path that is cached
+MAX_CHECKED_BYTES = 64 << 10  # of a body that is checked although its model does not exist
 
-Endpoint = Callable[[DataPlane, Request], Reply | None]
+Endpoint = Callable[[ModelManager, Request], Reply | None]
 
 
-def _served(version: Version) -> Served:
+def _loaded_info(version: ModelVersion) -> ModelVersionInfo:
     if version.served is None:
         raise Unavailable(f"{version.key} is being loaded")
     return version.served
 
 
-def _identified(version: Version, body: bytes | list[bytes | memoryview], type_: str = JSON) -> Reply:
+def _model_reply(version: ModelVersion, body: bytes | list[bytes | memoryview], type_: str = JSON) -> Reply:
     return Reply(200, body, type_, {"Seaway-Model": version.header})
 
 
-def _ask(
-    plane: DataPlane, request: Request, version: Version, protocol: str, verb: str, headers: tuple[str, ...]
+def _submit(
+    manager: ModelManager, request: Request, version: ModelVersion, protocol: str, verb: str, headers: tuple[str, ...]
 ) -> None:
-    passed = {name: request.headers[name] for name in (*headers, "content-encoding") if name in request.headers}
-    plane.ask(Job(request, version, protocol, verb, passed, request.complete))
+    selected = {name: request.headers[name] for name in (*headers, "content-encoding") if name in request.headers}
+    manager.submit(Job(request, version, protocol, verb, selected, request.complete))
 
 
 # ---- TensorFlow Serving REST
@@ -50,38 +51,38 @@ _short_path = functools.lru_cache(1024)(tfserving.read_path)
 
 
 def _tfserving_path(method: str, target: str) -> tfserving.Route:
-    """The same as `tfserving.read_path`, which need not read those of a usual length again."""
-    return _short_path(method, target) if len(target) < SHORT else tfserving.read_path(method, target)
+    """`tfserving.read_path`, cached for paths of ordinary length."""
+    return _short_path(method, target) if len(target) < MAX_CACHED_PATH else tfserving.read_path(method, target)
 
 
-def tfserving_rest(plane: DataPlane, request: Request) -> Reply | None:
-    if request.method == "OPTIONS":  # "200 empty if an http(s) Origin header is present, else 400 with empty body"
+def tfserving_rest(manager: ModelManager, request: Request) -> Reply | None:
+    if request.method == "OPTIONS":  # as TensorFlow Serving responds
         return Reply(200 if request.headers.get("origin", "").startswith("http") else 400, b"", "text/html")
     route = _tfserving_path(request.method, request.target)
-    if route.verb == "status":  # "label is ignored: all versions are returned"
-        return Reply(200, tfserving.write_status(plane.statuses(route.model, route.version)))
+    if route.verb == "status":  # a label is ignored, as in TensorFlow Serving: all versions are returned
+        return Reply(200, tfserving.write_status(manager.statuses(route.model, route.version)))
     if route.verb == "metadata":
-        version = plane.find(route.model, route.version, route.label)
-        return _identified(
-            version, tfserving.write_metadata(version.model, version.number, _served(version).definitions)
+        version = manager.find(route.model, route.version, route.label)
+        return _model_reply(
+            version, tfserving.write_metadata(version.model, version.number, _loaded_info(version).definitions)
         )
     try:
-        version = plane.find(route.model, route.version, route.label)
+        version = manager.find(route.model, route.version, route.label)
     except SeawayError:
         _check_body(request, route.verb)
         raise
-    _ask(plane, request, version, "tfs", route.verb, ())
+    _submit(manager, request, version, "tfs", route.verb, ())
     return None
 
 
 def _check_body(request: Request, verb: str) -> None:
-    """Raises what is wrong with a body that has no model: what is no JSON is told so before the model is looked for."""
-    if len(request.body) > CHECKED:
+    """Raises for an invalid body although its model does not exist: TensorFlow Serving parses the body first."""
+    if len(request.body) > MAX_CHECKED_BYTES:
         return
     try:
-        plain = bodies.inflated(request.body, request.headers.get("content-encoding", ""), CHECKED)
+        plain = decompression.decompress(request.body, request.headers.get("content-encoding", ""), MAX_CHECKED_BYTES)
     except SeawayError as error:
-        if error.status == 413:  # of what is looked at here, not of what may be sent
+        if error.status == 413:  # the limit of this check, not of what clients may send
             return
         raise
     tfserving.check(plain, verb)
@@ -90,71 +91,76 @@ def _check_body(request: Request, verb: str) -> None:
 # ---- Open Inference Protocol
 
 
-def oip_http(plane: DataPlane, request: Request) -> Reply | None:
+def oip_http(manager: ModelManager, request: Request) -> Reply | None:
     route = oip.read_path(request.method, request.target)
     if route.verb == "server":
         return Reply(200, oip.server_metadata(SERVER, VERSION))
     if route.verb == "live":
         return Reply(200, orjson.dumps({"live": True}))
     if route.verb == "ready" and not route.model:
-        why = plane.why_not_ready()
-        return Reply(503 if why else 200, orjson.dumps({"ready": not why} | ({"error": why} if why else {})))
+        reason = manager.not_ready_reason()
+        return Reply(
+            503 if reason else 200, orjson.dumps({"ready": not reason} | ({"error": reason} if reason else {}))
+        )
     if route.verb == "ready":
-        version = plane.find_ready(route.model, route.version, route.label)
-        return _identified(version, orjson.dumps({"name": version.model, "ready": True}))
-    version = plane.find(route.model, route.version, route.label)
+        version = manager.find_ready(route.model, route.version, route.label)
+        return _model_reply(version, orjson.dumps({"name": version.model, "ready": True}))
+    version = manager.find(route.model, route.version, route.label)
     if route.verb == "metadata":
-        numbers = [str(number) for number in plane.models[route.model].available()]
-        return _identified(version, oip.model_metadata(_served(version), numbers))
-    _ask(plane, request, version, "oip", "infer", ("inference-header-content-length",))
+        numbers = [str(number) for number in manager.models[route.model].available()]
+        return _model_reply(version, oip.model_metadata(_loaded_info(version), numbers))
+    _submit(manager, request, version, "oip", "infer", ("inference-header-content-length",))
     return None
 
 
 # ---- GraphPipe
 
 
-def graphpipe_http(plane: DataPlane, request: Request) -> Reply | None:
+def graphpipe_http(manager: ModelManager, request: Request) -> Reply | None:
     if request.method not in ("GET", "HEAD", "POST"):
-        raise SeawayError(f"{request.method} is not for GraphPipe: POST a request, or GET the metadata", status=405)
-    version = _graphpipe_version(plane, request.target.partition("?")[0])
+        raise SeawayError(
+            f"{request.method} is not allowed for GraphPipe: POST a request, or GET the metadata", status=405
+        )
+    version = _graphpipe_version(manager, request.target.partition("?")[0])
     if request.method != "POST":
-        return _identified(version, graphpipe.metadata_json(graphpipe.metadata(_served(version))))
-    _ask(plane, request, version, "graphpipe", "infer", ())
+        return _model_reply(version, graphpipe.metadata_json(graphpipe.metadata(_loaded_info(version))))
+    _submit(manager, request, version, "graphpipe", "infer", ())
     return None
 
 
-def _graphpipe_version(plane: DataPlane, path: str) -> Version:
-    """`/` is the only model there is; /graphpipe/<model>[/versions/<v> | /labels/<l>] names one."""
+def _graphpipe_version(manager: ModelManager, path: str) -> ModelVersion:
+    """`/` means the only model; /graphpipe/<model>[/versions/<v> | /labels/<l>] names one."""
     parts = [unquote(part) for part in path.split("/")[1:]]
     match parts:
         case [""]:
-            if len(plane.models) > 1:
-                raise NotFound(f"several models are served: use /graphpipe/<model>, one of {sorted(plane.models)}")
-            for name in plane.models:
-                return plane.find(name)
-            raise Unavailable(plane.why_not_ready() or "there is no model yet")
+            if len(manager.models) > 1:
+                raise NotFound(f"several models are served: use /graphpipe/<model>, one of {sorted(manager.models)}")
+            if manager.models:
+                [name] = manager.models
+                return manager.find(name)
+            raise Unavailable(manager.not_ready_reason() or "there is no model yet")
         case ["graphpipe", model]:
-            return plane.find(model)
+            return manager.find(model)
         case ["graphpipe", model, "versions", number] if re.fullmatch("[0-9]{1,40}", number):
-            return plane.find(model, number=int(number))
+            return manager.find(model, number=int(number))
         case ["graphpipe", model, "labels", label]:
-            return plane.find(model, label=label)
+            return manager.find(model, label=label)
     raise NotFound(f"no model at {path}: use /graphpipe/<model>[/versions/<number> | /labels/<label>]")
 
 
-# ---- health, the admin port's status, what the page wants to know
+# ---- health, the admin port's status, the page's data
 
 
-def healthz(_: DataPlane, request: Request) -> Reply:
+def healthz(_: ModelManager, request: Request) -> Reply:
     return Reply(200, b"ok\n", TEXT)
 
 
-def readyz(plane: DataPlane, request: Request) -> Reply:
-    why = plane.why_not_ready()
-    return Reply(503 if why else 200, f"{why or 'ready'}\n".encode(), TEXT)
+def readyz(manager: ModelManager, request: Request) -> Reply:
+    reason = manager.not_ready_reason()
+    return Reply(503 if reason else 200, f"{reason or 'ready'}\n".encode(), TEXT)
 
 
-def admin_status(plane: DataPlane, request: Request) -> Reply:
+def admin_status(manager: ModelManager, request: Request) -> Reply:
     models = {
         name: {
             "labels": model.labels,
@@ -162,43 +168,53 @@ def admin_status(plane: DataPlane, request: Request) -> Reply:
                 {
                     "version": v.number,
                     "state": v.state,
-                    "error": plane.why_not(v),
+                    "error": manager.unavailable_reason(v),
                     "identity": v.identity,
                     "active": v.active,
                 }
                 for v in model.versions.values()
             ],
         }
-        for name, model in plane.models.items()
+        for name, model in manager.models.items()
     }
     status = {
-        "ready": plane.why_not_ready() or "ready",
+        "ready": manager.not_ready_reason() or "ready",
         "models": models,
-        "workers": plane.workers(),
-        "waiting": plane.waiting,
+        "workers": manager.workers(),
+        "waiting": manager.waiting,
     }
     return Reply(200, orjson.dumps(status, option=orjson.OPT_INDENT_2))
 
 
-def page_about(plane: DataPlane, request: Request) -> Reply:
-    """What the page shows: models, their versions and signatures."""
+def page_about(manager: ModelManager, request: Request) -> Reply:
+    """The data of the page: models, their versions and signatures."""
     models = []
-    for name, model in plane.models.items():
+    for name, model in manager.models.items():
         versions = [_about(version) for version in sorted(model.versions.values(), key=lambda v: -v.number)]
-        models.append({"name": name, "labels": model.labels, "default": plane.default(name), "versions": versions})
+        models.append({"name": name, "labels": model.labels, "default": manager.default(name), "versions": versions})
     return Reply(
-        200, orjson.dumps({"server": f"{SERVER} {VERSION}", "why_not_ready": plane.why_not_ready(), "models": models})
+        200,
+        orjson.dumps({"server": f"{SERVER} {VERSION}", "why_not_ready": manager.not_ready_reason(), "models": models}),
     )
 
 
-def _about(version: Version) -> dict[str, object]:
+def _about(version: ModelVersion) -> dict[str, object]:
     served = version.served
     signatures = served.signatures if served else {}
     return {
         "version": version.number,
         "state": version.state,
-        "error": version.error,  # without the seconds until it is tried again: the page compares what it gets
+        "error": version.error,  # without the countdown to the next attempt, because the page compares responses
         "identity": version.identity,
         "labels": served.labels if served else (),
-        "signatures": {name: {"inputs": s.inputs, "outputs": s.outputs} for name, s in signatures.items()},
+        "training_data": served.training_data if served else "",
+        "signatures": {
+            name: {"inputs": _tensors(s.inputs, s.unranked), "outputs": _tensors(s.outputs, s.unranked)}
+            for name, s in signatures.items()
+        },
     }
+
+
+def _tensors(specs: Sequence[Tensor], unranked: Collection[str]) -> list[dict[str, object]]:
+    """Describes tensors for JSON; the shape of one of unknown rank is null."""
+    return [{"name": t.name, "dtype": t.dtype, "shape": None if t.name in unranked else t.shape} for t in specs]

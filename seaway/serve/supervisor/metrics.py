@@ -1,10 +1,10 @@
-"""What the server counts of itself, for Prometheus.
+"""The server's own metrics, for Prometheus.
 
-Counting is on every request's way, so it is plain integers in plain lists, about three microseconds a request, by the
-event loop's thread alone. Rendering is plain too: prometheus_client takes 19 microseconds a line, and the event loop
-would stand still for 70 ms where ten versions are served. Its collectors of process figures are used as they are.
+Counters are plain integers in lists: counting costs about 3 µs per request, and needs no lock because only the event
+loop's thread changes them. Rendering is hand-written, because prometheus_client takes 19 µs per line and would block
+the event loop for 70 ms with ten versions. Its collectors of process metrics are used unchanged.
 
-No client can make a series: names that no model has are counted as "", and past MOST_SERIES everything new is.
+Clients cannot create series: unknown model names are counted as "", and so is everything new past MAX_SERIES.
 """
 
 from bisect import bisect_left
@@ -16,28 +16,49 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
-SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+DURATION_BUCKETS_S = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
+SIZE_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 STAGES = ("read", "queue", "parse", "compute", "write")
-MOST_SERIES = 500  # of (protocol, model, version), and of (model, version)
+MAX_SERIES = 500  # of (protocol, model, version), and of (model, version)
 OPENMETRICS = "application/openmetrics-text"
 
 FAMILIES = {  # name: (type, help), in the order of the exposition
-    "seaway_requests_total": ("counter", "Requests answered, by HTTP status."),
-    "seaway_request_duration_seconds": ("histogram", "Time from a request's first byte to its answer's last."),
+    "seaway_requests_total": (
+        "counter",
+        "Responses to requests of the three protocols, and to unreadable ones, by HTTP status.",
+    ),
+    "seaway_request_duration_seconds": ("histogram", "Time from a request's first byte to its response."),
     "seaway_request_seconds": ("histogram", "Time a request spent in each stage: read, queue, parse, compute, write."),
-    "seaway_batch_requests": ("histogram", "Requests that one call of a model answered together."),
-    "seaway_batch_rows": ("histogram", "Rows that one call of a model computed together."),
-    "seaway_batch_seconds": ("histogram", "Time of one call of a model."),
-    "seaway_loads_total": ("counter", "Versions that were loaded, or that would not load, by result."),
+    "seaway_batch_requests": ("histogram", "Requests in one batch."),
+    "seaway_batch_rows": ("histogram", "Rows in one batch."),
+    "seaway_batch_seconds": ("histogram", "Time that the model took for one batch."),
+    "seaway_loads_total": ("counter", "Attempts to load a version, by result."),
     "seaway_load_seconds": ("gauge", "Time that the last attempt to load this version took."),
-    "seaway_model_available": ("gauge", "1 where the version answers requests, 0 where it is known and does not."),
-    "seaway_worker_deaths_total": ("counter", "Workers that ended without being told to, by cause."),
-    "seaway_queue_length": ("gauge", "Requests that wait to be computed."),
-    "seaway_requests_active": ("gauge", "Requests that have begun and are not answered yet."),
+    "seaway_model_available": ("gauge", "1 if the version accepts requests, 0 if it is known but does not."),
+    "seaway_worker_deaths_total": ("counter", "Workers that exited unexpectedly, by cause."),
+    "seaway_queue_length": ("gauge", "Requests waiting for a worker."),
+    "seaway_requests_active": ("gauge", "Requests that have no response yet."),
     "seaway_connections": ("gauge", "Open connections to the data port."),
-    "seaway_workers_alive": ("gauge", "Workers that can take requests."),
-    "seaway_body_bytes_held": ("gauge", "Bytes of request bodies that are held in memory now."),
+    "seaway_workers_alive": ("gauge", "Workers that can accept requests."),
+    "seaway_body_bytes_held": ("gauge", "Bytes of request bodies in memory."),
 }
 
 Key = tuple[str, ...]
@@ -46,7 +67,7 @@ Availability = tuple[str, str, str, str, bool]  # model, version, identity, labe
 
 
 class _Histogram:
-    """`counts` has a place for each bound and one for what is above them all."""
+    """`counts` has an entry per bound, and one for values above all bounds."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -59,27 +80,31 @@ class _Histogram:
 
 
 class _Requests:
-    """What is counted for one (protocol, model, version)."""
+    """Counters of one (protocol, model, version)."""
 
     __slots__ = ("codes", "duration", "stages")
 
     def __init__(self) -> None:
         self.codes: dict[int, int] = {}
-        self.duration = _Histogram(SECONDS)
-        self.stages = tuple(_Histogram(SECONDS) for _ in STAGES)
+        self.duration = _Histogram(DURATION_BUCKETS_S)
+        self.stages = tuple(_Histogram(DURATION_BUCKETS_S) for _ in STAGES)
 
 
 class _Batches:
-    """What is counted for one (model, version)."""
+    """Counters of one (model, version)."""
 
     __slots__ = ("requests", "rows", "seconds")
 
     def __init__(self) -> None:
-        self.requests, self.rows, self.seconds = _Histogram(SIZES), _Histogram(SIZES), _Histogram(SECONDS)
+        self.requests, self.rows, self.seconds = (
+            _Histogram(SIZE_BUCKETS),
+            _Histogram(SIZE_BUCKETS),
+            _Histogram(DURATION_BUCKETS_S),
+        )
 
 
 class _Loads:
-    """What is counted for one (model, version)."""
+    """Counters of one (model, version)."""
 
     __slots__ = ("failed", "ok", "seconds")
 
@@ -88,9 +113,9 @@ class _Loads:
 
 
 class Metrics:
-    """`gauges`: by family, what tells its value when it is asked for, at each scrape; so does `available` for versions.
+    """`gauges`: by family, a function that returns its value, called at each scrape; `available` does so for versions.
 
-    `causes` of worker deaths are shown as 0 from the start, since an alert cannot see a counter that begins at 1.
+    `causes` of worker deaths start at 0, because an alert cannot see the increase of a counter that starts at 1.
     """
 
     def __init__(
@@ -112,13 +137,13 @@ class Metrics:
 
     # ---- counting
 
-    def answered(self, protocol: str, model: str, version: str, status: int, seconds: float) -> None:
-        """One request; `model` and `version` are "" where the request named none that is served."""
+    def count_response(self, protocol: str, model: str, version: str, status: int, seconds: float) -> None:
+        """Counts one response; `model` and `version` are "" if the request named none that is served."""
         series = self._requests.get((protocol, model, version)) or self._new_requests(protocol, model, version)
         series.codes[status] = series.codes.get(status, 0) + 1
         series.duration.observe(seconds)
 
-    def staged(
+    def observe_stages(
         self,
         protocol: str,
         model: str,
@@ -129,29 +154,29 @@ class Metrics:
         compute: float,
         write: float,
     ) -> None:
-        """Where one request's time went, in seconds."""
+        """Records the stages of one request, in seconds."""
         series = self._requests.get((protocol, model, version)) or self._new_requests(protocol, model, version)
         for histogram, seconds in zip(series.stages, (read, queue, parse, compute, write), strict=True):
-            histogram.counts[bisect_left(SECONDS, seconds)] += 1
+            histogram.counts[bisect_left(DURATION_BUCKETS_S, seconds)] += 1
             histogram.total += seconds
 
-    def batched(self, model: str, version: str, requests: int, rows: int, seconds: float) -> None:
-        """One call of a model."""
+    def observe_batch(self, model: str, version: str, requests: int, rows: int, seconds: float) -> None:
+        """Records one call of a model."""
         series = self._batches.get((model, version)) or _new(self._batches, (model, version), _Batches)
         series.requests.observe(requests)
         series.rows.observe(rows)
         series.seconds.observe(seconds)
 
-    def loaded(self, model: str, version: str, seconds: float, ok: bool) -> None:
-        """One attempt to load a version."""
+    def count_load(self, model: str, version: str, seconds: float, ok: bool) -> None:
+        """Counts one attempt to load a version."""
         series = self._loads.get((model, version)) or _new(self._loads, (model, version), _Loads)
         series.ok += ok
         series.failed += not ok
         series.seconds = seconds
 
-    def worker_ended(self, cause: str) -> None:
-        """A worker ended that should not have."""
-        key = (cause,) if (cause,) in self._deaths or len(self._deaths) < MOST_SERIES else ("",)
+    def count_death(self, cause: str) -> None:
+        """Counts one unexpected exit of a worker."""
+        key = (cause,) if (cause,) in self._deaths or len(self._deaths) < MAX_SERIES else ("",)
         self._deaths[key] = self._deaths.get(key, 0) + 1
 
     def forget(self, model: str, version: str) -> None:
@@ -167,7 +192,7 @@ class Metrics:
     # ---- exposition
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
-        """The whole page and its content type: OpenMetrics where `accept` names it, else Prometheus's text format."""
+        """The exposition and its content type: OpenMetrics if `accept` names it, else Prometheus's text format."""
         wants_openmetrics = OPENMETRICS in accept.lower()
         samples = self._samples()
         lines: list[str] = []
@@ -215,8 +240,8 @@ class Metrics:
 
 
 def _new(known: dict[Key, Series], key: Key, make: Callable[[], Series]) -> Series:
-    """A new series; past MOST_SERIES one without a model's name, which all that is new shares."""
-    if len(known) >= MOST_SERIES:
+    """A new series; past MAX_SERIES the one without a model's name, which all new names share."""
+    if len(known) >= MAX_SERIES:
         key = (*key[:-2], "", "")
     return known.setdefault(key, make())
 
@@ -230,7 +255,7 @@ def _escaped(value: str) -> str:
 
 
 def _buckets(out: dict[str, list[str]], name: str, labels: str, histogram: _Histogram) -> None:
-    """A histogram's lines, none where nothing was observed: le is cumulative, and includes its bound."""
+    """A histogram's lines, none if it is empty: le is cumulative, and includes its bound."""
     counts = list(accumulate(histogram.counts))
     if not counts[-1]:
         return

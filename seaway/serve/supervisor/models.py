@@ -1,22 +1,23 @@
-"""What is known of models and their versions, which of these should be in memory, and which one answers."""
+"""The state of models and their versions: which should be in memory, and which responds to a request."""
 
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from seaway.artifacts import store
-from seaway.protocols.calls import Served
+from seaway.artifacts import model_repository
+from seaway.protocols.calls import ModelVersionInfo
 from seaway.serve.supervisor.watch import Watch
 
-UNDER_WAY = ("START", "LOADING")
+IN_PROGRESS = ("START", "LOADING")
+NOT_LOADED = ("START", "END")
 
 
 @dataclass(slots=True, eq=False)
-class Version:
-    """One version and what is known of it. `state` as TensorFlow Serving names it: START … END.
+class ModelVersion:
+    """The state of one version. `state` has TensorFlow Serving's names: START … END.
 
-    `error` is why it could not be loaded the last time, until it is; `digest` that of the files it was loaded from, the
-    only ones that it is loaded from again.
+    `error` says why the last attempt to load failed, "" once it is loaded. `digest` is that of the files
+    it was loaded from; only files with this digest are loaded again.
     """
 
     model: str
@@ -24,12 +25,12 @@ class Version:
     path: Path
     state: str = "START"
     error: str = ""
-    served: Served | None = None  # once it is loaded
-    batchable: tuple[str, ...] = ()  # signatures that answer several requests in one run
-    active: int = 0  # requests that it is answering
+    served: ModelVersionInfo | None = None  # once it is loaded
+    batchable: tuple[str, ...] = ()  # signatures that allow several requests in one batch
+    active: int = 0  # requests without a response
     digest: str = ""
     watch: Watch = field(default_factory=Watch)
-    header: str = ""  # `identity` as an HTTP header carries it
+    header: str = ""  # `identity` as the value of an HTTP header
 
     @property
     def key(self) -> str:
@@ -37,85 +38,91 @@ class Version:
 
     @property
     def identity(self) -> str:
-        """What every answer names: model/version@digest."""
+        """model/version@digest, as in every successful response of a model."""
         return self.served.identity if self.served else f"{self.key}@"
 
     @property
-    def arriving(self) -> bool:
-        """Whether its files were seen to change, and have not been loaded since."""
+    def files_changing(self) -> bool:
+        """Whether its files have changed while they were observed, and have not been loaded since."""
         return self.state == "START" and self.watch.changed
 
     @property
-    def coming(self) -> bool:
-        """Whether it is on its way for the first time, and nothing is known to be wrong with it."""
-        return self.state in UNDER_WAY and not self.arriving and not self.error
+    def is_first_load(self) -> bool:
+        """Whether it is loading for the first time, without any error so far."""
+        return self.state in IN_PROGRESS and not self.files_changing and not self.error
 
 
 @dataclass(slots=True)
 class Model:
-    """`labels` are those in force: each points at a version that could be loaded."""
+    """`labels` are those in effect, which point at versions that loaded; `requested_labels` those in the repository."""
 
-    versions: dict[int, Version] = field(default_factory=dict)
+    versions: dict[int, ModelVersion] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
-    wanted_labels: dict[str, int] = field(default_factory=dict)
+    requested_labels: dict[str, int] = field(default_factory=dict)
 
     def available(self) -> list[int]:
         return sorted(number for number, version in self.versions.items() if version.state == "AVAILABLE")
 
-    def instead_of_stable(self) -> list[int]:
-        """What may answer in the place of a stable version that cannot: available versions that are older, the newest
-        last. A newer one was never promoted."""
-        stable = self.labels.get(store.STABLE, self.wanted_labels.get(store.STABLE))
-        if stable is None or not _out(self.versions.get(stable)):
+    def stable_fallbacks(self) -> list[int]:
+        """Versions that may respond instead of an unavailable stable one: older available ones, the newest last. Newer
+        ones were never promoted."""
+        stable = self.labels.get(model_repository.STABLE, self.requested_labels.get(model_repository.STABLE))
+        if stable is None or not _is_unavailable(self.versions.get(stable)):
             return []
         return [number for number in self.available() if number < stable]
 
-    def needs(self, number: int) -> bool:
-        """Whether this version, which would not load, would be served if it did."""
-        labelled = {*self.labels.values(), *self.wanted_labels.values()}
+    def would_serve(self, number: int) -> bool:
+        """Whether this version, which failed to load, would be served if it loaded."""
+        labelled = {*self.labels.values(), *self.requested_labels.values()}
         return number in labelled or all(number > other for other in self.available())
 
 
-def wanted(model: Model, numbers: list[int]) -> set[int]:
-    """What should be in memory: labelled versions, the latest that may load, and until then the latest that did; where
-    the stable one cannot be loaded, the one before it as well."""
-    ended = {number for number, version in model.versions.items() if version.state == "END"}
-    chosen = {number for number in model.wanted_labels.values() if number in numbers} | ended
-    chosen |= {number for number in model.labels.values() if number in model.available()}
-    hopeful = [number for number in numbers if number not in ended]
-    chosen.update(hopeful[-1:])
-    whole = [number for number in hopeful if number not in model.versions or not model.versions[number].arriving]
-    chosen.update(whole[-1:])
-    if hopeful and hopeful[-1] not in model.available():
-        chosen.update(model.available()[-1:])
-    stable = model.labels.get(store.STABLE, model.wanted_labels.get(store.STABLE))
-    new = stable in numbers and stable not in model.versions
-    if stable is not None and not new and _out(model.versions.get(stable)):
-        chosen.update([number for number in whole if number < stable][-1:], model.instead_of_stable()[-1:])
-    return chosen | {number for number, version in model.versions.items() if version.state in UNDER_WAY}
+def wanted_versions(model: Model, numbers: list[int]) -> set[int]:
+    """The versions that should be in memory: the labelled ones; the latest that has not failed to load; until that is
+    available, also the latest available one; and, if the stable one is unavailable, the newest older one."""
+    failed = {number for number, version in model.versions.items() if version.state == "END"}
+    wanted = {number for number in model.requested_labels.values() if number in numbers} | failed
+    wanted |= {number for number in model.labels.values() if number in model.available()}
+    loadable = [number for number in numbers if number not in failed]
+    wanted.update(loadable[-1:])
+    complete = [
+        number for number in loadable if number not in model.versions or not model.versions[number].files_changing
+    ]
+    wanted.update(complete[-1:])
+    if loadable and loadable[-1] not in model.available():
+        wanted.update(model.available()[-1:])
+    stable = model.labels.get(model_repository.STABLE, model.requested_labels.get(model_repository.STABLE))
+    is_new = stable in numbers and stable not in model.versions
+    if stable is not None and not is_new and _is_unavailable(model.versions.get(stable)):
+        wanted.update([number for number in complete if number < stable][-1:], model.stable_fallbacks()[-1:])
+    return wanted | {number for number, version in model.versions.items() if version.state in IN_PROGRESS}
 
 
-def _out(version: Version | None) -> bool:
-    """Whether a version cannot answer, and is not merely on its way for the first time; None: it is not there."""
-    return version is None or version.state == "END" or (version.state in UNDER_WAY and not version.coming)
+def _is_unavailable(version: ModelVersion | None) -> bool:
+    """Whether a version is unavailable, other than by loading for the first time; None: it does not exist."""
+    return version is None or version.state == "END" or (version.state in IN_PROGRESS and not version.is_first_load)
 
 
-def why_not(model: Model, number: int, settle: float) -> str:
-    """Why a version does not answer, and what will become of it; "" where that is not known, or it does."""
+def unavailable_reason(model: Model, number: int, settle_s: float) -> str:
+    """Why a version is unavailable, and when it is retried; "" if that is unknown, or if it is available."""
     version, now = model.versions.get(number), time.monotonic()
     if version is None or version.state in ("AVAILABLE", "UNLOADING"):
         return ""
     if version.state == "END":
-        follows = version.watch.next_try(now) if model.needs(number) else "it is not tried again: a newer one answers"
-        return f"{version.error}; {follows}"
+        if not model.would_serve(number):
+            return f"{version.error}; it is not retried: a newer version is available"
+        return f"{version.error}; {version.watch.next_attempt(now)}"
     if version.error:
-        return f"{version.error}; it is being tried again"
-    return f"its files still change: it is loaded once they have not for {settle:g} s" if version.arriving else ""
+        return f"{version.error}; it is being retried"
+    if version.files_changing:
+        return f"its files are still changing: it is loaded once they have been unchanged for {settle_s:g} s"
+    return ""
 
 
-def why_unavailable(model: Model, settle: float) -> str:
-    """The state of the newest version, in words."""
+def newest_unavailable_reason(model: Model, settle_s: float) -> str:
+    """Why the newest version is unavailable, in words."""
     if not model.versions:
         return ""
     newest = max(model.versions)
-    return f"version {newest} is in {model.versions[newest].state} {why_not(model, newest, settle)}".strip()
+    reason = unavailable_reason(model, newest, settle_s)
+    return f"version {newest} is in state {model.versions[newest].state} {reason}".strip()

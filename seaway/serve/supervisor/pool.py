@@ -1,13 +1,14 @@
-"""The workers together: gives them jobs, loads versions into all of them, replaces the dead.
+"""The pool of workers: dispatches jobs to them, loads versions into all of them, and replaces those that die.
 
-Jobs wait in one queue a version. Whenever a worker is idle it is given its share of what waits, so nobody waits for a
-batch to fill while there is someone idle, and batches grow by themselves under load. Jobs on which a process ended are
-run again one by one: only the one that ends it once more, by itself, fails.
+Jobs wait in one queue per version. An idle worker gets its share of the queue at once, so no job waits for a batch to
+fill while a worker is idle, and batches grow by themselves under load. Jobs that were running when a process died are
+retried one by one: only a job that kills its process again, alone, fails.
 """
 
 import asyncio
 import logging
 import math
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,115 +18,118 @@ from typing import Any
 
 from seaway.errors import SeawayError, Unavailable
 from seaway.protocols.calls import Reply
-from seaway.serve import wire
+from seaway.serve import ipc
+from seaway.serve.supervisor.forkserver_client import ForkserverClient
 from seaway.serve.supervisor.jobs import Job
-from seaway.serve.supervisor.processes import Nursery
-from seaway.serve.supervisor.watch import LOG_SECONDS
-from seaway.serve.supervisor.workers import Worker, WorkerDied
+from seaway.serve.supervisor.watch import LOG_INTERVAL_S
+from seaway.serve.supervisor.worker_handle import WorkerDied, WorkerHandle
 
 log = logging.getLogger("seaway.serve")
 
-MAX_FRAME = 1 << 20  # bytes of bodies that are given to a worker at once, where there is more than one
-MAX_DEATHS = 3  # a version that ends this many workers while they load it is taken out
-MAX_REFUSED = 64  # shapes that a version remembers
-BACK_OFF = (0.1, 10.0)  # seconds before a worker that died unasked is replaced: the first time, and at most
-STUCK_SECONDS = 5.0  # after the deadline of all that a worker is computing, it is ended
-SWEEP_SECONDS = 0.05
-RESTORE = (1.0, 60.0)  # seconds before a worker tries again to load what others go on serving: at first, and at most
+MAX_FRAME_BYTES = 1 << 20  # bytes of bodies in one frame, unless it has just one job
+MAX_DEATHS = 3  # a version that kills this many workers while they load it is removed
+MAX_QUARANTINED = 64  # shapes per version
+RESTART_BACKOFF_S = (0.1, 10.0)  # delay before replacing a worker that died while starting: first, and largest
+WORKER_DIED = "the process that worked on this request died; the server continues"
+STUCK_TIMEOUT_S = 5.0  # a worker is killed this long after the deadline of all its jobs
+SWEEP_INTERVAL_S = 0.05
+# Delay before a worker retries loading a version that others serve: first, and largest
+RELOAD_BACKOFF_S = (1.0, 60.0)
 
 
 @dataclass(slots=True)
-class Held:
-    """A version that every worker is to hold."""
+class VersionSpec:
+    """A version that every worker should have loaded."""
 
     name: str
     version: int
     path: Path
-    digest: str = ""  # once it is known and proven; only files that have it are loaded
-    fingerprint: str = ""  # of the files that were proven
-    refused: set[str] = field(default_factory=set)
+    digest: str = ""  # once verified; only files with this digest are loaded
+    fingerprint: str = ""  # of the verified files
+    quarantined: set[str] = field(default_factory=set)
+    killed_once: set[str] = field(default_factory=set)  # shapes with which a worker was killed from outside
     deaths: int = 0
-    logged: float = -math.inf  # when it was last said that a worker cannot load it
+    logged: float = -math.inf  # when a failure to load it was last logged
 
 
 @dataclass(slots=True)
-class Later:
-    """When one worker tries again to load a version."""
+class Retry:
+    """When one worker retries loading a version."""
 
-    delay: float = 0.0
+    delay_s: float = 0.0
     due: float = 0.0
 
-    def put_off(self) -> None:
-        self.delay = min(max(2 * self.delay, RESTORE[0]), RESTORE[1])
-        self.due = time.monotonic() + self.delay
+    def postpone(self) -> None:
+        self.delay_s = min(max(2 * self.delay_s, RELOAD_BACKOFF_S[0]), RELOAD_BACKOFF_S[1])
+        self.due = time.monotonic() + self.delay_s
 
 
 @dataclass(slots=True)
 class Pool:
-    """`settings` are what each worker is told. `on_lost(key, message)` is told when a held version had to be taken out,
-    `on_death(cause)` of every worker's end, and `on_answers(jobs, header, began)` of every frame answered, with
-    the answer's header (`wire`) and when the worker was given it.
+    """`settings` are passed to each worker. `on_lost(key, message)` is called when a version had to be removed,
+    `on_death(cause)` when a worker died, and `on_responses(jobs, header, began)` for every response, with its header
+    (`ipc`) and the time when the worker got the frame.
     """
 
     size: int
     backend: str
     settings: dict[str, Any]
     max_waiting: int
-    max_batch: int  # requests in one frame
-    batch_delay: float  # seconds that a job may wait for company though a worker is idle
-    timeout: float
+    max_frame_jobs: int
+    batch_delay_s: float  # seconds that a job may wait for others while a worker is idle
+    timeout_s: float
     allowed_ops: tuple[str, ...] = ()
     on_lost: Callable[[str, str], None] = lambda key, message: None
     on_death: Callable[[str], None] = lambda cause: None
-    on_answers: Callable[[Sequence[Job], dict[str, Any], float], None] = lambda jobs, header, began: None
-    workers: list[Worker] = field(default_factory=list)
+    on_responses: Callable[[Sequence[Job], dict[str, Any], float], None] = lambda jobs, header, began: None
+    workers: list[WorkerHandle] = field(default_factory=list)
     waiting: int = 0
-    _stuck: str = ""  # why no worker can be started
-    _queues: dict[str, deque[Job]] = field(default_factory=dict)  # the one whose turn it is first; none is empty
-    _held: dict[str, Held] = field(default_factory=dict)
-    _nursery: Nursery = field(init=False)
+    _start_error: str = ""  # why workers cannot be started
+    _queues: dict[str, deque[Job]] = field(default_factory=dict)  # in the order of their turns; none is empty
+    _specs: dict[str, VersionSpec] = field(default_factory=dict)
+    _forkserver: ForkserverClient = field(init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    _trials: asyncio.Lock = field(default_factory=asyncio.Lock)  # one more process at a time: each has its memory
-    _pumping: bool = False
+    _trial_lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # one trial at a time, to save memory
+    _dispatch_scheduled: bool = False
     _timer: asyncio.TimerHandle | None = None
 
     def __post_init__(self) -> None:
-        self._nursery = Nursery(self.backend)
+        self._forkserver = ForkserverClient(self.backend)
 
     async def start(self) -> None:
-        """All workers, or Unavailable."""
+        """Starts all workers. Raises Unavailable."""
         self.workers = list(await asyncio.gather(*(self._new_worker() for _ in range(self.size))))
-        self._tasks = [asyncio.create_task(self._keep(worker)) for worker in self.workers]
-        self._tasks.append(asyncio.create_task(self._watch_deadlines()))
+        self._tasks = [asyncio.create_task(self._supervise(worker)) for worker in self.workers]
+        self._tasks.append(asyncio.create_task(self._enforce_deadlines()))
 
-    async def end(self) -> None:
+    async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(worker.end() for worker in self.workers))
-        await self._nursery.end()
+        await asyncio.gather(*(worker.stop() for worker in self.workers))
+        await self._forkserver.stop()
 
     @property
     def alive(self) -> bool:
-        return any(not worker.gone.is_set() for worker in self.workers)
+        return any(not worker.exited.is_set() for worker in self.workers)
 
-    def holds(self, key: str) -> bool:
-        """Whether a worker has the version in memory."""
-        return any(key in worker.loaded and not worker.gone.is_set() for worker in self.workers)
+    def is_loaded(self, key: str) -> bool:
+        """Whether any worker has loaded the version."""
+        return any(key in worker.loaded and not worker.exited.is_set() for worker in self.workers)
 
     # ---- jobs
 
-    def ask(self, job: Job) -> None:
-        """Queues a job; it is answered in any case. Raises Unavailable where too many wait already, or all in vain."""
-        if self._stuck and not self.alive:
-            raise Unavailable(self._stuck)
+    def submit(self, job: Job) -> None:
+        """Queues a job, which always gets a response. Raises Unavailable if the queue is full or no worker starts."""
+        if self._start_error and not self.alive:
+            raise Unavailable(self._start_error)
         if self.waiting >= self.max_waiting:
-            raise Unavailable(f"{self.waiting} requests wait already: try again shortly")
-        job.deadline = job.queued + self.timeout
+            raise Unavailable(f"{self.waiting} requests are waiting already: try again shortly")
+        job.deadline = job.queued + self.timeout_s
         job.version.active += 1
         self.waiting += 1
         self._queue(job.key).append(job)
-        self._pump_soon()
+        self._dispatch_soon()
 
     def _queue(self, key: str) -> deque[Job]:
         queue = self._queues.get(key)
@@ -133,58 +137,58 @@ class Pool:
             queue = self._queues[key] = deque()
         return queue
 
-    def _pump_soon(self) -> None:
-        """Once a turn of the event loop, so that what arrives together goes together."""
-        if not self._pumping:
-            self._pumping = True
-            asyncio.get_running_loop().call_soon(self._pump)
+    def _dispatch_soon(self) -> None:
+        """Dispatches once per iteration of the event loop, so that requests that arrive together are batched."""
+        if not self._dispatch_scheduled:
+            self._dispatch_scheduled = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
 
-    def _pump_later(self, seconds: float) -> None:
+    def _dispatch_later(self, delay_s: float) -> None:
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._pump)
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._dispatch)
 
-    def _pump(self) -> None:
-        """Gives idle workers what waits, one version after another."""
-        self._pumping = False
+    def _dispatch(self) -> None:
+        """Dispatches queued jobs to idle workers, one version after another."""
+        self._dispatch_scheduled = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         idle = [worker for worker in self.workers if worker.idle]
         for key in list(self._queues):
             while idle and key in self._queues:
-                able = [worker for worker in idle if key in worker.loaded]
-                if not able:
+                ready = [worker for worker in idle if key in worker.loaded]
+                if not ready:
                     break
-                if wait := self._wait(self._queues[key]):
-                    self._pump_later(wait)
+                if wait_s := self._batch_wait_s(self._queues[key]):
+                    self._dispatch_later(wait_s)
                     break
-                if jobs := self._take(key, len(able)):
-                    able[0].answer(jobs)
-                    idle.remove(able[0])
+                if jobs := self._take_jobs(key, len(ready)):
+                    ready[0].dispatch(jobs)
+                    idle.remove(ready[0])
 
-    def _wait(self, queue: deque[Job]) -> float:
-        """Seconds that these jobs should still wait for company."""
-        if not self.batch_delay or len(queue) >= self.max_batch or queue[0].alone:
+    def _batch_wait_s(self, queue: deque[Job]) -> float:
+        """Seconds that these jobs should still wait for others."""
+        if not self.batch_delay_s or len(queue) >= self.max_frame_jobs or queue[0].run_alone:
             return 0.0
-        return max(0.0, queue[0].queued + self.batch_delay - time.perf_counter())
+        return max(0.0, queue[0].queued + self.batch_delay_s - time.perf_counter())
 
-    def _take(self, key: str, workers: int) -> list[Job]:
-        """The next jobs of a version for one of so many idle workers; its queue goes to the end of the line."""
+    def _take_jobs(self, key: str, workers: int) -> list[Job]:
+        """Takes the next jobs of a version for one of `workers` idle workers; its queue goes to the end of the line."""
         queue = self._queues.pop(key)
-        share = min(-(-len(queue) // workers), self.max_batch)
+        share = min(-(-len(queue) // workers), self.max_frame_jobs)
         taken: list[Job] = []
         size = 0
         while queue and len(taken) < share:
             job = queue[0]
-            if job.done or job.request.gone:
+            if job.done or job.request.abandoned:
                 self._drop(queue.popleft())
                 continue
             size += len(job.request.body)
-            if taken and (size > MAX_FRAME or job.alone):
+            if taken and (size > MAX_FRAME_BYTES or job.run_alone):
                 break
             taken.append(queue.popleft())
             self.waiting -= 1
-            if job.alone:
+            if job.run_alone:
                 break
         if queue:
             self._queues[key] = queue
@@ -196,56 +200,69 @@ class Pool:
             job.done = True
             job.version.active -= 1
 
-    def _answered(self, worker: Worker, message: wire.Message) -> None:
+    def _on_response(self, worker: WorkerHandle, message: ipc.Message) -> None:
         header, payload = message
         jobs, began = worker.running, worker.began
         worker.running = worker.suspects = []
-        worker.answered += 1
-        self._pump()
-        self.on_answers(jobs, header, began)
-        at = 0
-        for job, (status, kind, headers, size, _) in zip(jobs, header["replies"], strict=True):
-            body = bytes(payload[at : at + size])
-            at += size
+        worker.responses += 1
+        self._dispatch()
+        self.on_responses(jobs, header, began)
+        offset = 0
+        for job, (status, content_type, headers, size, _) in zip(jobs, header["replies"], strict=True):
+            body = bytes(payload[offset : offset + size])
+            offset += size
             if not job.done:
                 if status < 300:
                     headers["Seaway-Model"] = job.version.header
-                job.answer(Reply(status, body, kind, headers))
-        self._pump_soon()
+                job.respond(Reply(status, body, content_type, headers))
+        self._dispatch_soon()
 
-    def _gone(self, worker: Worker) -> None:
-        """Fails the job that the worker died on, where that is known; the others are asked again."""
+    def _on_exit(self, worker: WorkerHandle) -> None:
+        """Fails the job that killed the worker, if that is known, and queues the others again."""
         suspects, others = worker.suspects, [job for job in worker.running if job not in worker.suspects]
         worker.running = worker.suspects = []
-        if suspects and worker.shapes:
-            self._refuse(suspects[0].key, worker.shapes)
-        if len(suspects) == 1 or worker.killed:
-            why = worker.killed or "the process that worked on this request ended; the server goes on"
+        if len(suspects) == 1 and worker.shapes and not worker.kill_reason:
+            job, shapes = suspects[0], worker.shapes
+            worker.process.exit_status.add_done_callback(lambda status: self._on_fatal(job, shapes, status.result()))
+        elif len(suspects) == 1 or worker.kill_reason:
+            reason = worker.kill_reason or WORKER_DIED
             for job in suspects:
-                job.fail(WorkerDied(why))
+                job.fail(WorkerDied(reason))
         else:
             for job in suspects:
-                job.alone = True
+                job.run_alone = True
             others += suspects
         for job in reversed(others):
             if not job.done:
                 self.waiting += 1
                 self._queue(job.key).appendleft(job)
-        self._pump_soon()
+        self._dispatch_soon()
 
-    def _refuse(self, key: str, shapes: str) -> None:
-        held = self._held.get(key)
-        if held and len(held.refused) < MAX_REFUSED:
-            log.error("%s: inputs of the shapes %s ended a process; they are refused from now on", key, shapes)
-            held.refused.add(shapes)
+    def _on_fatal(self, job: Job, shapes: str, exit_status: int | None) -> None:
+        """Quarantines the undeclared shapes of a job on which a worker died, and fails the job.
+
+        SIGKILL comes from outside, for example because memory is short: only the second quarantines the shapes.
+        """
+        spec = self._specs.get(job.key)
+        if spec and exit_status in (None, -signal.SIGKILL) and shapes not in spec.killed_once:
+            if len(spec.killed_once) < MAX_QUARANTINED:
+                spec.killed_once.add(shapes)
+        elif spec:
+            self._quarantine(job.key, spec, shapes)
+        job.fail(WorkerDied(WORKER_DIED))
+
+    def _quarantine(self, key: str, spec: VersionSpec, shapes: str) -> None:
+        if len(spec.quarantined) < MAX_QUARANTINED:
+            log.error("%s: inputs of the shapes %s killed a process; they are quarantined", key, shapes)
+            spec.quarantined.add(shapes)
             for worker in self.workers:
-                if not worker.gone.is_set() and key in worker.loaded:
-                    worker.send({"op": "refuse", "key": key, "shapes": shapes})
+                if not worker.exited.is_set() and key in worker.loaded:
+                    worker.send({"op": "quarantine", "key": key, "shapes": shapes})
 
-    async def _watch_deadlines(self) -> None:
-        error = SeawayError(f"no answer within {self.timeout:g} s: deadline exceeded", status=504)
+    async def _enforce_deadlines(self) -> None:
+        error = SeawayError(f"no response within {self.timeout_s:g} s: deadline exceeded", status=504)
         while True:
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(SWEEP_INTERVAL_S)
             now = time.perf_counter()
             for key, queue in list(self._queues.items()):
                 while queue and queue[0].deadline < now:
@@ -258,155 +275,160 @@ class Pool:
                 for job in worker.running:
                     if job.deadline < now:
                         job.fail(error)
-                stuck = worker.running and worker.began + self.timeout + STUCK_SECONDS < now
-                if stuck and not worker.killed and all(job.done for job in worker.running):
-                    worker.kill("it computed what nobody waits for any more")
+                stuck = worker.running and worker.began + self.timeout_s + STUCK_TIMEOUT_S < now
+                if stuck and not worker.kill_reason and all(job.done for job in worker.running):
+                    worker.kill("it was still running after the deadline of all its requests")
 
     # ---- versions
 
-    async def load(self, key: str, held: Held, trial: bool = False) -> dict[str, Any]:
-        """Loads a version into every worker; from then on new workers load it too. Returns `version.describe`'s answer.
+    async def load(self, key: str, spec: VersionSpec, isolated: bool = False) -> dict[str, Any]:
+        """Loads a version into every worker, present and future. Returns the result of `version.describe`.
 
-        With `trial`, or where others are being served, a process of its own tries it first: a version that ends its
-        process on loading takes nothing else with it. Raises what the backend or the check says, WorkerDied.
+        If `isolated`, or if other versions are being served, an extra process loads it first, so that a version that
+        kills its process does no harm to the others. Raises the backend's or the check's error, or WorkerDied.
         """
-        if trial or self._held:
-            async with self._trials:
-                tried = await self._new_worker()
+        if isolated or self._specs:
+            async with self._trial_lock:
+                trial = await self._new_worker()
                 try:
-                    await self._load_into(tried, key, held)
+                    await self._load_into(trial, key, spec)
                 finally:
-                    await tried.end()
+                    await trial.stop()
         while not self.alive:
-            await asyncio.sleep(BACK_OFF[0])
-        live = [worker for worker in self.workers if not worker.gone.is_set()]
-        results = await asyncio.gather(*(self._load_into(w, key, held) for w in live), return_exceptions=True)
+            await asyncio.sleep(RESTART_BACKOFF_S[0])
+        live = [worker for worker in self.workers if not worker.exited.is_set()]
+        results = await asyncio.gather(*(self._load_into(w, key, spec) for w in live), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 await self.unload(key)
                 raise result
-            described = result
-        self._held[key] = held
-        return described
+            description = result
+        self._specs[key] = spec
+        return description
 
     async def unload(self, key: str) -> None:
-        """Takes a version out of every worker; who still waits for it is told at once."""
-        self._held.pop(key, None)
-        self._fail_waiting(key, Unavailable(f"{key} was taken out while the request waited: try again"))
+        """Removes a version from every worker; requests that still wait for it fail at once."""
+        self._specs.pop(key, None)
+        self._fail_queued(key, Unavailable(f"{key} was unloaded while the request waited: try again"))
         for worker in self.workers:
-            if key in worker.loaded and not worker.gone.is_set():
+            if key in worker.loaded and not worker.exited.is_set():
                 try:
                     await worker.unload(key)
                 except WorkerDied:
                     continue
 
-    def _fail_waiting(self, key: str, error: SeawayError) -> None:
+    def _fail_queued(self, key: str, error: SeawayError) -> None:
         for job in self._queues.pop(key, ()):
             self.waiting -= 1
             job.fail(error)
 
-    async def _load_into(self, worker: Worker, key: str, held: Held) -> dict[str, Any]:
-        described = await worker.call(
+    async def _load_into(self, worker: WorkerHandle, key: str, spec: VersionSpec) -> dict[str, Any]:
+        quarantined = sorted(spec.quarantined)
+        description = await worker.call(
             "load",
             key,
-            name=held.name,
-            version=held.version,
-            path=str(held.path.absolute()),
-            digest=held.digest,
-            fingerprint=held.fingerprint,
-            refused=sorted(held.refused),
+            name=spec.name,
+            version=spec.version,
+            path=str(spec.path.absolute()),
+            digest=spec.digest,
+            fingerprint=spec.fingerprint,
+            quarantined=quarantined,
             allowed_ops=self.allowed_ops,
         )
-        held.digest = described["served"]["identity"].rpartition("@")[2]
-        held.fingerprint = described["fingerprint"]
+        spec.digest = description["served"]["identity"].rpartition("@")[2]
+        spec.fingerprint = description["fingerprint"]
         worker.loaded.add(key)
-        return described
+        for shapes in spec.quarantined.difference(quarantined):  # since the load began
+            worker.send({"op": "quarantine", "key": key, "shapes": shapes})
+        return description
 
     # ---- workers
 
-    async def _new_worker(self) -> Worker:
-        return await Worker.start(self._nursery, {**self.settings, "backend": self.backend}, self._answered, self._gone)
+    async def _new_worker(self) -> WorkerHandle:
+        return await WorkerHandle.start(
+            self._forkserver, {**self.settings, "backend": self.backend}, self._on_response, self._on_exit
+        )
 
-    async def _keep(self, worker: Worker) -> None:
-        """Keeps one place filled: waits for its worker's death, replaces it, and sees that it holds what it should."""
-        delay = 0.0
+    async def _supervise(self, worker: WorkerHandle) -> None:
+        """Supervises one worker slot: keeps its versions loaded, and replaces the worker when it dies."""
+        delay_s = 0.0
         slot = self.workers.index(worker)
-        later: dict[str, Later] = {}
+        retries: dict[str, Retry] = {}
         while True:
-            await self._hold_until_gone(worker, later)
-            await asyncio.wait([worker.process.ended])  # by itself it would be cancelled with this task
-            cause = worker.killed or _cause(worker)
-            log.warning("worker %d ended (%s); starting another", worker.pid, cause)
+            await self._keep_loaded(worker, retries)
+            await asyncio.wait([worker.process.exit_status])  # a plain await would cancel the future with this task
+            cause = worker.kill_reason or _cause(worker)
+            log.warning("worker %d exited (%s); starting another", worker.pid, cause)
             self.on_death(cause)
-            # One that has answered did not die of starting: a hostile input must not make everyone wait longer.
-            delay = 0.0 if worker.answered else min(max(delay * 2, BACK_OFF[0]), BACK_OFF[1])
-            worker = self.workers[slot] = await self._replacement(delay)
+            # A worker that has responded did not die of starting: hostile input must not delay everyone's restart.
+            delay_s = 0.0 if worker.responses else min(max(delay_s * 2, RESTART_BACKOFF_S[0]), RESTART_BACKOFF_S[1])
+            worker = self.workers[slot] = await self._start_replacement(delay_s)
 
-    async def _replacement(self, delay: float) -> Worker:
-        """A new worker, however long that takes; whoever waits for one meanwhile, and there is none, is told so."""
+    async def _start_replacement(self, delay_s: float) -> WorkerHandle:
+        """Starts a worker, however long that takes; meanwhile, if no worker is alive, queued requests fail."""
         logged = -math.inf
         while True:
-            await asyncio.sleep(delay)
+            await asyncio.sleep(delay_s)
             try:
                 worker = await self._new_worker()
             except SeawayError as error:
-                if logged + LOG_SECONDS < time.monotonic():
+                if logged + LOG_INTERVAL_S < time.monotonic():
                     log.error("%s", error)
                     logged = time.monotonic()
-                self._stuck = f"no worker can be started: {error}"
+                self._start_error = f"no worker can be started: {error}"
                 if not self.alive:
                     for key in list(self._queues):
-                        self._fail_waiting(key, Unavailable(self._stuck))
-                delay = min(max(delay * 2, BACK_OFF[0]), BACK_OFF[1])
+                        self._fail_queued(key, Unavailable(self._start_error))
+                delay_s = min(max(delay_s * 2, RESTART_BACKOFF_S[0]), RESTART_BACKOFF_S[1])
             else:
-                self._stuck = ""
+                self._start_error = ""
                 return worker
 
-    async def _hold_until_gone(self, worker: Worker, later: dict[str, Later]) -> None:
-        """Loads what the worker should hold and does not: all of it after a start, or what could not be read then."""
-        while not worker.gone.is_set():
-            for key, held in list(self._held.items()):
-                if key not in worker.loaded and later.setdefault(key, Later()).due <= time.monotonic():
-                    await self._restore(worker, key, held, later)
-            for key in later.keys() - self._held.keys():
-                del later[key]
+    async def _keep_loaded(self, worker: WorkerHandle, retries: dict[str, Retry]) -> None:
+        """Loads all missing versions into the worker, and retries failed ones, until the worker exits."""
+        while not worker.exited.is_set():
+            for key, spec in list(self._specs.items()):
+                if key not in worker.loaded and retries.setdefault(key, Retry()).due <= time.monotonic():
+                    await self._reload(worker, key, spec, retries)
+            for key in retries.keys() - self._specs.keys():
+                del retries[key]
             try:
                 async with asyncio.timeout(1.0):
-                    await worker.gone.wait()
+                    await worker.exited.wait()
             except TimeoutError:
                 continue
 
-    async def _restore(self, worker: Worker, key: str, held: Held, later: dict[str, Later]) -> None:
-        """Loads a held version into one worker. Where that fails, other workers go on serving it; where no worker has
-        it any more it is taken out, so that nobody waits for it."""
+    async def _reload(self, worker: WorkerHandle, key: str, spec: VersionSpec, retries: dict[str, Retry]) -> None:
+        """Loads a version into one worker. If that fails, other workers continue serving it; if no worker has it any
+        more, it is removed, so that no request waits for it."""
         try:
-            await self._load_into(worker, key, held)
-            held.deaths = 0
-            later.pop(key, None)
-            self._pump_soon()
+            await self._load_into(worker, key, spec)
+            spec.deaths = 0
+            retries.pop(key, None)
+            self._dispatch_soon()
             return
         except WorkerDied:
-            held.deaths += 1
-            if held.deaths < MAX_DEATHS:
+            spec.deaths += 1
+            if spec.deaths < MAX_DEATHS:
                 return
-            why = f"it ended {held.deaths} workers while they loaded it"
-        except Exception as error:  # whatever it is, the other versions are to be loaded
-            why = str(error) or type(error).__name__
-        if self._held.get(key) is not held:
+            reason = f"it killed {spec.deaths} workers while they loaded it"
+        except Exception as error:  # of any kind, because the other versions must still be loaded
+            reason = str(error) or type(error).__name__
+        if self._specs.get(key) is not spec:
             return
-        if self.holds(key):
-            later.setdefault(key, Later()).put_off()
-            if held.logged + LOG_SECONDS < time.monotonic():
-                held.logged = time.monotonic()
-                log.warning("worker %d cannot load %s, which others go on serving: %s", worker.pid, key, why)
+        if self.is_loaded(key):
+            retries.setdefault(key, Retry()).postpone()
+            if spec.logged + LOG_INTERVAL_S < time.monotonic():
+                spec.logged = time.monotonic()
+                log.warning("worker %d cannot load %s, which others continue to serve: %s", worker.pid, key, reason)
             return
-        del self._held[key]
-        self._fail_waiting(key, Unavailable(f"{key} cannot be served any more: {why}"))
-        self.on_lost(key, why)
+        del self._specs[key]
+        self._fail_queued(key, Unavailable(f"{key} cannot be served any more: {reason}"))
+        self.on_lost(key, reason)
 
 
-def _cause(worker: Worker) -> str:
-    status = worker.process.ended.result()
+def _cause(worker: WorkerHandle) -> str:
+    status = worker.process.exit_status.result()
     if status is None:
-        return "with the process that had started it"
+        return "together with the forkserver"
     return f"signal {-status}" if status < 0 else f"exit status {status}"

@@ -1,75 +1,76 @@
-"""A look at the volume, for the data plane: what is in it, what is skipped, and what is wrong."""
+"""Scans the model repository for the model manager: its models, skipped folders, and errors."""
 
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from seaway.artifacts import store
+from seaway.artifacts import model_repository
 from seaway.errors import SeawayError
 
 log = logging.getLogger("seaway.serve")
 
-Seen = tuple[dict[int, Path], dict[str, int]]  # a model's versions with their folders, and its labels
+ModelContents = tuple[dict[int, Path], dict[str, int]]  # a model's versions with their folders, and its labels
 Pin = tuple[str, int | None]  # the only model and version to serve; None: not chosen yet
 
 
 @dataclass(slots=True)
 class Scan:
-    """Model → what it holds, None where that cannot be read; what is no model or version, and why; the fingerprints of
-    the versions that were asked for, by key."""
+    """Model → its versions and labels, None if they cannot be read; skipped folders and the reasons; fingerprints of
+    the requested versions, by key."""
 
-    models: dict[str, Seen | None] = field(default_factory=dict)
+    models: dict[str, ModelContents | None] = field(default_factory=dict)
     skipped: dict[Path, str] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
 
 
-def scan(volume: Path, known: bool, pin: Pin | None, keys: set[tuple[str, int]]) -> tuple[Scan | None, str]:
-    """What is in the volume, None where it cannot be read, and what is wrong with it in words. `known`: whether models
-    were seen in it before; `keys`: the versions whose files are to be looked at."""
+def scan(repository: Path, had_models: bool, pin: Pin | None, keys: set[tuple[str, int]]) -> tuple[Scan | None, str]:
+    """The contents of the repository, None if it cannot be read, and the errors in words. `had_models`: whether an
+    earlier scan found models; `keys`: the versions to take the fingerprints of."""
     try:
-        found = store.contents(volume)
+        contents = model_repository.contents(repository)
     except (SeawayError, OSError) as error:
         return None, str(error)
-    ours = [name for name in found.unreadable if store.NAME.fullmatch(name)]  # not a file system's lost+found
-    if not found.models and not ours and known:
-        return None, f"{volume}: all models are gone at once, as when a mount is lost; stop the server to unload them"
-    made, errors = Scan(skipped=found.skipped), []
-    for name, why in found.unreadable.items():
-        made.models[name] = None
-        if name in ours:
-            errors.append(why)
+    # Not, for example, a file system's lost+found
+    unreadable_models = [name for name in contents.unreadable if model_repository.NAME.fullmatch(name)]
+    if not contents.models and not unreadable_models and had_models:
+        return None, f"{repository}: all models disappeared at once, as if unmounted; stop the server to unload them"
+    result, errors = Scan(skipped=contents.skipped), []
+    for name, reason in contents.unreadable.items():
+        result.models[name] = None
+        if name in unreadable_models:
+            errors.append(reason)
         else:
-            made.skipped[volume / name] = why
-    for name, folders in found.models.items():
+            result.skipped[repository / name] = reason
+    for name, folders in contents.models.items():
         try:
-            made.models[name] = folders, store.labels(volume, name)
-        except (SeawayError, OSError) as error:  # of this model: the others are followed
-            made.models[name] = None
+            result.models[name] = folders, model_repository.labels(repository, name)
+        except (SeawayError, OSError) as error:  # of this model only; the others are followed
+            result.models[name] = None
             errors.append(str(error))
     if pin is not None:
-        made.models = {name: _pinned(seen, pin[1]) for name, seen in made.models.items() if name == pin[0]}
+        result.models = {name: _pinned(model, pin[1]) for name, model in result.models.items() if name == pin[0]}
     for name, number in keys:
-        if number in (folders := found.models.get(name, {})):
-            made.fingerprints[f"{name}/{number}"] = store.fingerprint(folders[number])
-    return made, "; ".join(errors)
+        if number in (folders := contents.models.get(name, {})):
+            result.fingerprints[f"{name}/{number}"] = model_repository.fingerprint(folders[number])
+    return result, "; ".join(errors)
 
 
-def _pinned(seen: Seen | None, number: int | None) -> Seen | None:
-    return seen and ({n: folder for n, folder in seen[0].items() if n == number}, {})
+def _pinned(model: ModelContents | None, number: int | None) -> ModelContents | None:
+    return model and ({n: folder for n, folder in model[0].items() if n == number}, {})
 
 
-def first_look(folder: Path) -> tuple[str, bool]:
-    """A version's fingerprint, and whether it has a card."""
-    return store.fingerprint(folder), (folder / store.CARD).exists()
+def inspect_folder(folder: Path) -> tuple[str, bool]:
+    """A version's fingerprint, and whether it has artifact metadata."""
+    return model_repository.fingerprint(folder), (folder / model_repository.METADATA_FILE).exists()
 
 
-def chosen(volume: Path, model: str) -> Pin:
-    """The version of the model that an unlabelled request would get now; None where there is none yet."""
+def resolve_pin(repository: Path, model: str) -> Pin:
+    """The version that an unlabelled request would get now; None if there is none yet."""
     try:
-        labels, numbers = store.labels(volume, model), store.versions(volume, model)
+        labels, numbers = model_repository.labels(repository, model), model_repository.versions(repository, model)
     except (SeawayError, OSError):
         return model, None
-    number = labels.get(store.STABLE, max(numbers, default=None))
+    number = labels.get(model_repository.STABLE, max(numbers, default=None))
     if number is not None:
-        log.info("%s/%d is the only version that is served, whatever the volume comes to hold", model, number)
+        log.info("%s/%d is the only version that this server will serve", model, number)
     return model, number

@@ -1,53 +1,56 @@
-"""When a version may be loaded: once its files have stopped changing, and after a failure once they changed.
+"""Decides when a version may be loaded: once its files stop changing, and after a failure once they have changed.
 
-A version may arrive slowly, file by file, under its final name. Nothing but its files says when it is whole, so their
-fingerprint (`store.fingerprint`) is looked at with every poll for as long as the version is not served.
+A version may arrive slowly, file by file, under its final name. Only its files show when it is complete, so each poll
+takes their fingerprint (`model_repository.fingerprint`) until the version is served.
 """
 
 import math
 from dataclasses import dataclass
 
-BACK_OFF = (2.0, 300.0)  # seconds before files that would not load are tried as they are: the first time, and at most
-LOG_SECONDS = 60.0  # what goes on failing is logged so often
+# Delay before unchanged files that failed to load are retried: first, and largest
+RETRY_BACKOFF_S = (2.0, 300.0)
+LOG_INTERVAL_S = 60.0  # between log lines of a repeated failure
 
 
 @dataclass(slots=True)
 class Watch:
-    """What was seen of one version's folder. `now` is time.monotonic's everywhere, `settle` the seconds for which files
-    that may be read must have been the same."""
+    """The observed state of one version's folder. `now` is time.monotonic's everywhere; `settle_s` is how long the
+    files must have been unchanged before they are loaded."""
 
-    seen: str | None = None  # the fingerprint at the last look; None before the first
-    since: float = 0.0  # when it was seen first
-    changed: bool = False  # after the first look: the version is still arriving, or was
-    tried: str = ""  # the fingerprint of the files that would not load
-    failures: int = 0  # in a row
-    due: float = 0.0  # when the same files are tried again
+    seen: str | None = None  # the latest fingerprint; None before the first observation
+    since: float = 0.0  # when that fingerprint was first seen
+    changed: bool = False  # whether the files changed after the first observation
+    tried: str = ""  # the fingerprint of the files that failed to load
+    failures: int = 0  # consecutive
+    retry_at: float = 0.0  # when the same files are retried
     logged: float = -math.inf
 
-    def look(self, fingerprint: str, now: float) -> None:
+    def observe(self, fingerprint: str, now: float) -> None:
         if fingerprint != self.seen:
             self.changed = self.seen is not None
             self.seen, self.since = fingerprint, now
 
-    def may_load(self, now: float, settle: float) -> bool:
-        if self.seen is None or now < self.since + settle:
+    def may_load(self, now: float, settle_s: float) -> bool:
+        if self.seen is None or now < self.since + settle_s:
             return False
-        return not self.failures or self.seen != self.tried or now >= self.due
+        return not self.failures or self.seen != self.tried or now >= self.retry_at
 
-    def failed(self, tried: str, now: float, fatal: bool = False) -> None:
-        """`tried`: the fingerprint of what would not load, as it was when loading began; `fatal`: it ended a process,
-        which is no passing trouble, and whose trace would fill the log."""
+    def record_failure(self, tried: str, now: float, killed_process: bool = False) -> None:
+        """`tried`: the fingerprint, when loading began, of the files that failed; `killed_process`: they killed a
+        process, so an early retry is pointless, and its trace would fill the log."""
         self.tried = tried
-        self.due = now + (BACK_OFF[1] if fatal else min(BACK_OFF[0] * 2**self.failures, BACK_OFF[1]))
+        self.retry_at = now + (
+            RETRY_BACKOFF_S[1] if killed_process else min(RETRY_BACKOFF_S[0] * 2**self.failures, RETRY_BACKOFF_S[1])
+        )
         self.failures = min(self.failures + 1, 30)
 
-    def to_be_logged(self, now: float) -> bool:
-        """Whether a failure is to be logged now; at most once in LOG_SECONDS."""
-        if now < self.logged + LOG_SECONDS:
+    def should_log(self, now: float) -> bool:
+        """Whether to log a failure now; at most once per LOG_INTERVAL_S."""
+        if now < self.logged + LOG_INTERVAL_S:
             return False
         self.logged = now
         return True
 
-    def next_try(self, now: float) -> str:
-        """When a version that would not load is tried again, in words."""
-        return f"it is tried again when its files change, or in {max(1, math.ceil(self.due - now))} s"
+    def next_attempt(self, now: float) -> str:
+        """When a version that failed to load is retried, in words."""
+        return f"it is retried when its files change, or in {max(1, math.ceil(self.retry_at - now))} s"

@@ -1,7 +1,8 @@
-"""Calls that can be answered together, by one run of the model.
+"""Dynamic batching: several calls in one run of the model.
 
-Two calls go together where they ask the same outputs of the same signature with inputs of the same types and sizes, but
-for the first dimension. Only signatures whose rows are proven not to depend on each other take part (`proven`).
+Two calls can share a batch if they request the same outputs of the same signature, with inputs of the same types and
+sizes except for the first dimension. Only signatures whose rows are proven independent are batched
+(`rows_are_independent`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,39 +12,39 @@ from typing import Any
 import numpy as np
 
 from seaway.artifacts import golden as goldens
-from seaway.artifacts.card import Tolerance
+from seaway.artifacts.artifact_metadata import Tolerance
 from seaway.protocols.calls import Call, Signature
 
 Arrays = dict[str, np.ndarray]
 Predict = Callable[[str, Arrays, list[str] | None], Arrays]
 
 PROOF_ROWS = 8
-SPREAD_ROWS = 16  # a core's share at least, where one run is spread over several: handing over costs 0.1 ms
+MIN_ROWS_PER_CORE = 16  # if a batch is split across cores, because each part costs 0.1 ms
 
 
-def groups(calls: Sequence[Call], batchable: Iterable[str], max_rows: int) -> list[list[int]]:
-    """Indices of calls that go together, in the order of their first; each group's rows are at most `max_rows`."""
-    found: list[list[int]] = []
-    open_: dict[Any, tuple[int, int]] = {}  # what must be equal → the group that still has room, and its rows
+def group(calls: Sequence[Call], batchable: Iterable[str], max_rows: int) -> list[list[int]]:
+    """Groups calls into batches of at most `max_rows` rows: indices of the calls, in the order of their first ones."""
+    groups: list[list[int]] = []
+    open_: dict[Any, tuple[int, int]] = {}  # compatibility key → the group that still has room, and its rows
     for i, call in enumerate(calls):
         rows = _rows(call) if call.signature in batchable else None
         if rows is None:
-            found.append([i])
+            groups.append([i])
             continue
         key = _key(call)
-        at, held = open_.get(key, (-1, 0))
-        if at >= 0 and held + rows <= max_rows:
-            found[at].append(i)
-            open_[key] = at, held + rows
+        group, group_rows = open_.get(key, (-1, 0))
+        if group >= 0 and group_rows + rows <= max_rows:
+            groups[group].append(i)
+            open_[key] = group, group_rows + rows
         else:
-            found.append([i])
+            groups.append([i])
             if rows < max_rows:
-                open_[key] = len(found) - 1, rows
-    return found
+                open_[key] = len(groups) - 1, rows
+    return groups
 
 
 def _rows(call: Call) -> int | None:
-    """The first dimension that all inputs share; None where there is none, or where it is 0."""
+    """The first dimension that all inputs share; None if they share none, or if it is 0."""
     sizes = {array.shape[0] if array.ndim else 0 for array in call.inputs.values()}
     return sizes.pop() or None if len(sizes) == 1 else None
 
@@ -54,7 +55,7 @@ def _key(call: Call) -> Any:
 
 
 def run(predict: Predict, calls: Sequence[Call]) -> list[Arrays] | None:
-    """The outputs of calls of one group, by one run. None where the outputs cannot be told apart by rows."""
+    """Runs the calls of one group as one batch. None if the outputs cannot be split by rows."""
     first = calls[0]
     inputs = {name: np.concatenate([call.inputs[name] for call in calls]) for name in first.inputs}
     outputs = predict(first.signature, inputs, first.outputs)
@@ -68,30 +69,30 @@ def run(predict: Predict, calls: Sequence[Call]) -> list[Arrays] | None:
     ]
 
 
-def spread(predict: Predict, cores: int, threads: ThreadPoolExecutor) -> Predict:
-    """`predict` for signatures whose rows are proven not to depend on each other: large calls run on several cores."""
+def split_across_cores(predict: Predict, cores: int, threads: ThreadPoolExecutor) -> Predict:
+    """`predict` for signatures with independent rows: splits large calls across several cores."""
 
     def run_parts(signature: str, inputs: Arrays, outputs: list[str] | None) -> Arrays:
         rows = min((len(array) if array.ndim else 0 for array in inputs.values()), default=0)
-        parts = min(cores, rows // SPREAD_ROWS)
+        parts = min(cores, rows // MIN_ROWS_PER_CORE)
         if parts < 2 or any(len(array) != rows for array in inputs.values()):
             return predict(signature, inputs, outputs)
         ends = [rows * (i + 1) // parts for i in range(parts)]
-        cuts = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
-        shares = [{name: array[cut] for name, array in inputs.items()} for cut in cuts]
+        slices = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        shares = [{name: array[part] for name, array in inputs.items()} for part in slices]
         others = [threads.submit(predict, signature, share, outputs) for share in shares[1:]]
         first = predict(signature, shares[0], outputs)
-        answers = [first, *(other.result() for other in others)]
-        return {name: np.concatenate([answer[name] for answer in answers]) for name in first}
+        parts_outputs = [first, *(other.result() for other in others)]
+        return {name: np.concatenate([part[name] for part in parts_outputs]) for name in first}
 
     return run_parts
 
 
-def proven(
+def rows_are_independent(
     predict: Predict, name: str, signature: Signature, inputs: Arrays, whole: Arrays, tolerances: dict[str, Tolerance]
 ) -> bool:
-    """Whether rows of this signature can be answered in any company: golden rows alone, and in another order, give what
-    they give together (`whole`), within the card's tolerance. Rows that depend on the batch (x - x.mean(0)) do not."""
+    """Whether this signature computes each row independently of the batch: golden rows alone and in another order must
+    give the same outputs as together (`whole`), within the metadata's tolerances. x - x.mean(0), for one, does not."""
     tensors = (*signature.inputs, *signature.outputs)
     if not signature.inputs or any(not t.shape or t.shape[0] is not None for t in tensors):
         return False
@@ -100,13 +101,13 @@ def proven(
         return False
     orders = [[i] for i in range(min(count, PROOF_ROWS))] + [list(range(count))[::-1], [0, 0, count - 1]]
     for order in orders:
-        got = predict(name, {key: array[order] for key, array in inputs.items()}, None)
-        if not all(_equal(array, whole[output][order], tolerances.get(output)) for output, array in got.items()):
+        outputs = predict(name, {key: array[order] for key, array in inputs.items()}, None)
+        if not all(_equal(array, whole[output][order], tolerances.get(output)) for output, array in outputs.items()):
             return False
     return True
 
 
-def _equal(got: np.ndarray, expected: np.ndarray, tolerance: Tolerance | None) -> bool:
-    if expected.dtype.kind in "OSU" or got.dtype != expected.dtype:
-        return got.dtype == expected.dtype and np.array_equal(got, expected)
-    return not goldens.compare(got, expected, tolerance or Tolerance(0, 0)).wrong
+def _equal(actual: np.ndarray, expected: np.ndarray, tolerance: Tolerance | None) -> bool:
+    if expected.dtype.kind in "OSU" or actual.dtype != expected.dtype:
+        return actual.dtype == expected.dtype and np.array_equal(actual, expected)
+    return not goldens.compare(actual, expected, tolerance or Tolerance(0, 0)).wrong

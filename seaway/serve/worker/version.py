@@ -1,7 +1,7 @@
-"""One version in a worker's memory: read and proven to be what was published, warmed up, checked, and then asked.
+"""One version in a worker's memory: verified against its digest, loaded, warmed up and checked.
 
-The golden examples do three things as it is loaded: they warm the backend up, they prove that it answers as PyTorch
-did, and they show which signatures may answer several callers' rows in one run (`batching.proven`).
+At load the golden examples serve three purposes: they warm up the backend, prove that it predicts what PyTorch did,
+and show which signatures can be batched (`batching.rows_are_independent`).
 """
 
 import dataclasses
@@ -12,40 +12,41 @@ from typing import Any
 
 import numpy as np
 
-from seaway.artifacts import card as cards
+from seaway.artifacts import artifact_metadata, model_repository
 from seaway.artifacts import golden as goldens
-from seaway.artifacts import store
-from seaway.artifacts.card import Card, Tensor
+from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tensor
 from seaway.artifacts.golden import Golden
-from seaway.errors import CardError, ModelError, explain
-from seaway.protocols.calls import Call, Served, Signature
+from seaway.errors import MetadataError, ModelError, explain
+from seaway.protocols.calls import Call, ModelVersionInfo, Signature
 from seaway.serve.backends.backend import Backend, Load
 from seaway.serve.worker import batching
-from seaway.serve.worker.readings import Readings
+from seaway.serve.worker.parse_cache import ParseCache
+
+MAX_SHAPES = 4096  # input shapes whose check is remembered
 
 
 @dataclass(slots=True)
-class Version:
-    """`batchable` names the signatures whose rows do not depend on each other; `refused` holds the shapes (`shapes`)
-    that once ended a process, and are not run again."""
+class LoadedVersion:
+    """`batchable` are the signatures with independent rows; `quarantined` the shapes (`describe_shapes`) that killed a
+    process and are not run again."""
 
-    served: Served
+    served: ModelVersionInfo
     backend: Backend
     batchable: frozenset[str]
-    fingerprint: str = ""  # of the files it was loaded from (`store.fingerprint`)
-    refused: set[str] = field(default_factory=set)
-    readings: Readings = field(default_factory=Readings)
+    fingerprint: str = ""  # of the loaded files (`model_repository.fingerprint`)
+    quarantined: set[str] = field(default_factory=set)
+    parse_cache: ParseCache = field(default_factory=ParseCache)
     _conforming: dict[Any, bool] = field(default_factory=dict)
 
     def conforms(self, call: Call) -> bool:
-        """Whether ranks and sizes are those that the signature declares."""
+        """Whether the inputs' ranks, and their sizes other than the first, match the signature."""
         key = (call.signature, *((name, array.shape[1:], array.ndim) for name, array in call.inputs.items()))
-        found = self._conforming.get(key)
-        if found is None:
-            found = _conforms(self.served.signatures.get(call.signature), call.inputs)
-            if len(self._conforming) < 4096:
-                self._conforming[key] = found
-        return found
+        conforms = self._conforming.get(key)
+        if conforms is None:
+            conforms = _conforms(self.served.signatures.get(call.signature), call.inputs)
+            if len(self._conforming) < MAX_SHAPES:
+                self._conforming[key] = conforms
+        return conforms
 
 
 def _conforms(signature: Signature | None, inputs: dict[str, np.ndarray]) -> bool:
@@ -60,8 +61,8 @@ def _conforms(signature: Signature | None, inputs: dict[str, np.ndarray]) -> boo
     return True
 
 
-def shapes(call: Call) -> str:
-    """A call's signature and shapes, but for the batch, in words."""
+def describe_shapes(call: Call) -> str:
+    """A call's signature and input shapes, without the batch dimension, in words."""
     inputs = (f"{name} {a.dtype.name} {['N', *a.shape[1:]] if a.ndim else []}" for name, a in call.inputs.items())
     return f"{call.signature}: {', '.join(inputs)}"
 
@@ -75,38 +76,47 @@ def load(
     load_backend: Load,
     threads: int,
     ops: Iterable[str],
-) -> Version:
-    """Reads, loads, warms up and checks. Where `digest` is given, only files that have it are loaded; those that have
-    the `fingerprint` were proven to.
+) -> LoadedVersion:
+    """Verifies, loads, warms up and checks. If `digest` is set, only files with that digest are loaded; files with the
+    `fingerprint` were already verified.
 
-    Raises CardError where a file changed since the version was published, ModelError where it cannot be loaded, is not
-    what it was, changes meanwhile, or does not answer the golden examples as PyTorch did.
+    Raises MetadataError if a file has changed since the version was published, ModelError if it cannot be loaded, does
+    not match `digest`, changes meanwhile, or does not predict the golden examples as PyTorch did.
     """
-    found = store.fingerprint(path)
-    if not found:
-        raise ModelError(f"{path}: the version's folder is gone; put it back")
+    current = model_repository.fingerprint(path)
+    if not current:
+        raise ModelError(f"{path}: the version's folder has disappeared; restore it")
     try:
-        card = cards.read(path, store.CARD) if (path / store.CARD).exists() else None
-        if not digest or found != fingerprint:
-            digest = _proven(path, card, name, digest)
-        version = _loaded(name, number, path, card, digest, load_backend, threads, ops)
+        metadata = _read_metadata(path)
+        if not digest or current != fingerprint:
+            digest = _verified_digest(path, metadata, name, digest)
+        version = _loaded(name, number, path, metadata, digest, load_backend, threads, ops)
     except OSError as error:
         raise ModelError(f"{path}: its files cannot be read: {explain(error)}") from None
-    version.fingerprint = found
-    if store.fingerprint(path) != found:
+    version.fingerprint = current
+    if model_repository.fingerprint(path) != current:
         version.backend.close()
         raise ModelError(f"{path}: its files changed while they were loaded")
     return version
 
 
-def _proven(path: Path, card: Card | None, name: str, expected: str) -> str:
-    """The digest of the files. Raises CardError where it is not the card's, ModelError where it is not `expected`."""
-    card = cards.check(path, "version", at=store.CARD) if card else None
-    digest = card.sha256 if card else cards.digest(path, Card(kind="version", name=name))
+def _read_metadata(path: Path) -> ArtifactMetadata | None:
+    if not (path / model_repository.METADATA_FILE).exists():
+        return None
+    return artifact_metadata.read(path, model_repository.METADATA_FILE)
+
+
+def _verified_digest(path: Path, metadata: ArtifactMetadata | None, name: str, expected: str) -> str:
+    """The digest of the files. Raises MetadataError if it differs from the metadata's, ModelError from `expected`."""
+    metadata = artifact_metadata.check(path, "version", at=model_repository.METADATA_FILE) if metadata else None
+    if metadata:
+        digest = metadata.sha256
+    else:
+        digest = artifact_metadata.digest(path, ArtifactMetadata(kind="version", name=name))
     if expected and digest != expected:
         raise ModelError(
-            f"{path}: its files are not those that were served (digest {digest[:12]}, not {expected[:12]}): put them "
-            "back, or publish the new ones under a new number"
+            f"{path}: its files are not those that were served (digest {digest[:12]}, not {expected[:12]}): restore "
+            "them, or publish the new ones under a new number"
         )
     return digest
 
@@ -115,59 +125,65 @@ def _loaded(
     name: str,
     number: int,
     path: Path,
-    card: Card | None,
+    metadata: ArtifactMetadata | None,
     digest: str,
     load_backend: Load,
     threads: int,
     ops: Iterable[str],
-) -> Version:
-    backend = load_backend(path, card, threads, frozenset(ops))
+) -> LoadedVersion:
+    backend = load_backend(path, metadata, threads, frozenset(ops))
     try:
-        signatures = {key: _ordered(signature, card) for key, signature in backend.signatures.items()}
-        labels = card.labels if card else ()
-        identity = f"{name}/{number}@{digest}"
-        served = Served(name, number, identity, signatures, backend.definitions, labels, backend.platform)
-        file = path / store.EXTRA / goldens.GOLDEN
-        batchable = _check(served, backend, card, goldens.read(file)) if card and file.exists() else frozenset()
+        signatures = {key: _ordered(signature, metadata) for key, signature in backend.signatures.items()}
+        labels, training_data = (metadata.labels, metadata.training_data) if metadata else ((), "")
+        identity, definitions = f"{name}/{number}@{digest}", backend.definitions
+        served = ModelVersionInfo(
+            name, number, identity, signatures, definitions, labels, backend.platform, training_data
+        )
+        file = path / model_repository.EXTRA / goldens.GOLDEN
+        batchable = (
+            _check_golden(served, backend, metadata, goldens.read(file)) if metadata and file.exists() else frozenset()
+        )
     except BaseException:
         backend.close()
         raise
-    return Version(served, backend, batchable)
+    return LoadedVersion(served, backend, batchable)
 
 
-def _check(served: Served, backend: Backend, card: Card, golden: Golden) -> frozenset[str]:
-    """The signatures that take the golden inputs and whose rows are independent. Raises ModelError."""
+def _check_golden(
+    served: ModelVersionInfo, backend: Backend, metadata: ArtifactMetadata, golden: Golden
+) -> frozenset[str]:
+    """Compares with the golden examples. Returns the signatures with independent rows. Raises ModelError."""
     compared, batchable = set(), set()
     for name, signature in served.signatures.items():
         if {tensor.name for tensor in signature.inputs} != golden.inputs.keys():
             continue
-        answers = backend.predict(name, golden.inputs)
-        for output in answers.keys() & golden.outputs.keys():
-            _compare(card, name, output, answers[output], golden.outputs[output])
+        outputs = backend.predict(name, golden.inputs)
+        for output in outputs.keys() & golden.outputs.keys():
+            _compare(metadata, name, output, outputs[output], golden.outputs[output])
             compared.add(output)
-        if batching.proven(backend.predict, name, signature, golden.inputs, answers, card.tolerances):
+        if batching.rows_are_independent(backend.predict, name, signature, golden.inputs, outputs, metadata.tolerances):
             batchable.add(name)
     if not compared:
         raise ModelError(
-            f"no signature answers the golden inputs {sorted(golden.inputs)} with {sorted(golden.outputs)}"
+            f"no signature maps the golden inputs {sorted(golden.inputs)} to the outputs {sorted(golden.outputs)}"
         )
     return frozenset(batchable)
 
 
-def _compare(card: Card, signature: str, output: str, got: np.ndarray, expected: np.ndarray) -> None:
-    if output not in card.tolerances:
-        raise CardError(f"the card has no tolerance for output {output!r}; export the model again")
-    found = goldens.compare(got, expected, card.tolerances[output])
-    if found.wrong:
+def _compare(metadata: ArtifactMetadata, signature: str, output: str, actual: np.ndarray, expected: np.ndarray) -> None:
+    if output not in metadata.tolerances:
+        raise MetadataError(f"the metadata has no tolerance for output {output!r}; export the model again")
+    comparison = goldens.compare(actual, expected, metadata.tolerances[output])
+    if comparison.wrong:
         raise ModelError(
-            f"signature {signature!r} answers {found.wrong} of {found.rows} golden examples wrongly: output {output!r} "
-            f"is up to {found.max_abs:.3g} from PyTorch's; convert and validate the model again"
+            f"signature {signature!r} is wrong for {comparison.wrong} of {comparison.rows} golden examples: output "
+            f"{output!r} differs from PyTorch's by up to {comparison.max_abs:.3g}; convert and validate the model again"
         )
 
 
-def _ordered(signature: Signature, card: Card | None) -> Signature:
-    """Its tensors in the card's order where the card names them."""
-    order = {t.name: i for i, t in enumerate((*card.inputs, *card.outputs))} if card else {}
+def _ordered(signature: Signature, metadata: ArtifactMetadata | None) -> Signature:
+    """The signature with its tensors in the metadata's order, if it names them."""
+    order = {t.name: i for i, t in enumerate((*metadata.inputs, *metadata.outputs))} if metadata else {}
 
     def sort(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(sorted(tensors, key=lambda t: (order.get(t.name, len(order)), t.name)))
@@ -175,17 +191,17 @@ def _ordered(signature: Signature, card: Card | None) -> Signature:
     return dataclasses.replace(signature, inputs=sort(signature.inputs), outputs=sort(signature.outputs))
 
 
-# ---- as JSON, for the supervisor, which holds no model
+# ---- as JSON, for the supervisor, which has no models in memory
 
 
-def describe(version: Version) -> dict[str, Any]:
+def describe(version: LoadedVersion) -> dict[str, Any]:
     served = dataclasses.asdict(version.served)
     for signature in served["signatures"].values():
         signature["unranked"] = sorted(signature["unranked"])
     return {"served": served, "batchable": sorted(version.batchable), "fingerprint": version.fingerprint}
 
 
-def read_description(described: dict[str, Any]) -> Served:
+def read_description(described: dict[str, Any]) -> ModelVersionInfo:
     def tensors(rows: list[dict[str, Any]]) -> tuple[Tensor, ...]:
         return tuple(Tensor(row["name"], row["dtype"], tuple(row["shape"])) for row in rows)
 
@@ -194,4 +210,4 @@ def read_description(described: dict[str, Any]) -> Served:
         name: Signature(tensors(s["inputs"]), tensors(s["outputs"]), s["method"], frozenset(s["unranked"]))
         for name, s in served["signatures"].items()
     }
-    return Served(**{**served, "signatures": signatures, "labels": tuple(served["labels"])})
+    return ModelVersionInfo(**{**served, "signatures": signatures, "labels": tuple(served["labels"])})

@@ -1,9 +1,9 @@
-"""A sweep's folder: what is in it, and that one process at a time works there.
+"""A sweep's folder: its files, and the lock that lets only one process work in it.
 
-study.db      Optuna's study: every trial's settings, figures after each epoch, and how it ended
-trials/       N.npz: what trial N took each validation picture for
-work/         the training state of the trial that is not finished
-dataset/      the dataset artifact, where the sweep made it from a source
+study.db      Optuna's study: the settings of every trial, its score after each epoch, and how it ended
+trials/       N.npz: the predictions of trial N for the validation images
+work/         the training state of the unfinished trial
+dataset/      the dataset artifact, if the sweep made it from a source
 sweep.json, sweep.html      the result; checkpoint/, train.html      the winner, with --final
 """
 
@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from seaway.artifacts import card as cards
-from seaway.data import data
+from seaway.artifacts import artifact_metadata
+from seaway.data import datasets
 from seaway.errors import InvalidInput, Refused
 
 LOCK, STUDY, TRIALS, WORK, DATASET = "lock", "study.db", "trials", "work", "dataset"
@@ -22,20 +22,22 @@ JSON, HTML, CHECKPOINT, REPORT = "sweep.json", "sweep.html", "checkpoint", "trai
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Makes the folder and holds its lock, which ends with the process at the latest.
+def locked(folder: Path) -> Iterator[None]:
+    """Creates the folder and holds its lock, which is released at the latest when the process ends.
 
-    Raises Refused where another sweep works in it, InvalidInput where something else lies there.
+    Raises Refused if another sweep holds the lock, InvalidInput if the folder holds anything but a sweep.
     """
     if folder.is_dir() and not (folder / LOCK).exists() and any(folder.iterdir()):
-        raise InvalidInput(f"{folder}: is no sweep's folder and not empty; give another --folder")
+        raise InvalidInput(f"{folder}: not empty, and not a sweep's folder; give another --folder")
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise Refused(f"{folder}: another sweep is at work there; wait for its end, or give another --folder") from None
+        raise Refused(
+            f"{folder}: another sweep is running there; wait until it ends, or give another --folder"
+        ) from None
     try:
         yield
     finally:
@@ -43,20 +45,20 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def dataset(folder: Path, source: str, cache: Path, explore: Callable[..., object]) -> Path:
-    """The folder's own dataset of this source, which `explore` makes where there is none.
+    """The folder's own dataset of this source; `explore` makes it if it is not there yet.
 
-    Raises DataError, Refused for another.
+    Raises DataError, and Refused if the dataset there comes from another source.
     """
-    made = folder / DATASET
-    fingerprint = data.fingerprint(source, cache)
-    if not (made / cards.CARD).exists():
-        explore(source, made, cache=cache)
-    held = cards.read(made).settings
-    if (held.get("source"), held.get("fingerprint")) != (source, fingerprint):
-        changed = "whose files have changed since" if held.get("source") == source else f"and this is {source}"
-        raise Refused(f"{folder} holds a sweep on {held.get('source')}, {changed}; give another --folder")
-    return made
+    path = folder / DATASET
+    fingerprint = datasets.fingerprint(source, cache)
+    if not (path / artifact_metadata.METADATA_FILE).exists():
+        explore(source, path, cache=cache)
+    origin = artifact_metadata.read(path).settings
+    if (origin.get("source"), origin.get("fingerprint")) != (source, fingerprint):
+        changed = "whose files have changed since" if origin.get("source") == source else f"not on {source}"
+        raise Refused(f"{folder} holds a sweep on {origin.get('source')}, {changed}; give another --folder")
+    return path
 
 
-def outcome(folder: Path, number: int) -> Path:
+def predictions_path(folder: Path, number: int) -> Path:
     return folder / TRIALS / f"{number}.npz"

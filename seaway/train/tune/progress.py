@@ -1,25 +1,24 @@
-"""What a sweep tells while it lasts: a bar where somebody watches a terminal, a line for each trial everywhere."""
+"""A sweep's progress: a bar on a terminal, and a line for each trial everywhere."""
 
 from types import TracebackType
 
 from rich import progress
 from rich.console import Console
 
-from seaway.train.tune.results import Trial
+from seaway.train.tune.results import Trial, minutes
 from seaway.train.tune.scores import METRICS
 from seaway.train.tune.space import Value
-from seaway.train.tune.table import minutes
 
 
 class Progress:
-    """A trial is one unit of the bar, whatever its steps; what a trial is spared by being stopped is taken off it."""
+    """A trial is one unit of the bar, however many steps it has; what pruning saves is subtracted from the total."""
 
     def __init__(self, metric: str, epochs: int, trials: int, finished: int) -> None:
         self._metric, self._epochs, self._trials = metric.replace("_", " "), epochs, trials
         self._better = max if METRICS[metric] else min
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._best: float | None = None
-        self._number, self._steps, self._left = 0, 1, 0.0
+        self._number, self._steps, self._remaining = 0, 1, 0.0
         self._bar = progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
@@ -32,25 +31,25 @@ class Progress:
         )
         self._task = self._bar.add_task("sweep", total=trials, completed=finished, best="")
 
-    def known(self, values: list[float]) -> None:
-        """The figures of the trials that are done already."""
+    def completed(self, values: list[float]) -> None:
+        """Takes the scores of the trials that completed earlier."""
         for value in values:
             self._compare(value)
 
     def begin(self, number: int, settings: dict[str, Value]) -> None:
-        self._number, self._left = number, 1.0
-        said = ", ".join(f"{name} {value}" for name, value in settings.items())
-        self._console.print(f"trial {number}/{self._trials}: {said}")
+        self._number, self._remaining = number, 1.0
+        values = ", ".join(f"{name} {value}" for name, value in settings.items())
+        self._console.print(f"trial {number}/{self._trials}: {values}")
 
     def resume(self, step: int, steps: int) -> None:
         self._steps = steps
-        self._left = 1 - step / steps
+        self._remaining = 1 - step / steps
         if step:
-            self._console.print(f"trial {self._number}/{self._trials}: goes on after {step:,} of {steps:,} steps")
+            self._console.print(f"trial {self._number}/{self._trials}: resumes after {step:,} of {steps:,} steps")
         self._bar.update(self._task, advance=step / steps, description=self._title(step * self._epochs // steps + 1))
 
     def step(self) -> None:
-        self._left -= 1 / self._steps
+        self._remaining -= 1 / self._steps
         self._bar.update(self._task, advance=1 / self._steps)
 
     def epoch(self, epoch: int, value: float) -> None:
@@ -60,15 +59,15 @@ class Progress:
 
     def end(self, trial: Trial) -> None:
         if trial.value is not None:
-            said = f"validation {self._metric} {trial.value:.4f} ± {trial.error:.4f}"
+            outcome = f"validation {self._metric} {trial.value:.4f} ± {trial.error:.4f}"
             self._compare(trial.value)
-        elif trial.state == "stopped early":
-            said = f"stopped after epoch {len(trial.curve)}, at {trial.curve[-1]:.4f}"
+        elif trial.state == "pruned":
+            outcome = f"pruned after epoch {len(trial.curve)}, at {trial.curve[-1]:.4f}"
         else:
-            said = f"failed: {trial.reason}"
-        self._console.print(f"trial {trial.number}/{self._trials}: {said}, {minutes(trial.cpu_minutes)} CPU minutes")
+            outcome = f"failed: {trial.reason}"
+        self._console.print(f"trial {trial.number}/{self._trials}: {outcome}, {minutes(trial.cpu_minutes)} CPU minutes")
         total = self._bar.tasks[0].total or 0
-        self._bar.update(self._task, total=total - self._left)
+        self._bar.update(self._task, total=total - self._remaining)
 
     def _compare(self, value: float) -> None:
         self._best = value if self._best is None else self._better(self._best, value)

@@ -1,4 +1,4 @@
-"""What a sweep searches, `learning_rate=1e-3..1e-2,log` or `batch_size=64|128`, and what all trials share, `affine=0`.
+"""The search space, `learning_rate=1e-3..1e-2,log` or `batch_size=64|128`, and what all trials share, `affine=0`.
 
 Names are those of the train stage's settings. A value that training would refuse is refused here, before any trial.
 """
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from seaway.errors import InvalidInput
-from seaway.train.settings import Settings, kind, known, value
+from seaway.train.settings import Settings, former_name, parse_value, setting_name, setting_type
 
 if TYPE_CHECKING:
     from optuna import Trial
 
 Value = int | float | str | bool
 
-# Around the defaults of the train stage, as far as any of them has been seen to help.
+# Ranges around the train stage's defaults, as wide as they have been seen to help.
 DEFAULT = (
     "learning_rate=5e-4..1e-2,log",
     "weight_decay=2e-3..2e-1,log",
@@ -26,24 +26,24 @@ DEFAULT = (
     "affine=0.3..1.5",
     "elastic=0..1",
 )
-# Significant digits of a number that is searched: more could not be told apart, and nobody wants to type them.
+# Significant digits of a proposed number: more would make no measurable difference, and nobody wants to type them.
 DIGITS = 3
 
-_SAME = {
-    "epochs": "trials that are stopped early are compared at the same epoch of the same schedule",
-    "sampling": "it changes what an epoch is, so trials could not be compared at the same one",
-    "patience": "trials that are compared have gone the same way",
-    "validation": "all trials are judged on the same pictures",
-    "seed": "all trials are judged on the same pictures, which the seed draws",
-    "threads": "it changes how long a trial takes, not what comes of it",
-    "device": "it changes how long a trial takes, not what comes of it",
-    "save_seconds": "it changes nothing of what comes of a trial",
+_FIXED = {
+    "epochs": "pruning compares trials at the same epoch of the same schedule",
+    "sampling": "it changes the size of an epoch, so trials could not be compared at the same one",
+    "patience": "only trials with the same number of epochs can be compared",
+    "validation": "all trials are compared on the same validation images",
+    "seed": "all trials are compared on the same validation images, which the seed draws",
+    "threads": "it changes how long a trial takes, not its result",
+    "device": "it changes how long a trial takes, not its result",
+    "save_seconds": "it does not change a trial's result",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """All numbers from `low` to `high`, tried evenly, or with `log` evenly over the powers of ten."""
+    """All numbers from `low` to `high`, sampled uniformly, or with `log` uniformly over the powers of ten."""
 
     name: str
     low: float
@@ -52,13 +52,13 @@ class Range:
     whole: bool
 
     def suggest(self, trial: "Trial") -> Value:
-        """The trial's value, of DIGITS significant digits and within the range; the trial keeps it with all digits."""
+        """The trial's value, rounded to DIGITS significant digits within the range; Optuna keeps all digits."""
         if self.whole:
-            return trial.suggest_int(self.name, int(self.low), int(self.high), log=self.log)
-        value = trial.suggest_float(self.name, self.low, self.high, log=self.log)
+            return trial.suggest_int(former_name(self.name), int(self.low), int(self.high), log=self.log)
+        value = trial.suggest_float(former_name(self.name), self.low, self.high, log=self.log)
         return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
 
-    def holds(self, value: Value) -> bool:
+    def contains(self, value: Value) -> bool:
         return not isinstance(value, str) and self.low <= value <= self.high
 
     def __str__(self) -> str:
@@ -73,9 +73,9 @@ class Choice:
     values: tuple[Value, ...]
 
     def suggest(self, trial: "Trial") -> Value:
-        return cast(Value, trial.suggest_categorical(self.name, self.values))
+        return cast(Value, trial.suggest_categorical(former_name(self.name), self.values))
 
-    def holds(self, value: Value) -> bool:
+    def contains(self, value: Value) -> bool:
         return value in self.values
 
     def __str__(self) -> str:
@@ -86,8 +86,8 @@ Dimension = Range | Choice
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be searched. `settings`, resolved, are what all trials share."""
+class SweepConfig:
+    """The search space and the settings that all trials share, resolved."""
 
     dataset: Path
     settings: Settings
@@ -96,36 +96,36 @@ class Plan:
     pruning: bool
 
     def identity(self, sha256: str) -> dict[str, str]:
-        """What has to be the same for a sweep to go on, on the dataset with this digest."""
+        """What must be the same for a sweep to continue, on the dataset with this digest."""
         searched = {f"--search {dimension.name}": str(dimension) for dimension in self.space}
         shared = {k: str(v) for k, v in self.settings.essential().items() if f"--search {k}" not in searched}
         return {"dataset": sha256[:12], "metric": self.metric, "pruning": str(self.pruning), **shared, **searched}
 
 
-def parse(given: Sequence[str], shared: Sequence[str], settings: Settings) -> tuple[Settings, tuple[Dimension, ...]]:
-    """`settings` with `shared`'s values, and what is searched: what is given, or DEFAULT without what is shared.
+def parse(lines: Sequence[str], shared: Sequence[str], settings: Settings) -> tuple[Settings, tuple[Dimension, ...]]:
+    """`settings` with the values in `shared`, resolved, and the search space: `lines`, or DEFAULT without the shared.
 
-    The settings come back resolved. Raises InvalidInput.
+    Raises InvalidInput.
     """
-    fixed = {}
+    fixed, sources = {}, {}
     for text in shared:
-        name, rest = _split("--set", text, "NAME=VALUE, as affine=0")
-        with _in(f"--set {text}"):
-            fixed[name] = value(name, rest)
+        name, rest = _split("--set", text, "NAME=VALUE, e.g. affine=0")
+        sources[name] = f"--set {text}"
+        fixed[name] = parse_value(name, rest, sources[name])
     dimensions: list[Dimension] = []
-    for text in given or [line for line in DEFAULT if line.partition("=")[0] not in fixed]:
+    for text in lines or [line for line in DEFAULT if line.partition("=")[0] not in fixed]:
         dimension = _dimension(text)
         if dimension.name in [other.name for other in dimensions]:
             raise InvalidInput(
-                f"--search {text}: {dimension.name} is searched already; give one range for each setting"
+                f"--search {text}: {dimension.name} is already searched; give one range for each setting"
             )
         if dimension.name in fixed:
             raise InvalidInput(f"--search {text}: --set gives {dimension.name} one value; leave one of the two out")
         dimensions.append(dimension)
     if not dimensions:
-        raise InvalidInput("nothing is left to be searched: give --search, as learning_rate=1e-3..1e-2,log")
+        raise InvalidInput("nothing is left to search: give --search, e.g. learning_rate=1e-3..1e-2,log")
     settings = dataclasses.replace(settings, **fixed)
-    settings.check()
+    settings.check(sources)
     for dimension in dimensions:
         _check(dimension, settings)
     return _resolved(settings, dimensions), tuple(dimensions)
@@ -135,26 +135,24 @@ def _dimension(text: str) -> Dimension:
     form = "NAME=LOW..HIGH, NAME=LOW..HIGH,log or NAME=A|B|C"
     name, rest = _split("--search", text, form)
     where = f"--search {text}"
-    if name in _SAME:
-        raise InvalidInput(f"{where}: {name} has to be the same in all trials, since {_SAME[name]}")
+    if name in _FIXED:
+        raise InvalidInput(f"{where}: {name} must be the same in all trials, because {_FIXED[name]}")
     if ".." not in rest:
-        with _in(where):
-            values = tuple(value(name, part) for part in rest.split("|"))
+        values = tuple(parse_value(name, part, where) for part in rest.split("|"))
         if len(set(values)) < 2:
             raise InvalidInput(f"{where}: give {form}; one value for all trials is --set {text}")
         return Choice(name, values)
     bounds, _, scale = rest.partition(",")
     if scale not in ("", "log"):
-        raise InvalidInput(f"{where}: {scale!r} after the range; only 'log' may stand there")
-    if kind(name) not in (int, float):
-        raise InvalidInput(f"{where}: {name} is no number, so it has no range; give its values, as {name}=A|B")
-    with _in(where):
-        low, high = (value(name, part) for part in bounds.split("..", 1))
+        raise InvalidInput(f"{where}: {scale!r} after the range; only 'log' is allowed there")
+    if setting_type(name) not in (int, float):
+        raise InvalidInput(f"{where}: {name} is not a number, so it has no range; give its values, e.g. {name}=A|B")
+    low, high = (parse_value(name, part, where) for part in bounds.split("..", 1))
     if low >= high:
         raise InvalidInput(f"{where}: the range is empty, {low:g} is not below {high:g}; give the lower end first")
     if scale == "log" and low <= 0:
-        raise InvalidInput(f"{where}: a range over powers of ten begins above 0, not at {low:g}")
-    return Range(name, low, high, bool(scale), kind(name) is int)
+        raise InvalidInput(f"{where}: a logarithmic range begins above 0, not at {low:g}")
+    return Range(name, low, high, bool(scale), setting_type(name) is int)
 
 
 def _split(option: str, text: str, form: str) -> tuple[str, str]:
@@ -162,12 +160,12 @@ def _split(option: str, text: str, form: str) -> tuple[str, str]:
     if not equals or not rest:
         raise InvalidInput(f"{option} {text!r}: give {form}")
     with _in(f"{option} {text}"):
-        return known(name), rest
+        return setting_name(name), rest
 
 
 @contextlib.contextmanager
 def _in(where: str) -> Iterator[None]:
-    """Says at the head of an error where it is."""
+    """Prefixes errors with the option they come from."""
     try:
         yield
     except InvalidInput as error:
@@ -175,15 +173,15 @@ def _in(where: str) -> Iterator[None]:
 
 
 def _check(dimension: Dimension, settings: Settings) -> None:
-    """Both ends, or every choice, as training itself would check them."""
-    ends = (dimension.low, dimension.high) if isinstance(dimension, Range) else dimension.values
-    for end in ends:
-        with _in(f"--search {dimension.name}={dimension}"):
-            dataclasses.replace(settings, **{dimension.name: end}).check()  # type: ignore[arg-type]
+    """Checks both ends, or every choice, as training would."""
+    values = (dimension.low, dimension.high) if isinstance(dimension, Range) else dimension.values
+    for value in values:
+        changed = dataclasses.replace(settings, **{dimension.name: value})  # type: ignore[arg-type]
+        changed.check({dimension.name: f"--search {dimension.name}={dimension}"})
 
 
 def _resolved(settings: Settings, dimensions: Sequence[Dimension]) -> Settings:
-    """Where nets are searched and no epochs are given, all have those of the net that is worth the most."""
+    """Fills in the epochs; if nets are searched, all get the epochs of the net that needs the most."""
     nets = next((d.values for d in dimensions if isinstance(d, Choice) and d.name == "net"), (settings.net,))
-    every = [dataclasses.replace(settings, net=str(net)).resolved().epochs for net in nets]
-    return dataclasses.replace(settings, epochs=max(every))
+    epochs = [dataclasses.replace(settings, net=str(net)).resolved().epochs for net in nets]
+    return dataclasses.replace(settings, epochs=max(epochs))

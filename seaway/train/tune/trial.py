@@ -1,8 +1,9 @@
-"""One trial: the train stage's own loop on the training set alone, told of every step and judged after every epoch.
+"""One trial: the train stage's own loop on the training set alone, reporting every step and epoch; and the winner.
 
-With the same settings it learns what `python -m seaway.train` learns, to the bit. The test set is not opened.
+With the same settings a trial learns what `python -m seaway.train` learns, bit for bit. It never opens the test set.
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,116 +13,149 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from seaway.artifacts import card as cards
-from seaway.data import data
-from seaway.data.data import Dataset
-from seaway.errors import DataError, ModelError
+from seaway.artifacts import artifact_metadata
+from seaway.artifacts.artifact_metadata import ArtifactMetadata
+from seaway.data import datasets
+from seaway.data.datasets import Dataset
+from seaway.errors import DataError, MetadataError, ModelError
 from seaway.nets.build import build
-from seaway.train import state
+from seaway.train import checkpoints
 from seaway.train.evaluate import Normalisation, predict
 from seaway.train.loop import Epoch, Loop, split
-from seaway.train.settings import Settings
-from seaway.train.train import code, configure, normalisation
-from seaway.train.tune.scores import Outcome
+from seaway.train.settings import Settings, current
+from seaway.train.train import code_fingerprint, configure, normalisation, train
+from seaway.train.tune import folder as sweep_folder
+from seaway.train.tune import results
+from seaway.train.tune.results import Sweep
+from seaway.train.tune.scores import Predictions
 
-FEWEST = 20  # validation pictures
+MIN_VALIDATION = 20  # images
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """What all trials stand on. `labels` are the validation pictures', uint8 [held]; `sha256` is the dataset's."""
+class TrialContext:
+    """What all trials share. `labels`, uint8 [N], are those of the validation images; `sha256` is the dataset's."""
 
     dataset: Dataset
     normalise: Normalisation
     sha256: str
     labels: np.ndarray
-    learnt_from: int
+    train_size: int
 
 
 class Paused(Exception):
-    """The trial's state is saved, and it goes on another time."""
+    """The trial's state is saved, to be resumed later."""
 
 
-class Told(Protocol):
-    """Who a trial tells of its course."""
+class ProgressCallback(Protocol):
+    """Receives a trial's progress, and decides whether it pauses."""
 
     def begin(self, step: int, steps: int) -> None:
-        """How many steps are done, and how many there are."""
+        """Receives the number of steps already done, and the number of all steps."""
 
     def after_step(self) -> None: ...
     def after_epoch(self, row: Epoch) -> None: ...
     def stopping(self) -> bool:
-        """Whether the trial is to pause, soon."""
+        """Whether the trial should pause soon."""
 
 
-def ground(folder: Path, settings: Settings) -> Ground:
-    """Opens the training set and draws the validation pictures from it. Raises DataError, CardError, InvalidInput."""
-    dataset = data.load(folder, test=False)
-    card = cards.check(folder, "dataset")
-    rows, held = split(len(dataset.train_labels), settings.validation, settings.seed)
-    if len(held) < FEWEST:
+def prepare(folder: Path, settings: Settings) -> TrialContext:
+    """Opens the training set and draws the validation images. Raises DataError, MetadataError, InvalidInput."""
+    dataset = datasets.load(folder, test=False)
+    metadata = artifact_metadata.check(folder, "dataset")
+    train_rows, validation_rows = split(len(dataset.train_labels), settings.validation, settings.seed)
+    if len(validation_rows) < MIN_VALIDATION:
         raise DataError(
-            f"{folder}: --validation {settings.validation:g} of {len(dataset.train_labels):,} pictures are "
-            f"{len(held)}, and fewer than {FEWEST} tell nothing: give a larger share, or more pictures"
+            f"{folder}: --validation {settings.validation:g} leaves only {len(validation_rows)} of "
+            f"{len(dataset.train_labels):,} images for validation; at least {MIN_VALIDATION} are needed: raise "
+            "--validation or use more images"
         )
     configure(settings)
-    return Ground(dataset, normalisation(dataset, folder), card.sha256, dataset.train_labels[held], len(rows))
+    labels = dataset.train_labels[validation_rows]
+    return TrialContext(dataset, normalisation(dataset, folder), metadata.sha256, labels, len(train_rows))
 
 
-def check(settings: Settings, on: Ground) -> None:
-    """That the net can be built. Raises ModelError."""
-    build(settings.net, *_sizes(on))
+def check(settings: Settings, context: TrialContext) -> None:
+    """Builds the net once. Raises ModelError if that fails."""
+    build(settings.net, *_sizes(context))
 
 
-def run(settings: Settings, on: Ground, work: Path, told: Told) -> Outcome:
-    """Trains from where the state in `work` stands, which stays there; judges the weights after the last epoch.
+def run(settings: Settings, context: TrialContext, work: Path, callback: ProgressCallback) -> Predictions:
+    """Trains, resuming from the state in `work` if there is one, then predicts the validation images.
 
-    Raises Paused where it is to stop, ModelError where it diverges or lacks memory, and what `told` raises.
+    Leaves the state in `work`. Raises Paused when the callback asks to stop, ModelError if training diverges or runs
+    out of memory, and whatever the callback raises.
     """
     torch.manual_seed(settings.seed)
-    loop = Loop(build(settings.net, *_sizes(on)), on.dataset, on.normalise, settings)
-    keeper = state.Keeper(
-        work, state.key(loop.settings.essential() | code(settings.net), on.sha256), settings.save_seconds
+    loop = Loop(build(settings.net, *_sizes(context)), context.dataset, context.normalise, settings)
+    manager = checkpoints.CheckpointManager(
+        work,
+        checkpoints.key(loop.settings.essential() | code_fingerprint(settings.net), context.sha256),
+        settings.save_seconds,
     )
-    found, _ = keeper.find()
-    if found:
-        loop.resume(found)
-    told.begin(loop.step, loop.steps)
+    state, _ = manager.load()
+    if state:
+        loop.resume(state)
+    callback.begin(loop.step, loop.steps)
 
     def pause() -> None:
-        if told.stopping():
-            keeper.save(loop.state())
+        if callback.stopping():
+            manager.save(loop.state())
             raise Paused
 
     def after_step(_: float) -> None:
-        told.after_step()
-        if loop.step % loop.steps_an_epoch:  # else the epoch is to be closed first
+        callback.after_step()
+        if loop.step % loop.steps_per_epoch:  # otherwise the epoch is closed first
             pause()
 
     def after_epoch(row: Epoch) -> None:
-        told.after_epoch(row)
+        callback.after_epoch(row)
         if loop.step < loop.steps:
             pause()
 
     try:
-        loop.run(keeper, after_step, after_epoch)
-    except RuntimeError as error:  # PyTorch's for memory is one of its own on a GPU alone
+        loop.run(manager, after_step, after_epoch)
+    except RuntimeError as error:  # only on a GPU does PyTorch have a class of its own for it
         if "memory" not in str(error):
             raise
         raise ModelError(f"there is not enough memory ({str(error).splitlines()[0]})") from None
-    logits = predict(loop.averaged, on.dataset.train_images[loop.held], loop.normalise, loop.device)
-    losses = F.cross_entropy(logits, torch.from_numpy(on.labels.astype(np.int64)), reduction="none").numpy()
-    return Outcome(logits.argmax(dim=1).numpy().astype(np.uint8), losses)
+    logits = predict(loop.averaged, context.dataset.train_images[loop.validation_rows], loop.normalise, loop.device)
+    losses = F.cross_entropy(logits, torch.from_numpy(context.labels.astype(np.int64)), reduction="none").numpy()
+    return Predictions(logits.argmax(dim=1).numpy().astype(np.uint8), losses)
 
 
 def value(row: Epoch, metric: str) -> float:
-    """The metric on the validation pictures after an epoch. Raises ModelError where it is no number."""
+    """The metric on the validation images after an epoch. Raises ModelError if it is not finite."""
     measured = row[f"validation_{metric}"]
     if not math.isfinite(measured):
         raise ModelError(f"the validation {metric} became {measured} in epoch {row['epoch']:.0f}")
     return measured
 
 
-def _sizes(on: Ground) -> tuple[tuple[int, int], int]:
-    height, width = on.dataset.train_images.shape[1:]
-    return (height, width), len(on.dataset.labels)
+def train_best(sweep: Sweep, folder: Path) -> Sweep:
+    """Trains the best settings on the training set, unless the folder's checkpoint has them, and evaluates them once.
+
+    Returns the sweep with the test set's metrics.
+    """
+    settings = results.winner(sweep)
+    checkpoint, dataset = folder / sweep_folder.CHECKPOINT, Path(sweep.dataset)
+    metadata = _existing(checkpoint)
+    if (
+        not metadata
+        or metadata.parents["dataset"] != artifact_metadata.read(dataset)
+        or not settings.resolved().essential().items() <= current(metadata.settings).items()
+    ):
+        metadata = train(dataset, checkpoint, settings, folder / sweep_folder.WORK, folder / sweep_folder.REPORT)
+    return dataclasses.replace(sweep, final=metadata.metrics)
+
+
+def _existing(checkpoint: Path) -> ArtifactMetadata | None:
+    try:
+        return artifact_metadata.check(checkpoint, "checkpoint")
+    except MetadataError:
+        return None
+
+
+def _sizes(context: TrialContext) -> tuple[tuple[int, int], int]:
+    height, width = context.dataset.train_images.shape[1:]
+    return (height, width), len(context.dataset.labels)

@@ -1,4 +1,4 @@
-"""Writes the SavedModels that TensorFlow Serving's answers were recorded from: make_models.py OUT_DIR
+"""Writes the SavedModels behind the recorded responses of TensorFlow Serving: make_models.py OUT_DIR
 
 half/1, half/2 (y = x/2 + 2 and x/2 + 3), multi/7 and types/1. Needs TensorFlow 2.20 or later.
 """
@@ -39,8 +39,8 @@ class Half(tf.Module):
         return {"scores": self.of_examples(inputs)}
 
     def of_examples(self, inputs):
-        wanted = tf.io.FixedLenFeature([1], tf.float32, default_value=[0.0])
-        return self.a * tf.io.parse_example(inputs, {"x": wanted})["x"] + self.b
+        feature = tf.io.FixedLenFeature([1], tf.float32, default_value=[0.0])
+        return self.a * tf.io.parse_example(inputs, {"x": feature})["x"] + self.b
 
 
 class Multi(tf.Module):
@@ -113,7 +113,7 @@ def save(model, names, folder):
 
 
 def name_methods(path):
-    """TensorFlow 2 gives every signature the method "predict"; TensorFlow Serving wants classify's and regress' own."""
+    """TensorFlow 2 gives every signature the method "predict"; TensorFlow Serving requires "classify" and "regress"."""
     model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for name, method in HALF.items():
         for graph in model.meta_graphs:

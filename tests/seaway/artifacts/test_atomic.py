@@ -22,7 +22,7 @@ with atomic.{kind}(Path(sys.argv[1])) as part:
 """
 
 
-def test_file_replaces_at_once(tmp_path: Path) -> None:
+def test_a_file_is_replaced_atomically(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "target"
     with atomic.file(target) as part:
         part.write_text("first")
@@ -34,7 +34,7 @@ def test_file_replaces_at_once(tmp_path: Path) -> None:
     assert os.listdir(target.parent) == ["target"]
 
 
-def test_folder_replaces_a_full_one(tmp_path: Path) -> None:
+def test_a_folder_replaces_one_with_content(tmp_path: Path) -> None:
     target = tmp_path / "target"
     for text in ("first", "second"):
         with atomic.folder(target) as part:
@@ -55,7 +55,7 @@ def test_an_error_leaves_the_old_one(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_kill_9_midway_shows_nothing_and_is_cleaned_up_by_the_next(tmp_path: Path, kind: str) -> None:
+def test_kill_9_midway_leaves_nothing_visible_and_the_next_writer_cleans_up(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "target"
     writer = subprocess.Popen([sys.executable, "-c", WRITER.format(kind=kind), target], stdout=subprocess.PIPE)
     assert writer.stdout
@@ -65,7 +65,7 @@ def test_kill_9_midway_shows_nothing_and_is_cleaned_up_by_the_next(tmp_path: Pat
     assert left[0].startswith(atomic.INCOMING)
     with atomic.file(tmp_path / "other") as part:
         part.write_text("other")
-    assert left[0] in os.listdir(tmp_path), "a living writer's work was taken for an abandoned one's"
+    assert left[0] in os.listdir(tmp_path), "a living writer's work was mistaken for an abandoned one's"
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     writer.stdout.close()
@@ -135,17 +135,17 @@ def test_files_and_folders_have_their_modes_whatever_the_umask(umask: None, tmp_
     }
 
 
-def test_what_was_there_keeps_its_mode_and_a_group_s_bit_is_handed_on(umask: None, tmp_path: Path) -> None:
-    (tmp_path / "volume").mkdir()
-    (tmp_path / "volume").chmod(0o2775)  # as Kubernetes' fsGroup leaves it
-    with atomic.folder(tmp_path / "volume" / "model" / "1") as part:
+def test_an_existing_folder_keeps_its_mode_and_passes_the_group_bit_on(umask: None, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models").chmod(0o2775)  # as Kubernetes' fsGroup leaves it
+    with atomic.folder(tmp_path / "models" / "model" / "1") as part:
         (part / "file").write_text("x")
-    found = modes(tmp_path)
-    assert found["volume"] == "2775"
-    assert (found["volume/model"], found["volume/model/1/file"]) == ("2755", "644")
+    modes_after = modes(tmp_path)
+    assert modes_after["models"] == "2775"
+    assert (modes_after["models/model"], modes_after["models/model/1/file"]) == ("2755", "644")
 
 
-def test_a_volume_that_knows_no_modes_is_written_all_the_same(
+def test_a_file_system_without_modes_can_be_written(
     umask: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object, **__: object) -> None:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from seaway.artifacts import golden
-from seaway.artifacts.card import Tolerance
+from seaway.artifacts.artifact_metadata import Tolerance
 from seaway.artifacts.golden import Golden, compare
-from seaway.errors import CardError
+from seaway.errors import MetadataError
 
 EXPECTED = np.array([[0.1, 0.9], [0.5, 0.5]], np.float32)
 TOLERANCE = Tolerance(abs=1e-3, rel=0)
@@ -25,7 +25,7 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_unreadable(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "golden.npz").write_bytes(content)
-    with pytest.raises(CardError, match="golden examples cannot be read"):
+    with pytest.raises(MetadataError, match="golden examples cannot be read"):
         golden.read(tmp_path / "golden.npz")
 
 
@@ -46,7 +46,7 @@ def test_relative_tolerance_grows_with_the_value() -> None:
     assert compare(big * np.float32(1.002), big, Tolerance(0, 1e-3)).wrong == 2
 
 
-def test_a_flip_counts_only_where_pytorch_is_sure() -> None:
+def test_a_flip_counts_only_if_pytorchs_margin_is_clear() -> None:
     result = compare(EXPECTED[:, ::-1], EXPECTED, TOLERANCE)
     assert (result.wrong, result.flipped) == (1, 1)  # the second row is a tie, and equal to itself mirrored
 

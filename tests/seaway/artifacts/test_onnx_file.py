@@ -1,4 +1,4 @@
-"""ONNX files with their weights left in the file: the same values as onnx gives, and damaged files refused."""
+"""Memory-mapped weights have the same values as with onnx; damaged files are refused."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def a_model() -> Any:
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["in the file", "in a file beside it"])
-def test_every_weight_has_its_values_and_the_rest_is_as_onnx_reads_it(tmp_path: Path, beside: bool) -> None:
+def test_every_weight_has_its_values_and_the_rest_equals_onnx_load(tmp_path: Path, beside: bool) -> None:
     model, path = a_model(), tmp_path / "model.onnx"
     onnx.save(a_model(), path, save_as_external_data=beside, location="data" if beside else None, size_threshold=0)
     read = onnx_file.read(path)
@@ -47,7 +47,7 @@ def test_every_weight_has_its_values_and_the_rest_is_as_onnx_reads_it(tmp_path: 
     assert read == model
 
 
-def test_a_file_that_ends_early_is_refused_wherever_it_ends(tmp_path: Path) -> None:
+def test_a_file_truncated_anywhere_is_refused(tmp_path: Path) -> None:
     whole, path = a_model().SerializeToString(), tmp_path / "model.onnx"
     for end in range(100, len(whole) - 60, 997):  # at the end stand the outputs and the opset, fields of their own
         path.write_bytes(whole[:end])
@@ -56,18 +56,18 @@ def test_a_file_that_ends_early_is_refused_wherever_it_ends(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("location", ["../data", "/etc/hostname", "a/../../data", ""])
-def test_data_outside_of_the_models_folder_are_not_read(tmp_path: Path, location: str) -> None:
+def test_data_outside_the_models_folder_is_not_read(tmp_path: Path, location: str) -> None:
     model = a_model()
     tensor = model.graph.initializer[0]
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value=location)
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(ValueError, match=r"'large' are outside of the model's folder"):
+    with pytest.raises(ValueError, match=r"'large' is outside the model's folder"):
         onnx_file.read(tmp_path / "model.onnx")
 
 
-def test_data_that_end_early_or_are_too_many_are_refused(tmp_path: Path) -> None:
+def test_data_that_is_too_short_or_too_long_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(a_model(), path, save_as_external_data=True, location="data", size_threshold=0)
     (tmp_path / "data").write_bytes((tmp_path / "data").read_bytes()[:100])

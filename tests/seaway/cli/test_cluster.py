@@ -1,4 +1,4 @@
-"""`seaway status`, `deploy`, `promote` and `rollback` where there is no cluster; on one, tests/e2e tries them."""
+"""`seaway status`, `deploy`, `promote` and `rollback` without a cluster; tests/e2e tests them on one."""
 
 import os
 import subprocess
@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from seaway.artifacts import store
+from seaway.artifacts import model_repository
 from seaway.load import evidence
-from seaway.load.run import Plan, Progress, result
-from seaway.load.tally import Tally
+from seaway.load.config import LoadConfig
+from seaway.load.counters import Counters
+from seaway.load.progress import Progress
+from seaway.load.result import summarize
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.append(str(ROOT / "tests" / "seaway" / "load"))
@@ -25,32 +27,32 @@ def seaway(folder, *arguments):
 
 
 @pytest.mark.parametrize("verb", ["status", "deploy --version 3", "rollback"])
-def test_without_a_cluster_it_is_one_line(tmp_path, verb):
-    got = seaway(tmp_path, *verb.split())
-    assert got.returncode == 1
-    assert got.stderr.startswith("seaway: no cluster: ")
-    assert "does `kubectl get nodes` work here?" in got.stderr
-    assert len(got.stderr.splitlines()) == 1
+def test_without_a_cluster_the_error_is_one_line(tmp_path, verb):
+    done = seaway(tmp_path, *verb.split())
+    assert done.returncode == 1
+    assert done.stderr.startswith("seaway: no cluster: ")
+    assert "does `kubectl get nodes` work here?" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
-def test_promote_in_a_folder_goes_by_the_evidence_of_each_version(tmp_path):
-    volume = tmp_path / "volume"
+def test_promote_in_a_folder_requires_good_evidence(tmp_path):
+    repository = tmp_path / "models"
     for seed in (1, 2):
-        toy.make(tmp_path / str(seed), seed=seed).publish(volume)
-    none = seaway(tmp_path, "promote", "--version", "1", "--volume", volume, "--name", "toy")
-    assert (none.returncode, "there is no evidence of toy/1 yet" in none.stderr) == (1, True)
+        toy.make(tmp_path / str(seed), seed=seed).publish(repository)
+    none = seaway(tmp_path, "promote", "--version", "1", "--model-repository", repository, "--name", "toy")
+    assert (none.returncode, "no evidence for toy/1 in " in none.stderr) == (1, True)
     for version, fault in ((1, ""), (2, "HTTP 500")):
-        tally = Tally()
-        card = store.read_card(volume, "toy", version)
-        tally.right(0, 5.0)
-        tally.answered(f"a-pod toy/{version}@{card.sha256}", False, 0.0)
+        counters = Counters()
+        metadata = model_repository.read_metadata(repository, "toy", version)
+        counters.record_correct(0, 5.0)
+        counters.record_response(f"a-pod toy/{version}@{metadata.sha256}", False, 0.0)
         if fault:
-            tally.fault(0, fault, wrong=False)
-        run = result(Progress(1.0, total=tally), "http://127.0.0.1", Plan(seconds=1, warmup=0))
-        written = evidence.write(tmp_path / f"evidence-{version}", "toy", version, card, [], [run])
-        evidence.keep(volume, "toy", tmp_path / f"evidence-{version}", written)
-    good = seaway(tmp_path, "promote", "--version", "1", "--volume", volume, "--name", "toy")
-    assert (good.returncode, good.stdout) == (0, "stable is toy/1, the first one\n")
-    bad = seaway(tmp_path, "promote", "--version", "2", "--volume", volume, "--name", "toy")
+            counters.record_error(0, fault, wrong=False)
+        run = summarize(Progress(1.0, total=counters), "http://127.0.0.1", LoadConfig(duration_s=1, warmup_s=0))
+        written = evidence.write(tmp_path / f"evidence-{version}", "toy", version, metadata, [], [run])
+        evidence.store(repository, "toy", tmp_path / f"evidence-{version}", written)
+    good = seaway(tmp_path, "promote", "--version", "1", "--model-repository", repository, "--name", "toy")
+    assert (good.returncode, good.stdout) == (0, "stable is toy/1, the first stable version\n")
+    bad = seaway(tmp_path, "promote", "--version", "2", "--model-repository", repository, "--name", "toy")
     assert (bad.returncode, "1 requests failed" in bad.stderr) == (1, True)
-    assert store.labels(volume, "toy") == {"stable": 1}
+    assert model_repository.labels(repository, "toy") == {"stable": 1}

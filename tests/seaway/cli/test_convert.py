@@ -11,11 +11,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from seaway.artifacts import card as cards
+from seaway.artifacts import artifact_metadata
 from seaway.convert.convert import INSTALL_ONNX_TF
 
 ROOT = Path(__file__).resolve().parents[3]
-# The command, and then which frameworks its process has loaded; `onnx_tf` may be made missing.
+# Runs the command, then prints which frameworks its process has loaded; hides `onnx_tf`.
 PROGRAM = """
 import sys
 if "--converter" in sys.argv:
@@ -36,7 +36,7 @@ def seaway(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder with model.onnx: a dense layer and a softmax, whose input's name is no Python name."""
+    """A folder with model.onnx: a dense layer and a softmax; the input's name is no Python identifier."""
     weight = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     nodes = [helper.make_node("MatMul", ["the.x", "w"], ["l"]), helper.make_node("Softmax", ["l"], ["scores"])]
     graph = helper.make_graph(
@@ -54,34 +54,34 @@ def place(tmp_path: Path) -> Path:
 def test_a_bare_file_becomes_a_savedmodel_without_torch(place: Path) -> None:
     done = seaway(place, "convert", "model.onnx", "saved_model")
     assert done.returncode == 0, done.stderr
-    assert cards.check(place / "saved_model", "saved_model").inputs[0].name == "the_x"
+    assert artifact_metadata.check(place / "saved_model", "saved_model").inputs[0].name == "the_x"
     assert "converting 2 nodes of opset 13 with seaway" in done.stdout
-    assert "add --check to compare it with ONNX Runtime" in done.stdout
+    assert "to compare it with the ONNX model, add --check" in done.stdout
     assert done.stdout.splitlines()[-1] == "loaded: tensorflow"
 
 
-def test_checked_on_random_input(place: Path) -> None:
+def test_check_compares_on_random_input(place: Path) -> None:
     done = seaway(place, "convert", "model.onnx", "saved_model", "--check")
     assert done.returncode == 0, done.stderr
-    found = re.search(r"^convert: scores: max \|Δ\| (\S+) to ONNX Runtime, of values up to (\S+)$", done.stdout, re.M)
-    assert found, done.stdout
-    assert float(found[1]) <= 1e-6 < 0.1 < float(found[2]) <= 1
+    match = re.search(r"^convert: scores: max \|Δ\| (\S+) vs ONNX Runtime, for values up to (\S+)$", done.stdout, re.M)
+    assert match, done.stdout
+    assert float(match[1]) <= 1e-6 < 0.1 < float(match[2]) <= 1
     assert done.stdout.splitlines()[-1] == "loaded: tensorflow"
 
 
-def test_without_onnx_tf_its_converter_says_how_to_install_it(place: Path) -> None:
+def test_without_onnx_tf_the_message_says_how_to_install_it(place: Path) -> None:
     """tests/packaging/try_onnx_tf.py runs the command that this prints."""
     done = seaway(place, "convert", "model.onnx", "saved_model", "--converter", "onnx-tf")
     assert done.returncode == 1
     assert re.findall(r"pip install [^(]*[^( ]", done.stderr) == [INSTALL_ONNX_TF]
     assert done.stderr.count("\n") == 1
-    assert done.stdout == "loaded:\n", "told before anything is read"
+    assert done.stdout == "loaded:\n", "the message comes before any file is read"
     assert not (place / "saved_model").exists()
     version = INSTALL_ONNX_TF.rpartition(" ")[2]
     assert re.search(rf"(?m)^{re.escape(version)} \\$", (ROOT / "requirements" / "dev.txt").read_text())
 
 
-def test_what_cannot_be_converted_is_one_line(place: Path) -> None:
+def test_a_missing_file_is_reported_in_one_line(place: Path) -> None:
     done = seaway(place, "convert", "none.onnx", "saved_model")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith("seaway: none.onnx: no such file")

@@ -1,4 +1,4 @@
-"""`seaway submit --wait` by what a real backend answered (tests/conformance/kubeflow), and by Argo's own words."""
+"""`seaway submit --wait` with recorded responses of a real backend (tests/conformance/kubeflow) and Argo's messages."""
 
 import functools
 import json
@@ -28,7 +28,7 @@ UP_TO_CONVERT = ["explore", "train", "export", "convert"]
 
 
 def ends(name: str, *stages: str) -> list[dict]:
-    """A recording whose failed stage is another one's name: what is recorded of `validate` is told of any."""
+    """The recording's last response, with the failure of `validate` moved to these stages."""
     text = json.dumps(recorded(name)[-1:])
     for stage in stages:
         text = text.replace('"validate', f'"{stage}@').replace(f'"{stage}"', '"validate"').replace(f"{stage}@", stage)
@@ -39,8 +39,8 @@ def of_train(message: str, *more: dict) -> dict:
     return argo.workflow(argo.node("train(0).executor(0)", "Failed", message, 1), *more)
 
 
-def told(out: str) -> list[list[str]]:
-    """The changes of stages: [stage, state]."""
+def stage_changes(out: str) -> list[list[str]]:
+    """The printed changes: [stage, state]."""
     return [line.split()[1:] for line in out.splitlines() if line[:3].strip().isdigit()]
 
 
@@ -51,7 +51,7 @@ class Done(NamedTuple):
 
 @pytest.fixture
 def submit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """The verb in this process, with its own options; `cluster`: the address to which kubectl's configuration leads."""
+    """The verb, called in this process; `cluster`: the API server in kubectl's configuration."""
     monkeypatch.setattr(request, "compiled", once)
 
     def call(host: str, cluster: str = "", folder: Path | None = None, **options: object) -> Done:
@@ -70,17 +70,17 @@ def submit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     return call
 
 
-# ---- states, as they were recorded
+# ---- recorded states
 
 
 def test_a_run_that_succeeded_and_what_came_from_the_cache(submit: Callable[..., Done]) -> None:
     with kubeflow_api.serving(Kubeflow(recordings=[recorded("run_patched")])) as host:
         done = submit(host)
     assert done.error == "", done.out
-    changes = told(done.out)
+    changes = stage_changes(done.out)
     assert [stage for stage, state in changes if state == "cached"] == UP_TO_CONVERT
     assert {stage for stage, state in changes if state == "succeeded"} == {
-        "validate", "publish", "deploy", "load", "promote", "outcome",
+        "validate", "publish", "deploy", "load", "promote", "run-summary",
     }  # fmt: skip
 
 
@@ -94,8 +94,8 @@ def test_a_run_that_failed_names_the_stage_and_is_not_repeated(submit: Callable[
         f"the run failed in validate: {host}/#/runs/details/{RUN}\n  validate:\n    {argo.OWN}\n"
     )
     assert "kubectl -n kubeflow logs" in done.error, "what the pod said is not known without kubectl"
-    assert ["validate", "failed"] in told(done.out)
-    assert not {stage for stage, _ in told(done.out)} & {"publish", "deploy", "load", "promote"}
+    assert ["validate", "failed"] in stage_changes(done.out)
+    assert not {stage for stage, _ in stage_changes(done.out)} & {"publish", "deploy", "load", "promote"}
     assert len(kubeflow.runs) == 1
 
 
@@ -103,7 +103,7 @@ def test_a_pod_that_argo_saw_vanish_is_repeated_by_argo(submit: Callable[..., Do
     answers = recorded("run_deleted_pod")
     with kubeflow_api.serving(Kubeflow(recordings=[answers])) as host:
         submit(host, wait=False)
-        states = [Client(host).state(RUN) for _ in answers]
+        states = [Client(host).run_status(RUN) for _ in answers]
     assert [one.stages.get("train") for one in states] == [None] * 4 + ["RUNNING"] + ["SUCCEEDED"] * 3
     assert states[-1].stages == {
         "explore": "CACHED", "train": "SUCCEEDED", "export": "SUCCEEDED", "convert": "RUNNING",
@@ -114,8 +114,8 @@ def test_a_pod_that_argo_saw_vanish_is_repeated_by_argo(submit: Callable[..., Do
 @pytest.mark.parametrize("name", ["run_unmodified", "run_patched", "run_deleted_pod", "run_missing_image"])
 def test_names_of_nodes_in_all_forms_are_the_stages(submit: Callable[..., Done], name: str, form: str) -> None:
     """With a retryStrategy Argo has "train" and "train(0)"; without, "train"; and a node's name is the whole path."""
-    given = recorded(name)
-    changed = json.loads(json.dumps(given))
+    recording = recorded(name)
+    changed = json.loads(json.dumps(recording))
     for answer in changed:
         tasks = answer["run"].get("run_details", {}).get("task_details", [])
         for task in tasks:
@@ -127,23 +127,23 @@ def test_names_of_nodes_in_all_forms_are_the_stages(submit: Callable[..., Done],
             answer["run"]["run_details"]["task_details"] = [
                 task for task in tasks if not dropped(task.get("display_name", "")) or task.get("state") == "SKIPPED"
             ]
-    found = []
-    for answers in (given, changed):
+    states = []
+    for answers in (recording, changed):
         answers[:] = [one for one in answers if not isinstance(one["after_s"], str)]
         with kubeflow_api.serving(Kubeflow(recordings=[answers])) as host:
             submit(host, wait=False)
-            found.append([Client(host).state(RUN).stages for _ in answers])
-    assert found[0] == found[1]
-    assert found[0][-1]
+            states.append([Client(host).run_status(RUN).stages for _ in answers])
+    assert states[0] == states[1]
+    assert states[0][-1]
 
 
-# ---- pods that were lost
+# ---- lost pods
 
 
 @pytest.mark.parametrize(
     "message", [argo.SIGTERM, argo.DELETED, argo.EVICTED, "Preempted in order to admit critical pod"]
 )
-def test_a_run_that_lost_a_pod_is_submitted_again_with_the_same(submit: Callable[..., Done], message: str) -> None:
+def test_a_run_that_lost_a_pod_is_resubmitted_unchanged(submit: Callable[..., Done], message: str) -> None:
     kubeflow = Kubeflow(
         recordings=[ends("run_unmodified", "train"), recorded("run_patched")], workflows=[of_train(message)]
     )
@@ -153,17 +153,17 @@ def test_a_run_that_lost_a_pod_is_submitted_again_with_the_same(submit: Callable
     first, second = kubeflow.runs.values()
     assert (first.pop("display_name"), second.pop("display_name")) == ("first", "first (2)")
     assert {**first, "run_id": ""} == {**second, "run_id": ""}, "the same parameters, pipeline and account"
-    assert "cacheKey" not in json.dumps(first), "anybody's results may answer"
+    assert "cacheKey" not in json.dumps(first), "results of any run may be reused"
     assert f"The run failed in train: {host}/#/runs/details/{RUN}\n  train:\n    {message.strip()}" in done.out
-    assert f"Submitted again (1 of 2), for a pod was lost and no stage failed itself\nRun   {RUN[:-1]}1" in done.out
+    assert f"Resubmitted (1 of 2), because the stage only lost its pod\nRun   {RUN[:-1]}1" in done.out
 
 
-def test_it_is_submitted_again_at_most_twice(submit: Callable[..., Done]) -> None:
+def test_a_run_is_resubmitted_at_most_twice(submit: Callable[..., Done]) -> None:
     kubeflow = Kubeflow(recordings=[ends("run_unmodified", "train")] * 4, workflows=[of_train(argo.DELETED)] * 4)
     with kubeflow_api.serving(kubeflow) as host:
         done = submit(host)
     assert len(kubeflow.runs) == 3
-    assert "no fault of the stage's, but submitted again 2 times already" in done.error
+    assert "the stage failed only because its pod was lost, but this was resubmission 2, the last" in done.error
     assert done.error.count(argo.DELETED) == 1
 
 
@@ -175,13 +175,13 @@ def test_it_is_submitted_again_at_most_twice(submit: Callable[..., Done]) -> Non
         of_train(argo.DEADLINE),
         of_train("Step exceeded its deadline"),
         of_train(argo.STORAGE),
-        of_train(argo.SIGKILL),  # by whom is not known
+        of_train(argo.SIGKILL),  # sender unknown
         of_train(argo.DELETED, argo.node("train(0).executor(1)", "Failed", argo.OWN, 2)),
         of_train(argo.DELETED, argo.node("validate(0).executor(0)", "Failed", argo.OWN, 2)),
         {},
     ],
 )
-def test_a_stage_that_failed_by_its_own_fault_is_not_repeated(submit: Callable[..., Done], workflow: dict) -> None:
+def test_a_stage_that_failed_for_another_reason_is_not_repeated(submit: Callable[..., Done], workflow: dict) -> None:
     kubeflow = Kubeflow(recordings=[ends("run_unmodified", "train")] * 2, workflows=[workflow] * 2)
     with kubeflow_api.serving(kubeflow) as host:
         done = submit(host)
@@ -189,7 +189,7 @@ def test_a_stage_that_failed_by_its_own_fault_is_not_repeated(submit: Callable[.
     assert done.error.startswith(f"the run failed in train: {host}")
 
 
-def test_a_run_that_somebody_ended_is_cancelled_and_not_repeated(submit: Callable[..., Done]) -> None:
+def test_a_terminated_run_is_cancelled_and_not_repeated(submit: Callable[..., Done]) -> None:
     kubeflow = Kubeflow(recordings=[[{"after_s": 0, "run": recorded("run_missing_image")[-1]["run"]}]], workflows=[
         argo.workflow(argo.node("explore(0).executor(0)", "Failed", argo.SIGTERM)),
     ])  # fmt: skip
@@ -208,7 +208,7 @@ def test_the_cluster_says_that_a_pod_was_deleted(submit: Callable[..., Done], tm
         "involvedObject": {"kind": "Pod", "name": name, "namespace": NAMESPACE},
     }  # fmt: skip
     ended = {"terminated": {"exitCode": 0, "reason": "Completed"}}
-    cluster = cluster_api.of(pod("exit-handler-1(0).explore(0).executor(0)", "Succeeded", 0, ended)) | {
+    cluster = cluster_api.pod_responses(pod("exit-handler-1(0).explore(0).executor(0)", "Succeeded", 0, ended)) | {
         f"/api/v1/namespaces/{NAMESPACE}/events": {"items": [event]},
         f"/apis/argoproj.io/v1alpha1/namespaces/{NAMESPACE}/workflows": {"items": [argo.workflow(lost)]},
     }
@@ -226,11 +226,11 @@ def test_following_submits_nothing(submit: Callable[..., Done]) -> None:
         submit(host, wait=False)
         done = submit(host, follow=RUN, wait=False)
     assert len(kubeflow.runs) == 1
-    assert "no fault of the stage's: submit it again; training goes on where it was" in done.error
+    assert "the stage failed only because its pod was lost: submit the run again; training resumes" in done.error
 
 
-@pytest.mark.parametrize("asked", [{"cache": False}, {"param": ["source=idx:/models/.data/emnist"]}])
-def test_a_cache_that_may_not_answer_does_so_for_the_same_run_alone(submit: Callable[..., Done], asked: dict) -> None:
+@pytest.mark.parametrize("options", [{"cache": False}, {"param": ["source=idx:/models/.data/emnist"]}])
+def test_without_the_cache_only_results_of_the_same_run_are_reused(submit: Callable[..., Done], options: dict) -> None:
     def keys(run: dict) -> dict[str, str]:
         tasks = run["pipeline_spec"]["pipeline_spec"]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
         caching = {name: task["cachingOptions"] for name, task in tasks.items()}
@@ -242,7 +242,7 @@ def test_a_cache_that_may_not_answer_does_so_for_the_same_run_alone(submit: Call
             recordings=[ends("run_unmodified", "train"), recorded("run_patched")], workflows=[of_train(argo.DELETED)]
         )
         with kubeflow_api.serving(kubeflow) as host:
-            done = submit(host, **asked)
+            done = submit(host, **options)
         assert done.error == "", done.out
         first, second = kubeflow.runs.values()
         assert keys(first) == keys(second)
@@ -251,7 +251,7 @@ def test_a_cache_that_may_not_answer_does_so_for_the_same_run_alone(submit: Call
     assert not {*sent[0].values()} & {*sent[1].values()}, "no other run's results"
 
 
-# ---- images that do not come
+# ---- images that cannot be pulled
 
 
 def missing(message: str = argo.PULL) -> Kubeflow:
@@ -259,7 +259,7 @@ def missing(message: str = argo.PULL) -> Kubeflow:
     return Kubeflow(recordings=[recorded("run_missing_image")], workflows=[workflow])
 
 
-def test_a_run_whose_image_does_not_come_is_terminated_and_the_image_named(submit: Callable[..., Done]) -> None:
+def test_a_run_whose_image_cannot_be_pulled_is_terminated_and_the_image_named(submit: Callable[..., Done]) -> None:
     kubeflow = missing()
     with kubeflow_api.serving(kubeflow) as host:
         done = submit(host, pull_deadline=0.1)
@@ -271,9 +271,9 @@ def test_a_run_whose_image_does_not_come_is_terminated_and_the_image_named(submi
     assert done.out.count("ImagePullBackOff") == 1
 
 
-def test_the_image_is_named_by_the_pod_where_kubectl_leads_to_it(submit: Callable[..., Done], tmp_path: Path) -> None:
+def test_the_image_is_named_by_the_pod_if_kubectl_has_access(submit: Callable[..., Done], tmp_path: Path) -> None:
     pull = {"waiting": {"reason": "ErrImagePull", "message": "not found"}}
-    cluster = cluster_api.of(pod("exit-handler-1(0).explore(0).executor(0)", "Pending", 1, pull))
+    cluster = cluster_api.pod_responses(pod("exit-handler-1(0).explore(0).executor(0)", "Pending", 1, pull))
     kubeflow = Kubeflow(multi_user=True, recordings=[recorded("run_missing_image")])
     with kubeflow_api.serving(kubeflow) as host, cluster_api.serving(cluster) as api:
         done = submit(host, api, tmp_path, namespace=NAMESPACE, pull_deadline=0.1)
@@ -281,17 +281,17 @@ def test_the_image_is_named_by_the_pod_where_kubectl_leads_to_it(submit: Callabl
     assert "explore waited 0.1 s for an image that cannot be pulled: an/image:1; the run was terminated" in done.error
 
 
-def test_following_ends_no_run(submit: Callable[..., Done]) -> None:
+def test_following_terminates_no_run(submit: Callable[..., Done]) -> None:
     kubeflow = missing()
     with kubeflow_api.serving(kubeflow) as host:
         submit(host, wait=False)
         done = submit(host, follow=RUN, wait=False, pull_deadline=0.1)
     assert kubeflow.terminated == []
-    assert "python-train:none; the run goes on:" in done.error
+    assert "python-train:none; the run continues:" in done.error
 
 
-def test_an_image_that_comes_late_ends_nothing(submit: Callable[..., Done]) -> None:
-    """Beyond its time for want of a node, not of an image; and the deadline is five minutes by default."""
+def test_an_image_that_is_pulled_late_terminates_nothing(submit: Callable[..., Done]) -> None:
+    """A stage that waits for a node has no deadline; that for an image is five minutes by default."""
     late = [*recorded("run_missing_image")[:-1]] + [recorded("run_missing_image")[-2]] * 20 + recorded("run_patched")
     for message, more in (("Unschedulable: 0/1 nodes are available", {"pull_deadline": 0.02}), (argo.PULL, {})):
         kubeflow = missing(message)
@@ -302,10 +302,11 @@ def test_an_image_that_comes_late_ends_nothing(submit: Callable[..., Done]) -> N
         assert message in done.out
 
 
-def test_what_argo_says_last_is_not_the_last_word(submit: Callable[..., Done], tmp_path: Path) -> None:
+def test_lines_of_argo_s_wrapper_are_not_quoted(submit: Callable[..., Done], tmp_path: Path) -> None:
     said = "Traceback (most recent call last):\nTypeError: Cannot instantiate typing.Union\n"
     log = f"{said}F1129 07:56:14.1 1 main.go:52] failed to execute component: exit status 1\nError: exit status 1\n"
-    cluster = cluster_api.of(pod("exit-handler-1(0).validate(0).executor(0)", "Failed", 1, ERROR), logs={"pod-1": log})
+    failed = pod("exit-handler-1(0).validate(0).executor(0)", "Failed", 1, ERROR)
+    cluster = cluster_api.pod_responses(failed, logs={"pod-1": log})
     kubeflow = Kubeflow(multi_user=True, recordings=[recorded("run_unmodified")])
     with kubeflow_api.serving(kubeflow) as host, cluster_api.serving(cluster) as api:
         done = submit(host, api, tmp_path, namespace=NAMESPACE)

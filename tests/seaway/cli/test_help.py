@@ -5,32 +5,31 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from seaway.cli import version
 from seaway.cli.main import VERBS, app
+from seaway.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[3]
 STAGES = sorted(path.parent.name for path in (ROOT / "seaway").glob("*/__main__.py"))
 
 
 def verbs(command: object, before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Every verb and, as `load capacity`, every one below a verb."""
-    found = []
+    """Every verb and subcommand, e.g. ("load", "capacity")."""
+    names = []
     for name, inner in getattr(command, "commands", {}).items():
-        found += [(*before, name), *verbs(inner, (*before, name))]
-    return found
+        names += [(*before, name), *verbs(inner, (*before, name))]
+    return names
 
 
 ALL = [(), *verbs(get_command(app))]
 
 
-def test_all_verbs_are_tried() -> None:
+def test_all_verbs_are_tested() -> None:
     assert len(ALL) > len(VERBS) + 2
     assert {("run",), ("convert",), ("serve",), ("load", "run"), ("load", "capacity")} < {*ALL}
 
@@ -41,6 +40,21 @@ def test_h_is_help(verb: tuple[str, ...]) -> None:
     assert (short.exit_code, short.output) == (0, long.output)
     usage = re.sub(r"\s+", " ", short.output).strip()
     assert usage.startswith(" ".join(["Usage: seaway", *verb, "[OPTIONS]"]))
+
+
+@pytest.mark.parametrize(
+    ("verb", "name", "former"), [("versions", "--model-repository", "--repository"), ("sweep", "--data", "--source")]
+)
+def test_a_former_name_of_an_option_works_but_is_not_in_the_help(verb: str, name: str, former: str) -> None:
+    shown = CliRunner().invoke(app, [verb, "--help"]).output
+    assert (name in shown, re.search(rf"(?<![\w-]){former}\b", shown)) == (True, None)
+    assert CliRunner().invoke(app, [verb, former, "x", "--help"]).output == shown
+
+
+def test_the_help_has_no_types_of_python() -> None:
+    for verb in ALL:
+        shown = CliRunner().invoke(app, [*verb, "--help"]).output
+        assert not re.search(r"<(bool|str|int|float|list\[|path)", shown), verb
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -56,17 +70,12 @@ def test_the_version_is_the_installed_one(option: str) -> None:
     assert (done.exit_code, done.output) == (0, f"seaway {importlib.metadata.version('seaway')}\n")
 
 
-def test_a_tree_that_is_not_installed_says_so() -> None:
-    """-S: without site-packages, and so without what is installed there."""
+def test_a_checkout_that_is_not_installed_says_so() -> None:
+    """-S: without site-packages and the packages there."""
     site = str(Path(importlib.metadata.distribution("typer").locate_file("")))
     program = f"import sys; sys.path.append({site!r})\nimport typer, rich\nsys.path.pop()\n" + (
         "from seaway.cli import version; print(version.text())"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-S", "-c", program], env=environment, capture_output=True, text=True)
-    number = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert done.stdout == f"seaway {number} (not installed: it runs from {ROOT})\n", done.stderr
-
-
-def test_a_folder_without_a_project_has_no_version(tmp_path: Path) -> None:
-    assert version._of_tree(tmp_path) == "of an unknown version"
+    assert done.stdout == f"seaway {VERSION} (not installed: it runs from {ROOT})\n", done.stderr

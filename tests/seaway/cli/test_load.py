@@ -18,15 +18,15 @@ from responder import serving  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def volume(tmp_path_factory):
+def repository(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")
-    toy.make(folder / "made").publish(folder / "volume")
-    return folder / "volume"
+    toy.make(folder / "made").publish(folder / "models")
+    return folder / "models"
 
 
 @pytest.fixture
-def server(volume):
-    with serving(volume) as started:
+def server(repository):
+    with serving(repository) as started:
         yield started
 
 
@@ -39,9 +39,9 @@ def seaway(folder, *arguments):
 SHORT = ["--time", "1s", "--warmup", "0", "--users", "2"]
 
 
-def test_limits_lines_reports_and_exit_codes(server, volume, tmp_path):
-    own = ["--volume", volume, "--name", "toy", *SHORT, "--protocol", "tfs"]
-    good = seaway(tmp_path, "load", server.url, *own, "--limit", "p50_ms=1000", "--report", "out")
+def test_limits_reports_and_exit_statuses(server, repository, tmp_path):
+    options = ["--model-repository", repository, "--name", "toy", *SHORT, "--protocol", "tfs"]
+    good = seaway(tmp_path, "load", server.url, *options, "--limit", "p50_ms=1000", "--report", "out")
     assert good.returncode == 0, good.stdout + good.stderr
     assert [line.split()[:2] for line in good.stdout.splitlines() if line.startswith("pass")] == [
         ["pass", "failed:"],
@@ -49,101 +49,126 @@ def test_limits_lines_reports_and_exit_codes(server, volume, tmp_path):
         ["pass", "p50_ms:"],
     ]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"load.html", "load.json", "load.md"}
-    found = json.loads((tmp_path / "out" / "load.json").read_text())
-    assert (found["verdict"], len(found["runs"]), len(found["limits"])) == ("pass", 1, 3)
+    document = json.loads((tmp_path / "out" / "load.json").read_text())
+    assert (document["verdict"], len(document["runs"]), len(document["limits"])) == ("pass", 1, 3)
     assert "<svg" in (tmp_path / "out" / "load.html").read_text()
     assert "✅" in (tmp_path / "out" / "load.md").read_text()
     (tmp_path / "limits.yaml").write_text("p50_ms: 0.001\nfailed: 0\n")
-    broken = seaway(tmp_path, "load", server.url, *own, "--limits", "limits.yaml", "--report", "other")
-    assert broken.returncode == 1
-    assert "fail         p50_ms" in broken.stdout
-    unclear = seaway(tmp_path, "load", server.url, *own, "--rate", "20", "--limit", "p99_ms=5000")
-    assert unclear.returncode == 3, unclear.stdout
+    violated = seaway(tmp_path, "load", server.url, *options, "--limits", "limits.yaml", "--report", "other")
+    assert violated.returncode == 1
+    assert "fail         p50_ms" in violated.stdout
+    inconclusive = seaway(tmp_path, "load", server.url, *options, "--rate", "20", "--limit", "p99_ms=5000")
+    assert inconclusive.returncode == 3, inconclusive.stdout
     compared = seaway(tmp_path, "load", "compare", "out/load.json", "other/load.json")
     assert compared.returncode == 0
-    assert "| REST, batch 1 | p50_ms |" in compared.stdout
+    assert "| REST, batch 1 | p50 ms |" in compared.stdout
 
 
-def test_wrong_answers_and_failures_break_the_default_limits(server, volume, tmp_path):
+def test_wrong_responses_violate_the_default_limits(server, repository, tmp_path):
     server.fault, server.every = "off", 5
-    got = seaway(tmp_path, "load", server.url, "--volume", volume, "--name", "toy", *SHORT)
-    assert got.returncode == 1
-    assert "fail         wrong" in got.stdout
-    assert "differs from PyTorch's" in got.stderr
-    assert "REST" in got.stdout
-    assert "GraphPipe" not in got.stdout, "one protocol, REST where it is spoken"
+    completed = seaway(tmp_path, "load", server.url, "--model-repository", repository, "--name", "toy", *SHORT)
+    assert completed.returncode == 1
+    assert "fail         wrong" in completed.stdout
+    assert "differs from PyTorch's" in completed.stderr
+    assert "REST" in completed.stdout
+    assert "GraphPipe" not in completed.stdout, "one protocol, REST if the server supports it"
 
 
-def test_several_protocols_are_told_apart(server, volume, tmp_path):
+def test_the_limits_of_several_protocols_have_a_prefix(server, repository, tmp_path):
     both = ["--protocol", "oip", "--protocol", "graphpipe"]
-    got = seaway(tmp_path, "load", server.url, "--volume", volume, "--name", "toy", *SHORT, *both)
-    assert got.returncode == 0, got.stdout + got.stderr
-    assert "pass         OIP v2, wrong" in got.stdout
-    assert "pass         GraphPipe, wrong" in got.stdout
+    completed = seaway(tmp_path, "load", server.url, "--model-repository", repository, "--name", "toy", *SHORT, *both)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert "pass         OIP v2, wrong" in completed.stdout
+    assert "pass         GraphPipe, wrong" in completed.stdout
 
 
-def test_the_arrivals_of_an_open_loop_are_in_the_report(server, volume, tmp_path):
-    own = ["--volume", volume, "--name", "toy", "--time", "2s", "--warmup", "0", "--rate", "20"]
-    for more, asked, arrivals in (
+def test_the_arrivals_of_an_open_loop_are_in_the_report(server, repository, tmp_path):
+    options = ["--model-repository", repository, "--name", "toy", "--time", "2s", "--warmup", "0", "--rate", "20"]
+    for more, load, arrivals in (
         (["--seed", "3"], "20/s poisson, seed 3", "poisson"),
         (["--arrivals", "uniform"], "20/s uniform", "uniform"),
     ):
-        got = seaway(tmp_path, "load", server.url, *own, *more, "--report", arrivals)
-        assert got.returncode == 0, got.stdout + got.stderr
+        completed = seaway(tmp_path, "load", server.url, *options, *more, "--report", arrivals)
+        assert completed.returncode == 0, completed.stdout + completed.stderr
         [run] = json.loads((tmp_path / arrivals / "load.json").read_text())["runs"]
         assert (run["arrivals"], run["expected_per_second"]) == (arrivals, 20.0)
-        assert asked in (tmp_path / arrivals / "load.html").read_text()
-        assert asked in (tmp_path / arrivals / "load.md").read_text()
+        assert load in (tmp_path / arrivals / "load.html").read_text()
+        assert load in (tmp_path / arrivals / "load.md").read_text()
 
 
 def test_a_file_of_examples_against_any_server(server, tmp_path):
     np.savez(tmp_path / "x.npz", image=np.random.default_rng(0).normal(size=(8, 4, 4, 1)).astype(np.float32))
-    got = seaway(tmp_path, "load", server.url, "--data", "x.npz", "--name", "toy", "--protocol", "tfs", *SHORT)
-    assert got.returncode == 0, got.stdout + got.stderr
+    completed = seaway(tmp_path, "load", server.url, "--data", "x.npz", "--name", "toy", "--protocol", "tfs", *SHORT)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
     nameless = seaway(tmp_path, "load", server.url, "--data", "x.npz", *SHORT)
     assert nameless.returncode == 1
     assert "--name is missing" in nameless.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["http://127.0.0.1:9"], "is the server running"),
-        (["--limit", "p99=1"], "no limit 'p99'"),
+        (["--limit", "p99=1"], "unknown limit 'p99'"),
         (["--limit", "p99_ms"], "give NAME=VALUE"),
-        (["--limit", "p50_ms=9", "--limit", "p99_ms=1"], "contradicts"),
-        (["--shape", "square"], "no shape 'square'"),
+        (["--limit", "p50_ms=9", "--limit", "p99_ms=1"], "--limit: p99_ms=1 is lower than p50_ms=9"),
+        (["--shape", "square"], "--shape square: choose from"),
         (["--protocol", "grpc"], "no protocol 'grpc'"),
-        (["--name", "nobody"], "holds no model 'nobody'"),
-        (["--version", "7"], "7"),
-        (["--users", "1", "--processes", "2"], "need as many users"),
+        (["--users", "1", "--processes", "2"], "--processes 2 needs at least 2 users"),
         (["--baseline-version", "1"], "needs --rate"),
+        (["--limit", "p99_ms=50%"], "--limit: p99_ms='50%' must be a number of milliseconds"),
+        (["--rate", "50", "--limit", "slower=20%"], "limit slower needs a baseline: add --baseline URL"),
         (["--rate", "50", "--limit", "rate=51"], "limit rate=51 cannot be reached: a rate of 50"),
-        (["--rate", "50", "--arrivals", "pareto"], "no arrivals 'pareto': choose one of poisson, uniform"),
+        (["--rate", "50", "--arrivals", "pareto"], "--arrivals pareto: choose from poisson, uniform"),
     ],
 )
-def test_wrong_use_is_one_line(volume, tmp_path, arguments, said):
+def test_wrong_use_is_a_one_line_error(repository, tmp_path, arguments, message):
     if not arguments[0].startswith("http"):
         arguments = ["http://127.0.0.1:9", *arguments]
     if "--name" not in arguments:
         arguments = [*arguments, "--name", "toy"]
     users = [] if "--users" in arguments else ["--users", "2"]
-    got = seaway(tmp_path, "load", *arguments, "--volume", volume, *users)
-    assert got.returncode == 1, got.stdout + got.stderr
-    assert said in got.stderr
-    assert "Traceback" not in got.stderr
+    completed = seaway(tmp_path, "load", *arguments, "--model-repository", repository, *users)
+    assert completed.returncode == 1, completed.stdout + completed.stderr
+    assert message in completed.stderr
+    assert "Traceback" not in completed.stderr
 
 
-def test_verify_names_the_replica(server, volume, tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--name", "nobody"], "has no model 'nobody'"), (["--version", "7"], "toy has no version 7 in ")],
+)
+def test_a_model_that_the_repository_does_not_have(server, repository, tmp_path, arguments, message):
+    completed = seaway(tmp_path, "load", server.url, "--model-repository", repository, *arguments)
+    assert (completed.returncode, completed.stderr.count("\n")) == (1, 1)
+    assert message in completed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "load capacity needs a latency limit: add e.g. --limit p99_ms=50"),
+        (["--limit", "failed=1%"], "load capacity needs a latency limit"),
+        (["--limit", "p99_ms=50", "--limit", "rate=9"], "load capacity cannot use the limit rate"),
+        (["--limit", "p99_ms=50", "--limit", "slower=20%"], "load capacity cannot use the limit slower"),
+    ],
+)
+def test_limits_that_a_capacity_search_cannot_use(repository, tmp_path, arguments, message):
+    options = ["--name", "toy", "--model-repository", repository]
+    completed = seaway(tmp_path, "load", "capacity", "http://127.0.0.1:9", *options, *arguments)
+    assert (completed.returncode, message in completed.stderr) == (1, True), completed.stderr
+
+
+def test_verify_names_the_replica(server, repository, tmp_path):
     server.pod = "seaway-0"
-    own = ["--volume", volume, "--name", "toy", "--time", "1", "--users", "2"]
-    good = seaway(tmp_path, "verify", server.url, *own)
+    options = ["--model-repository", repository, "--name", "toy", "--time", "1", "--users", "2"]
+    good = seaway(tmp_path, "verify", server.url, *options)
     assert good.returncode == 0, good.stdout + good.stderr
     assert "seaway-0" in good.stdout
     for title in ("REST", "GraphPipe", "OIP v2", "OIP v2 binary"):
         assert f"{title}: " in good.stdout
     changed = tmp_path / "changed"
-    shutil.copytree(volume, changed)
+    shutil.copytree(repository, changed)
     file = changed / "toy" / "1" / "saved_model.pb"
     weights = np.load(file)
     weights[0, 0] += 1
@@ -151,15 +176,16 @@ def test_verify_names_the_replica(server, volume, tmp_path):
         np.save(opened, weights)
     with serving(changed) as other:
         other.pod = "seaway-1"
-        bad = seaway(tmp_path, "verify", other.url, *own, "--protocol", "graphpipe", "--report", "out")
+        bad = seaway(tmp_path, "verify", other.url, *options, "--protocol", "graphpipe", "--report", "out")
     assert bad.returncode == 1
-    assert "seaway-1 answered" in bad.stderr
-    assert (tmp_path / "out" / "load.html").exists()
+    assert "seaway-1: " in bad.stderr
+    for file in ("load.html", "load.md"):
+        assert "responses were wrong" in (tmp_path / "out" / file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("verb", ["load", "load run", "load capacity", "load compare", "verify"])
-def test_the_commands_explain_themselves(tmp_path, verb):
-    got = seaway(tmp_path, *verb.split(), "--help")
-    assert got.returncode == 0
-    assert "Usage" in got.stdout
-    assert verb.split()[-1] in got.stdout
+def test_the_help_of_each_command(tmp_path, verb):
+    completed = seaway(tmp_path, *verb.split(), "--help")
+    assert completed.returncode == 0
+    assert "Usage" in completed.stdout
+    assert verb.split()[-1] in completed.stdout

@@ -1,4 +1,4 @@
-"""A load test that its stage would refuse is refused at the start of a run, which would get there hours later."""
+"""A load test that the load stage would refuse is refused before a run starts, not hours later."""
 
 import os
 import re
@@ -13,12 +13,12 @@ from seaway.cli.submit import submit
 from seaway.errors import InvalidInput, Unavailable
 
 ROOT = Path(__file__).resolve().parents[3]
-NOBODY = "http://127.0.0.1:1"  # whom submit would ask if there were nothing to refuse
+NO_SERVER = "http://127.0.0.1:1"  # where submit would connect if there were nothing to refuse
 UNREACHABLE = (
-    "limit rate=101 cannot be reached: a rate of 100, shape constant, asks 100 requests a second on average; "
-    "raise it or lower the limit"
+    "limit rate=101 cannot be reached: a rate of 100, shape constant, sends 100 requests per second on average; "
+    "raise the rate or lower the limit"
 )
-OWN = """
+OWN_PIPELINE = """
 from kfp import dsl
 
 @dsl.component(base_image="python:3.11")
@@ -32,41 +32,44 @@ def mine(load_limits: str = "none"):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--limit", "rate=101", "--load-rate", "100"], UNREACHABLE),
-        (["--param", 'load_limits={"p98_ms": "50"}'], "limits: no limit 'p98_ms'; there are failed, wrong, p50_ms, "),
+        (
+            ["--param", 'load_limits={"p98_ms": "50"}'],
+            "limits: unknown limit 'p98_ms'; choose from failed, wrong, p50_ms, ",
+        ),
     ],
 )
-def test_a_run_does_not_begin(tmp_path: Path, options: list[str], said: str) -> None:
+def test_a_run_is_refused(tmp_path: Path, options: list[str], message: str) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "160", "NO_COLOR": "1"}
     command = [sys.executable, "-m", "seaway.cli.main", "run", *options]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"seaway: {said}")
+    completed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
+    assert (completed.returncode, completed.stdout) == (1, "")
+    assert completed.stderr.startswith(f"seaway: {message}")
 
 
 @pytest.mark.parametrize(
-    ("limits", "rate", "said"),
+    ("limits", "rate", "message"),
     [
         ('{"rate": "101"}', 100, UNREACHABLE),
-        ('{"p98_ms": 5}', 0, "limits: no limit 'p98_ms'; there are failed, wrong, p50_ms, "),
-        ('{"p99_ms": "soon"}', 0, "limits: p99_ms is 'soon': give a number from 0 up, or a share like 1%"),
-        ('{"slower": "20%"}', 0, "limit slower=0.2 needs a rate"),
-        ("{}", -1, "--rate must be above 0"),
+        ('{"p98_ms": 5}', 0, "limits: unknown limit 'p98_ms'; choose from failed, wrong, p50_ms, "),
+        ('{"p99_ms": "soon"}', 0, "limits: p99_ms='soon' must be a number of milliseconds, e.g. 50"),
+        ('{"slower": "20%"}', 0, "limit slower=0.2 needs an open-loop load"),
+        ("{}", -1, "--rate -1: must not be negative"),
     ],
 )
-def test_nothing_is_submitted(limits: str, rate: float, said: str) -> None:
-    with pytest.raises(InvalidInput, match=re.escape(said)):
-        submit(host=NOBODY, param=[f"load_limits={limits}", f"load_rate={rate}"])
+def test_a_submission_is_refused(limits: str, rate: float, message: str) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(message)):
+        submit(host=NO_SERVER, param=[f"load_limits={limits}", f"load_rate={rate}"])
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_what_nothing_is_wrong_with_is_submitted(tmp_path: Path, own: bool) -> None:
-    """Of a pipeline with other parameters for its load test nothing can be said."""
-    (tmp_path / "mine.py").write_text(OWN)
-    given: dict[str, Any] = {"param": ['load_limits={"rate": 99}', "load_rate=100"]}
+def test_a_valid_load_test_is_submitted(tmp_path: Path, own: bool) -> None:
+    """As is a pipeline with other parameters for its load test, which cannot be checked."""
+    (tmp_path / "mine.py").write_text(OWN_PIPELINE)
+    arguments: dict[str, Any] = {"param": ['load_limits={"rate": 99}', "load_rate=100"]}
     if own:
-        given = {"pipeline": str(tmp_path / "mine.py"), "param": ["load_limits=p98_ms"]}
-    with pytest.raises(Unavailable, match=re.escape(NOBODY)):
-        submit(host=NOBODY, preflight=False, **given)
+        arguments = {"pipeline": str(tmp_path / "mine.py"), "param": ["load_limits=p98_ms"]}
+    with pytest.raises(Unavailable, match=re.escape(NO_SERVER)):
+        submit(host=NO_SERVER, preflight=False, **arguments)

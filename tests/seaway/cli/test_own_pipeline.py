@@ -1,4 +1,4 @@
-"""`seaway run|compile --pipeline FILE.py`, as a user gives one: the example in examples/, and others."""
+"""`seaway run|compile --pipeline FILE.py`: the example in examples/, and other user pipelines."""
 
 import os
 import re
@@ -48,7 +48,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_example_runs_and_shows_its_reports(place: Path) -> None:
-    """And starts no server, since nothing in it asks for one."""
+    """It starts no server, because the pipeline needs none."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = seaway(place, "run", "--pipeline", str(EXAMPLE), "--param", "minimum=6", "--port", port)
@@ -57,13 +57,13 @@ def test_the_example_runs_and_shows_its_reports(place: Path) -> None:
     for stage in ("explore", "enough"):
         page = place / ".seaway" / "reports" / f"{stage}.html"
         assert f"Report   {page.as_uri()}" in done.stdout
-    assert "<p>6 pictures a class, 6 wanted" in page.read_text()
+    assert "<p>6 images per class, 6 needed" in page.read_text()
     assert "_report" not in done.stdout
     assert "Server" not in done.stdout
     refused = seaway(place, "run", "--pipeline", str(EXAMPLE), "--param", "minimum=7")
     assert refused.returncode == 1
-    assert "explore  done in an earlier run" in refused.stdout
-    assert "enough: 6 pictures a class, and 7 are wanted: collect more" in refused.stdout
+    assert "explore  cached from an earlier run" in refused.stdout
+    assert "enough: 6 images per class, 7 needed: collect more" in refused.stdout
     assert "the stage enough failed" in refused.stderr
 
 
@@ -81,36 +81,38 @@ def test_the_example_compiles(place: Path) -> None:
     images = {name: one["container"]["image"] for name, one in ir["deploymentSpec"]["executors"].items()}
     assert images["exec-enough"] == "python:3.12-slim"
     assert images["exec-explore"].startswith("ghcr.io/example/explore:")
-    assert sorted(images) == ["exec-enough", "exec-explore", "exec-outcome", "exec-preflight"]
+    assert sorted(images) == ["exec-enough", "exec-explore", "exec-preflight", "exec-run-summary"]
 
 
-def test_its_own_defaults_hold_unless_an_option_is_given(place: Path) -> None:
+def test_a_pipeline_s_own_defaults_apply_unless_an_option_is_set(place: Path) -> None:
     usual = seaway(place, "run", "--pipeline", "says.py", "--param", "times=2")
     assert (usual.returncode, "Output   own3own3\n" in usual.stdout) == (0, True), usual.stdout + usual.stderr
-    given = seaway(place, "run", "--pipeline", "says.py", "--param", "times=1", "--name", "mine", "--epochs", "0")
-    assert (given.returncode, "Output   mine0\n" in given.stdout) == (0, True), given.stdout + given.stderr
+    overridden = seaway(place, "run", "--pipeline", "says.py", "--param", "times=1", "--name", "mine", "--epochs", "0")
+    assert (overridden.returncode, "Output   mine0\n" in overridden.stdout) == (0, True), (
+        overridden.stdout + overridden.stderr
+    )
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["says.py"], "the pipeline needs times: give --param times=VALUE"),
         (["says.py", "--param", "time=2"], "--param time: the pipeline has no such parameter; did you mean times?"),
-        (["says.py", "--param", "times=x"], "--param times=x: a whole number is wanted, as 2"),
+        (["says.py", "--param", "times=x"], "--param times=x: expected an integer, e.g. 2"),
         (["says.py", "--param", "times=2", "--net", "mlp"], "--net: the pipeline says.py has no parameter net"),
         (
             ["says.py", "--param", "times=2", "--limit", "p99_ms=1"],
             "--limit: the pipeline says.py has no parameter loa",
         ),
-        (["nothing.py"], "nothing.py: there is no such file"),
-        (["nothing"], "no pipeline 'nothing': there are characters, ship; or give a file, as mine/pipeline.py"),
+        (["nothing.py"], "nothing.py: no such file"),
+        (["nothing"], "--pipeline nothing: choose from characters, ship, or give a file, e.g. mine/pipeline.py"),
         (["ship"], "the pipeline needs inputs, model, name: give --param inputs=VALUE"),
     ],
 )
-def test_what_does_not_fit_is_told_before_anything_is_made(place: Path, arguments: list[str], told: str) -> None:
+def test_invalid_arguments_are_refused_before_any_work(place: Path, arguments: list[str], message: str) -> None:
     done = seaway(place, "run", "--root", "never", "--pipeline", *arguments)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
-    assert told in done.stderr
+    assert message in done.stderr
     assert not (place / "never").exists()
 
 
@@ -125,12 +127,15 @@ def test_ship_as_a_pipeline_of_run(place: Path) -> None:
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     assert re.search(r"^Output +1$", done.stdout, re.MULTILINE)
-    assert f"Server   http://127.0.0.1:{port}/v1/models/churn\n" in done.stdout
+    assert f"http://127.0.0.1:{port}" not in done.stdout  # that server has stopped
+    command = done.stdout.splitlines()[-1]
+    assert command.endswith("seaway serve --model-repository .seaway/models")
+    subprocess.run(f"{command} --help", cwd=place, shell=True, check=True, capture_output=True, timeout=60)
     assert (place / ".seaway" / "models" / "churn" / "1" / "saved_model.pb").is_file()
 
 
 def test_the_options_defaults_are_the_pipeline_s_own() -> None:
-    """An option that is not given is not passed on: --help says what then holds."""
+    """An unset option is not passed to the pipeline: --help shows the default that then applies."""
     ir, _ = yaml.safe_load_all((ROOT / "tests" / "golden" / "characters.yaml").read_text())
     own = {name: one.get("defaultValue") for name, one in ir["root"]["inputDefinitions"]["parameters"].items()}
     options = {option.name: option.default for option in get_command(app).commands["run"].params}  # type: ignore[attr-defined]

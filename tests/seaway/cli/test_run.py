@@ -1,4 +1,4 @@
-"""`seaway run` as a user runs it: small, but every stage, server and load test for real. Order matters in this file."""
+"""`seaway run` with small data, but with real stages, server and load test. The order of the tests matters."""
 
 import functools
 import http.server
@@ -14,19 +14,19 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from seaway.artifacts import card as cards
-from seaway.artifacts import store
+from seaway.artifacts import artifact_metadata, model_repository
 from seaway.pipeline import local
+from seaway.protocols import client_codecs
 
 ROOT = Path(__file__).resolve().parents[3]
-SMALL = ["--net", "mlp", "--epochs", "2", "--load-seconds", "2", "--load-users", "2", "--no-keep"]
+SMALL = ["--net", "mlp", "--epochs", "2", "--load-duration-s", "2", "--load-users", "2", "--no-keep"]
 
 
 def free_port() -> int:
@@ -52,7 +52,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def executed(output: str) -> list[str]:
-    """The stages that ran, in order; those that were picked up from an earlier run are not among them."""
+    """The stages that ran, in order, without those reused from an earlier run."""
     return re.findall(r"^([a-z]+)$", output, re.MULTILINE)
 
 
@@ -62,14 +62,16 @@ def first(place: Path) -> subprocess.CompletedProcess[str]:
     return seaway(place, "run", "--data", "strokes:1500", "--port", str(free_port()), *SMALL)
 
 
-def test_the_whole_way(place: Path, first: subprocess.CompletedProcess[str]) -> None:
+def test_a_whole_run(place: Path, first: subprocess.CompletedProcess[str]) -> None:
     assert first.returncode == 0, first.stdout[-4000:] + first.stderr[-2000:]
     stages = ["explore", "train", "export", "convert", "validate", "publish", "deploy", "load", "promote"]
     assert executed(first.stdout) == stages
-    volume = place / ".seaway" / "models"
-    assert store.versions(volume, "characters") == [1]
-    assert store.labels(volume, "characters")["stable"] == 1
-    cards.check(store.path(volume, "characters", 1), "version", at=store.CARD)
+    repository = place / ".seaway" / "models"
+    assert model_repository.versions(repository, "characters") == [1]
+    assert model_repository.labels(repository, "characters")["stable"] == 1
+    artifact_metadata.check(
+        model_repository.path(repository, "characters", 1), "version", at=model_repository.METADATA_FILE
+    )
 
 
 def test_the_table_has_every_hop_with_the_same_accuracy(first: subprocess.CompletedProcess[str]) -> None:
@@ -88,7 +90,7 @@ def test_the_table_has_every_hop_with_the_same_accuracy(first: subprocess.Comple
         assert (wrong, failed) == ("0", "0")
 
 
-def test_the_reports_are_whole_pages(place: Path, first: subprocess.CompletedProcess[str]) -> None:
+def test_the_reports_are_complete_pages(place: Path, first: subprocess.CompletedProcess[str]) -> None:
     for stage in ("explore", "train", "validate", "load"):
         page = place / ".seaway" / "reports" / f"{stage}.html"
         assert page.as_uri() in first.stdout
@@ -97,47 +99,59 @@ def test_the_reports_are_whole_pages(place: Path, first: subprocess.CompletedPro
         assert not re.search(r'(src|href)="https?:', text), "a report must be self-contained"
 
 
-def test_again_picks_up_all_pure_stages_and_publishes_nothing_twice(
+def test_the_reports_can_be_read(
+    place: Path, first: subprocess.CompletedProcess[str], report_faults: Callable[..., list[str]]
+) -> None:
+    reports = place / ".seaway" / "reports"
+    assert {path.stem: report_faults(path) for path in reports.iterdir()} == {
+        "explore": [], "train": [], "validate": [], "load": [],
+    }  # fmt: skip
+    assert report_faults(reports / "load.html", max_screens=5) == []
+
+
+def test_a_second_run_reuses_all_pure_stages_and_publishes_nothing_twice(
     place: Path, first: subprocess.CompletedProcess[str]
 ) -> None:
     again = seaway(place, "run", "--data", "strokes:1500", "--port", str(free_port()), *SMALL)
     assert again.returncode == 0, again.stdout[-4000:] + again.stderr[-2000:]
     assert executed(again.stdout) == ["publish", "deploy", "load", "promote"]
-    assert re.findall(r"^([a-z]+)  done in an earlier run$", again.stdout, re.MULTILINE) == [
+    assert re.findall(r"^([a-z]+)  cached from an earlier run$", again.stdout, re.MULTILINE) == [
         *("explore", "train", "export", "convert", "validate"),
     ]
-    assert store.versions(place / ".seaway" / "models", "characters") == [1]
+    assert model_repository.versions(place / ".seaway" / "models", "characters") == [1]
 
 
-def test_lineage_leads_back_to_the_data(place: Path, first: subprocess.CompletedProcess[str]) -> None:
-    found = seaway(place, "lineage", "1")
-    assert found.returncode == 0, found.stderr
-    positions = [found.stdout.index(role) for role in ("version @", "parity @", "onnx @", "checkpoint @", "dataset @")]
+def test_lineage_goes_back_to_the_data(place: Path, first: subprocess.CompletedProcess[str]) -> None:
+    done = seaway(place, "lineage", "1")
+    assert done.returncode == 0, done.stderr
+    positions = [done.stdout.index(role) for role in ("version @", "parity @", "onnx @", "checkpoint @", "dataset @")]
     assert positions == sorted(positions)
-    assert "source=strokes:1500" in found.stdout
+    assert "source=strokes:1500" in done.stdout
 
 
 def test_lineage_notices_a_changed_byte(place: Path, first: subprocess.CompletedProcess[str]) -> None:
-    labels = store.path(place / ".seaway" / "models", "characters", 1) / store.EXTRA / "labels.txt"
+    labels = (
+        model_repository.path(place / ".seaway" / "models", "characters", 1) / model_repository.EXTRA / "labels.txt"
+    )
     before = labels.read_bytes()
     labels.write_bytes(before.replace(b"A", b"@"))
-    found = seaway(place, "lineage", "1")
+    done = seaway(place, "lineage", "1")
     labels.write_bytes(before)
-    assert found.returncode == 1
-    assert "was changed after its card was written" in found.stderr
+    assert done.returncode == 1
+    assert "was changed after its metadata was written" in done.stderr
 
 
-def test_versions_lists_what_is_there(place: Path, first: subprocess.CompletedProcess[str]) -> None:
-    found = seaway(place, "versions")
-    assert re.search(r"characters\s+│\s+1\s+│\s+canary, stable", found.stdout)
-    empty = seaway(place, "versions", "--volume", "nowhere")
+def test_versions_lists_the_models(place: Path, first: subprocess.CompletedProcess[str]) -> None:
+    done = seaway(place, "versions")
+    assert re.search(r"characters\s+│\s+1\s+│\s+canary, stable", done.stdout)
+    empty = seaway(place, "versions", "--model-repository", "nowhere")
     assert empty.returncode == 1
-    assert "nowhere: the volume cannot be read" in empty.stderr
+    assert "nowhere: no such model repository" in empty.stderr
 
 
 @pytest.fixture(scope="module")
 def url(place: Path, first: subprocess.CompletedProcess[str]) -> Iterator[str]:
-    """A server over the first run's volume, once it answers."""
+    """A server of the first run's model repository, once it is ready."""
     with local.server(place / ".seaway" / "models", free_port(), place / "again.log") as (address, _):
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
@@ -149,57 +163,57 @@ def url(place: Path, first: subprocess.CompletedProcess[str]) -> Iterator[str]:
         yield address
 
 
-def test_predict_names_what_is_in_pictures(place: Path, url: str) -> None:
+def test_predict_classifies_images(place: Path, url: str) -> None:
     with Image.new("L", (90, 120), 245) as drawn:
         ImageDraw.Draw(drawn).line([(25, 20), (65, 20), (35, 100)], fill=15, width=8)
         drawn.save(place / "seven.png")
         drawn.save(place / "seven.jpg")
-    found = seaway(place, "predict", "seven.png", "seven.jpg", "--url", url)
-    assert found.returncode == 0, found.stderr
-    for picture in ("seven.png", "seven.jpg"):
-        row = re.search(rf"{picture}\s+│ (\w)\s+│ ([\d.]+)%\s+│ (\w) ([\d.]+)%, (\w) ([\d.]+)%", found.stdout)
-        assert row, found.stdout
+    done = seaway(place, "predict", "seven.png", "seven.jpg", "--url", url)
+    assert done.returncode == 0, done.stderr
+    for image in ("seven.png", "seven.jpg"):
+        row = re.search(rf"{image}\s+│ (\w)\s+│ ([\d.]+)%\s+│ (\w) ([\d.]+)%, (\w) ([\d.]+)%", done.stdout)
+        assert row, done.stdout
         assert float(row[2]) >= float(row[4]) >= float(row[6])
-    (place / "no.png").write_text("not a picture")
+    (place / "no.png").write_text("not an image")
     refused = seaway(place, "predict", "no.png", "--url", url)
     assert refused.returncode == 1
-    assert "no.png: not a picture" in refused.stderr
+    assert "no.png: not an image" in refused.stderr
 
 
-@pytest.mark.parametrize("protocol", ["tfs", "graphpipe"])
-def test_evaluate_scores_the_server_as_the_table_did(
+@pytest.mark.parametrize("protocol", client_codecs.PROTOCOLS)
+def test_evaluate_agrees_with_the_hop_table(
     place: Path, first: subprocess.CompletedProcess[str], url: str, protocol: str
 ) -> None:
-    found = seaway(place, "evaluate", "--data", "strokes:1500", "--url", url, "--protocol", protocol)
-    assert found.returncode == 0, found.stderr
-    scored = re.search(r"^accuracy\s+([\d.]+%)$", found.stdout, re.MULTILINE)
+    done = seaway(place, "evaluate", "--data", "strokes:1500", "--url", url, "--protocol", protocol)
+    assert done.returncode == 0, done.stderr
+    scored = re.search(r"^accuracy\s+([\d.]+%)$", done.stdout, re.MULTILINE)
     table = re.search(r"PyTorch\s+│\s+([\d.]+%)", first.stdout)
     assert scored
     assert table
     assert scored[1] == table[1]
-    assert "worst confusions" in found.stdout
+    assert "Most frequent confusions" in done.stdout
 
 
-def test_load_finds_no_wrong_answer(place: Path, url: str) -> None:
-    found = seaway(place, "load", url, "--protocol", "graphpipe", "--time", "1", "--users", "2", "--batch", "3")
-    assert found.returncode == 0, found.stderr
-    assert re.search(r"GraphPipe\s+│.*│ 0\s+│ 0\s+│ characters/1@", found.stdout), found.stdout
+def test_load_finds_no_wrong_response(place: Path, url: str) -> None:
+    done = seaway(place, "load", url, "--protocol", "graphpipe", "--time", "1", "--users", "2", "--batch", "3")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"GraphPipe\s+│.*│ 0\s+│ 0\s+│ characters/1@", done.stdout), done.stdout
 
 
-def test_a_port_in_use_is_told_before_any_work(place: Path) -> None:
+def test_a_port_in_use_is_reported_before_any_work(place: Path) -> None:
     (place / "healthz").write_text("a server, but not ours")
     files = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(place))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), files) as holder:
         threading.Thread(target=holder.serve_forever, daemon=True).start()
         port = holder.server_address[1]
-        found = seaway(place, "run", "--data", "strokes:1500", "--port", str(port), "--root", "other", *SMALL)
+        done = seaway(place, "run", "--data", "strokes:1500", "--port", str(port), "--root", "other", *SMALL)
         holder.shutdown()
-    assert found.returncode == 1
-    assert f"cannot listen on 127.0.0.1:{port}: the port is in use" in found.stderr
-    assert executed(found.stdout) == []
+    assert done.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}: the port is in use" in done.stderr
+    assert executed(done.stdout) == []
 
 
-def test_kill_9_then_again_resumes_training(place: Path, first: subprocess.CompletedProcess[str]) -> None:
+def test_a_killed_run_resumes_training(place: Path, first: subprocess.CompletedProcess[str]) -> None:
     arguments = ["run", "--data", "strokes:1500", "--root", "killed", "--port", str(free_port()), *SMALL]
     arguments[arguments.index("--epochs") + 1] = "400"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
@@ -231,24 +245,24 @@ def test_kill_9_then_again_resumes_training(place: Path, first: subprocess.Compl
 
 
 def idx_folder(folder: Path) -> Path:
-    """EMNIST's own files, with twenty pictures of two digits in either part."""
+    """EMNIST's own files, with twenty images of two digits each for training and test."""
     folder.mkdir()
     for part in ("train", "test"):
-        pictures = np.random.default_rng(0).integers(0, 256, (20, 28, 28), np.uint8).tobytes()
-        (folder / f"emnist-pair-{part}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 20, 28, 28) + pictures)
+        images = np.random.default_rng(0).integers(0, 256, (20, 28, 28), np.uint8).tobytes()
+        (folder / f"emnist-pair-{part}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 20, 28, 28) + images)
         labels = struct.pack(">2I", 0x801, 20) + bytes(i % 2 for i in range(20))
         (folder / f"emnist-pair-{part}-labels-idx1-ubyte").write_bytes(labels)
     (folder / "emnist-pair-mapping.txt").write_text("0 48\n1 49\n")
     return folder
 
 
-def test_a_changed_file_of_an_idx_folder_runs_again(place: Path) -> None:
-    folder = idx_folder(place / "pictures")
-    arguments = ["run", "--data", "idx:pictures", "--root", "changed", "--port", str(free_port()), *SMALL]
+def test_a_changed_file_of_an_idx_folder_is_read_again(place: Path) -> None:
+    folder = idx_folder(place / "images")
+    arguments = ["run", "--data", "idx:images", "--root", "changed", "--port", str(free_port()), *SMALL]
     arguments[arguments.index("--epochs") + 1] = "100000"
 
     def explored() -> bool:
-        """Whether explore had to run; the run is ended as soon as training begins."""
+        """Whether explore ran; the run is interrupted when training starts."""
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
         with subprocess.Popen(
             command(*arguments), cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -268,9 +282,9 @@ def test_a_changed_file_of_an_idx_folder_runs_again(place: Path) -> None:
 
 
 def test_evidence_is_bound_to_the_version(place: Path, first: subprocess.CompletedProcess[str]) -> None:
-    volume = place / ".seaway" / "models"
-    digest = store.read_card(volume, "characters", 1).sha256
-    loads = list(store.evidence(volume, "characters", digest).rglob("load.json"))
+    repository = place / ".seaway" / "models"
+    digest = model_repository.read_metadata(repository, "characters", 1).sha256
+    loads = list(model_repository.evidence(repository, "characters", digest).rglob("load.json"))
     assert loads
-    spoken = ("REST", "GraphPipe", "OIP v2", "OIP v2 binary", "REST from_png")
-    assert [row["hop"] for row in json.loads(loads[0].read_text())["rows"]] == [f"served, {one}" for one in spoken]
+    titles = ("REST", "GraphPipe", "OIP v2", "OIP v2 binary", "REST from_png")
+    assert [row["hop"] for row in json.loads(loads[0].read_text())["rows"]] == [f"served, {one}" for one in titles]

@@ -1,4 +1,4 @@
-"""`seaway sweep` as it is called: what it refuses, and how that ends."""
+"""`seaway sweep` as a command: options that it refuses, and its messages."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ def sweep(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["--trials", "0"], 2, "--trials"),
         (["--metric", "f1"], 2, "--metric"),
@@ -27,37 +27,38 @@ def sweep(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         (["--dataset", "nowhere"], 1, "nowhere"),
         (["--data", "idx:nowhere"], 1, "no such folder"),
         (["--data", "strokes", "--dataset", "d"], 1, "give one of the two"),
-        (["--folder", "."], 1, "is no sweep's folder and not empty"),
+        (["--folder", "."], 1, "not empty, and not a sweep's folder"),
     ],
 )
-def test_bad_options_end_with_a_message(tmp_path, monkeypatch, capsys, arguments, status, said):
+def test_invalid_options_end_with_a_message(tmp_path, monkeypatch, capsys, arguments, status, message):
     (tmp_path / "something").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["seaway", "sweep", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == status
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_a_folder_holds_the_pictures_of_its_own_source(tmp_path):
+def test_a_folder_is_for_one_data_source(tmp_path, report_faults):
     common = ["--net", "mlp", "--epochs", "1", "--trials", "1", "--search", "affine=0..2", "--final"]
-    found = sweep(tmp_path, "--data", "strokes:500", *common)
-    assert found.returncode == 0, found.stderr
-    assert "It has training's own settings" in found.stdout
+    done = sweep(tmp_path, "--data", "strokes:500", *common)
+    assert done.returncode == 0, done.stderr
+    assert "It has the default settings" in done.stdout
     where = ".seaway/sweeps/mlp"
-    last = found.stdout.splitlines()[-1]
+    last = done.stdout.splitlines()[-1]
     assert last.startswith(f"python -m seaway.train --dataset {where}/dataset --checkpoint {where}/checkpoint")
-    assert "test accuracy" in found.stderr
+    assert "test accuracy" in done.stderr
     folder = tmp_path / ".seaway" / "sweeps" / "mlp"
-    kept = {path.name for path in folder.iterdir()}
-    assert {"study.db", "trials", "dataset", "sweep.json", "sweep.html", "checkpoint", "train.html"} <= kept
+    files = {path.name for path in folder.iterdir()}
+    assert {"study.db", "trials", "dataset", "sweep.json", "sweep.html", "checkpoint", "train.html"} <= files
+    assert report_faults(folder / "sweep.html") == []
     other = sweep(tmp_path, "--data", "strokes:600", *common)
     assert other.returncode == 1
-    assert "holds a sweep on strokes:500, and this is strokes:600; give another --folder" in other.stderr
+    assert "holds a sweep on strokes:500, not on strokes:600; give another --folder" in other.stderr
 
 
-def test_nothing_heavy_is_loaded_for_help():
+def test_no_heavy_package_is_loaded_for_help():
     heavy = ("torch", "optuna", "matplotlib")
     loaded = f"import sys, seaway.cli.main; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True, timeout=100)

@@ -1,16 +1,23 @@
-"""Verbs that need no run before them."""
+"""Verbs that need no earlier run."""
 
 import ast
 import importlib.metadata
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
-from seaway.artifacts import store
+import pytest
+from typer.testing import CliRunner, Result
+
+from seaway.artifacts import model_repository
 from seaway.cli import doctor
+from seaway.cli.main import app
+from seaway.platform import cgroup, memory
 
 ROOT = Path(__file__).resolve().parents[3]
 PRODUCT = ("seaway", "components", "pipelines", "loadtest", "sweep", "cli")
@@ -24,27 +31,53 @@ def seaway(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
 
 
-def test_doctor_finds_this_environment_whole(tmp_path: Path) -> None:
-    found = seaway(tmp_path, "doctor")
-    assert found.returncode == 0, found.stdout + found.stderr
-    for what in ("Python 3.11 to 3.13", "onnx-tf", "torch and TensorFlow import"):
-        assert f"│ ok │ {what}" in found.stdout
-    assert "│ bad │" not in found.stdout
+def run_doctor(monkeypatch: pytest.MonkeyPatch, disk_gb: float, memory_gb: float) -> Result:
+    """`seaway doctor` on a machine with this much free disk space and memory."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=disk_gb * 1e9))
+    monkeypatch.setattr(memory, "available_bytes", lambda: int(memory_gb * 1e9))
+    monkeypatch.setattr(cgroup, "memory_bytes", lambda: None)
+    return CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "160", "NO_COLOR": "1"})
 
 
-def test_what_doctor_asks_for_is_imported_somewhere() -> None:
+def test_doctor_passes_in_this_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run_doctor(monkeypatch, disk_gb=2, memory_gb=3)
+    assert done.exit_code == 0, done.output
+    for check in ("Python 3.11 to 3.13", "onnx-tf", "torch", "2 GB of free disk", "3 GB of free"):
+        assert re.search(rf"│ ok +│ {check}", done.output), check
+    assert not re.search(r"│ fail +│", done.output)
+
+
+@pytest.mark.parametrize("checks", ["_check_checkout", "_check_package"])
+def test_doctor_imports_nothing_that_it_checks(checks: str) -> None:
+    program = f"import sys; from seaway.cli import doctor; doctor.{checks}(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {"torch", "tensorflow", "kfp", "kubernetes", "locust", "onnx"} & {*done.stdout.split()} == set()
+
+
+@pytest.mark.parametrize(
+    ("disk_gb", "memory_gb", "check"), [(1.9, 3, "2 GB of free disk space"), (2, 2.9, "3 GB of free memory")]
+)
+def test_doctor_fails_without_enough_disk_or_memory(
+    monkeypatch: pytest.MonkeyPatch, disk_gb: float, memory_gb: float, check: str
+) -> None:
+    done = run_doctor(monkeypatch, disk_gb, memory_gb)
+    assert done.exit_code == 1, done.output
+    assert re.findall(r"│ fail +│ (.*?) +│", done.output) == [check]
+
+
+def test_every_required_package_is_imported_somewhere() -> None:
     distributions = importlib.metadata.packages_distributions()
     imported = {name for package in PRODUCT for file in (ROOT / package).rglob("*.py") for name in imports(file)}
     used = {re.sub("[-_.]+", "-", name).lower() for module in imported for name in distributions.get(module, ())}
-    assert set(doctor.NEEDED) - used == set()
-    asked = (ROOT / "requirements" / "dev.in").read_text().partition("# the project's own house")[0]
-    listed = re.findall(r"(?m)^[A-Za-z][\w-]*", asked)
-    assert len(listed) == len(set(listed)) > 20, "each once"
+    assert set(doctor.REQUIRED) - used == set()
+    product = (ROOT / "requirements" / "dev.in").read_text().partition("# the project's own house")[0]
+    listed = re.findall(r"(?m)^[A-Za-z][\w-]*", product)
+    assert len(listed) == len(set(listed)) > 20, "a package is listed twice"
     assert {name.lower() for name in listed} - used == NOT_IMPORTED
 
 
 def imports(file: Path) -> Iterator[str]:
-    """The first word of every module that it imports, at its top or within a function."""
+    """The top-level package of every import, at the module's top or within a function."""
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
@@ -52,22 +85,22 @@ def imports(file: Path) -> Iterator[str]:
             yield node.module.partition(".")[0]
 
 
-def test_serve_says_what_is_wrong_with_its_volume(tmp_path: Path) -> None:
+def test_serve_refuses_a_file_as_model_repository(tmp_path: Path) -> None:
     (tmp_path / "models").touch()
-    found = seaway(tmp_path, "serve", "--volume", "models", "--port", "1")
-    assert found.returncode == 1
-    assert "--volume models: a file" in found.stderr
+    done = seaway(tmp_path, "serve", "--model-repository", "models", "--port", "1")
+    assert done.returncode == 1
+    assert "--model-repository models: this is a file" in done.stderr
 
 
-def test_versions_removes_old_ones_but_no_labelled_one(tmp_path: Path) -> None:
+def test_versions_prunes_old_versions_but_no_labelled_one(tmp_path: Path) -> None:
     def fill(folder: Path) -> None:
         (folder / "weights").write_bytes(os.urandom(8))
 
     for _ in range(4):
-        store.publish(tmp_path, "m", fill)
-    store.set_label(tmp_path, "m", "stable", 1)
-    found = seaway(tmp_path, "versions", "--volume", ".", "--prune", "2")
-    assert found.returncode == 0, found.stderr
-    assert found.stdout.startswith("removed m/2\n")
-    assert store.versions(tmp_path, "m") == [1, 3, 4]
-    assert seaway(tmp_path, "versions", "--volume", ".", "--prune", "0").returncode == 2
+        model_repository.publish(tmp_path, "m", fill)
+    model_repository.set_label(tmp_path, "m", "stable", 1)
+    done = seaway(tmp_path, "versions", "--model-repository", ".", "--prune", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("removed m/2\n")
+    assert model_repository.versions(tmp_path, "m") == [1, 3, 4]
+    assert seaway(tmp_path, "versions", "--model-repository", ".", "--prune", "0").returncode == 2

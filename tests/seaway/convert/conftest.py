@@ -1,4 +1,4 @@
-"""A picture model small enough to read: 5 classes of 12x10 pictures, normalised, one convolution, one dense layer."""
+"""An image model small enough to read: 5 classes of 12x10 images, normalised, one convolution, one dense layer."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,20 +10,20 @@ import pytest
 import torchvision  # noqa: F401  before TensorFlow: the other way round, importing it ends the process
 from onnx import TensorProto, helper, numpy_helper
 
-from seaway import quiet
-from seaway.artifacts import card as cards
-from seaway.artifacts.card import Card, Tensor, Tolerance
+from seaway import tensorflow_import
+from seaway.artifacts import artifact_metadata
+from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tensor, Tolerance
 
 LABELS = ("a", "b", "é", "d", "E")
 
 
 @pytest.fixture(scope="session")
 def tf() -> Any:
-    return quiet.import_tensorflow()
+    return tensorflow_import.import_tensorflow()
 
 
 @pytest.fixture(scope="session")
-def picture_model() -> Any:
+def image_model() -> Any:
     rng = np.random.default_rng(7)
     weights = {
         "mean": np.float32(0.2),
@@ -49,31 +49,31 @@ def picture_model() -> Any:
 
 
 @pytest.fixture
-def picture_artifact(tmp_path: Path, picture_model: Any) -> Path:
-    return write_artifact(tmp_path / "onnx", picture_model)
+def image_artifact(tmp_path: Path, image_model: Any) -> Path:
+    return write_artifact(tmp_path / "onnx", image_model)
 
 
 @pytest.fixture(params=["seaway", "onnx-tf"])
 def converter(request: pytest.FixtureRequest) -> str:
-    """Either converter, one after the other."""
+    """Each converter in turn."""
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
-def all_saved_pictures(tmp_path_factory: pytest.TempPathFactory, picture_model: Any) -> dict[str, Path]:
-    """The picture model as each converter converts it; read only."""
+def all_saved_images(tmp_path_factory: pytest.TempPathFactory, image_model: Any) -> dict[str, Path]:
+    """The image model converted by each converter; read-only."""
     from seaway.convert.convert import CONVERTERS, convert_artifact
 
-    folder = tmp_path_factory.mktemp("pictures")
-    onnx = write_artifact(folder / "onnx", picture_model)
+    folder = tmp_path_factory.mktemp("images")
+    onnx = write_artifact(folder / "onnx", image_model)
     for name in CONVERTERS:
         convert_artifact(onnx, folder / name, name)
     return {name: folder / name for name in CONVERTERS}
 
 
 @pytest.fixture
-def saved_pictures(all_saved_pictures: dict[str, Path], converter: str) -> Path:
-    return all_saved_pictures[converter]
+def saved_images(all_saved_images: dict[str, Path], converter: str) -> Path:
+    return all_saved_images[converter]
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +103,7 @@ def write_artifact(folder: Path, model: Any, labels: tuple[str, ...] = LABELS) -
     folder.mkdir()
     onnx.save(model, folder / "model.onnx")
     (folder / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
-    card = Card(
+    metadata = ArtifactMetadata(
         kind="onnx",
         name="tiny",
         inputs=(Tensor("image", "float32", (None, 12, 10, 1)),),
@@ -111,5 +111,5 @@ def write_artifact(folder: Path, model: Any, labels: tuple[str, ...] = LABELS) -
         labels=labels,
         tolerances={"scores": Tolerance(1e-5, 0), "logits": Tolerance(1e-4, 0)},
     )
-    cards.write(folder, card)
+    artifact_metadata.write(folder, metadata)
     return folder

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from torchvision.datasets import EMNIST
 
-from seaway.data import data
+from seaway.data import datasets
 from seaway.errors import DataError
 
 Writer = Callable[..., Path]
@@ -37,8 +37,8 @@ def no_internet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("split", LABELS)
-def test_pictures_are_torchvisions_stood_upright(cache: Path, tmp_path: Path, split: str) -> None:
-    labels = data.read(f"emnist:{split}", tmp_path, cache)
+def test_images_are_torchvisions_stood_upright(cache: Path, tmp_path: Path, split: str) -> None:
+    labels = datasets.read(f"emnist:{split}", tmp_path, cache)
     for part in ("train", "test"):
         theirs = EMNIST(str(cache), split=split, train=part == "train")
         np.testing.assert_array_equal(np.load(tmp_path / f"{part}_images.npy"), theirs.data.numpy().transpose(0, 2, 1))
@@ -47,19 +47,19 @@ def test_pictures_are_torchvisions_stood_upright(cache: Path, tmp_path: Path, sp
 
 
 def test_byclass_is_the_default(cache: Path, tmp_path: Path) -> None:
-    labels = data.read("emnist", tmp_path, cache)
+    labels = datasets.read("emnist", tmp_path, cache)
     assert "".join(labels) == string.digits + string.ascii_uppercase + string.ascii_lowercase
 
 
 @pytest.mark.usefixtures("no_internet")
-def test_without_the_internet_the_way_around_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot be downloaded .*; download https?://.* by hand.*idx:DIR#letters"):
-        data.read("emnist:letters", tmp_path, tmp_path / "cache")
+def test_without_the_internet_a_workaround_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot be downloaded .*; download https?://.* yourself.*idx:DIR#letters"):
+        datasets.read("emnist:letters", tmp_path, tmp_path / "cache")
 
 
 @pytest.mark.usefixtures("no_internet")
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_half_a_download_is_not_taken_for_a_whole_one(cache: Path, tmp_path: Path, part: str) -> None:
+def test_an_incomplete_download_is_noticed(cache: Path, tmp_path: Path, part: str) -> None:
     (cache / f"EMNIST/raw/emnist-digits-{part}-labels-idx1-ubyte").unlink()
     with pytest.raises(DataError, match=r"emnist:digits: .* cannot be downloaded"):
-        data.read("emnist:digits", tmp_path, cache)
+        datasets.read("emnist:digits", tmp_path, cache)

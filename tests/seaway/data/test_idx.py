@@ -15,7 +15,7 @@ TRAIN, TEST = [*range(10), 3, 1], [2, 9, 0]
 Writer = Callable[..., Path]
 
 
-def everything(folder: idx.Folder, part: str) -> tuple[np.ndarray, np.ndarray]:
+def everything(folder: idx.IdxFolder, part: str) -> tuple[np.ndarray, np.ndarray]:
     images, labels = zip(*folder.chunks(part), strict=True)
     return np.concatenate(images), np.concatenate(labels)
 
@@ -25,9 +25,9 @@ def digits(write_idx: Writer) -> Path:
     return write_idx("digits", TRAIN, TEST, DIGITS)
 
 
-@pytest.mark.parametrize("packed", [True, False])
-def test_pictures_come_out_upright_with_their_labels(write_idx: Writer, packed: bool) -> None:
-    folder = idx.find(write_idx("digits", TRAIN, TEST, DIGITS, packed=packed))
+@pytest.mark.parametrize("compressed", [True, False])
+def test_images_come_out_upright_with_their_labels(write_idx: Writer, compressed: bool) -> None:
+    folder = idx.find(write_idx("digits", TRAIN, TEST, DIGITS, packed=compressed))
     images, labels = everything(folder, "train")
     assert folder.labels == tuple(string.digits)
     assert folder.count("train") == 12
@@ -50,9 +50,9 @@ def test_chunks_join_without_a_seam(digits: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_letters_begin_at_one(write_idx: Writer) -> None:
     folder = write_idx("letters", [*range(1, 27)], [1, 26], {n: string.ascii_uppercase[n - 1] for n in range(1, 27)})
-    found = idx.find(folder)
-    assert found.labels == tuple(string.ascii_uppercase)
-    np.testing.assert_array_equal(everything(found, "test")[1], [0, 25])
+    opened = idx.find(folder)
+    assert opened.labels == tuple(string.ascii_uppercase)
+    np.testing.assert_array_equal(everything(opened, "test")[1], [0, 25])
 
 
 def test_emnists_own_splits_need_no_mapping_file(write_idx: Writer) -> None:
@@ -65,13 +65,13 @@ def test_emnists_own_splits_need_no_mapping_file(write_idx: Writer) -> None:
 
 
 def test_other_splits_need_one(write_idx: Writer) -> None:
-    with pytest.raises(DataError, match=r"emnist-greek-mapping.txt: missing; write one line a class"):
+    with pytest.raises(DataError, match=r"emnist-greek-mapping.txt: missing; write one line per class"):
         idx.find(write_idx("greek", [0], [0]))
 
 
 def test_of_several_splits_one_is_named(write_idx: Writer, digits: Path) -> None:
     write_idx("mnist", [5], [6])
-    with pytest.raises(DataError, match=r"several splits \(digits, mnist\); name one, as in idx:.*#digits"):
+    with pytest.raises(DataError, match=r"several splits \(digits, mnist\); name one, e.g. idx:.*#digits"):
         idx.find(digits)
     assert everything(idx.find(digits, "mnist"), "train")[1] == [5]
     with pytest.raises(DataError, match=r"no emnist-balanced-… files; it has digits, mnist"):
@@ -126,11 +126,11 @@ def damage_magic(path: Path) -> None:
 
 
 DAMAGES = {
-    damage_missing: "missing, and so is it without .gz",
+    damage_missing: "missing, with and without .gz",
     damage_truncated: "truncated or damaged",
-    damage_no_header: "truncated: it ends before its header says",
-    damage_short_content: "truncated: it ends before its header says",
-    damage_long_content: "goes on after what its header says",
+    damage_no_header: "truncated: it is shorter than its header says",
+    damage_short_content: "truncated: it is shorter than its header says",
+    damage_long_content: "longer than its header says",
     damage_not_gzip: "not a gzip file, despite its name",
     damage_flipped_byte: "truncated or damaged",
     damage_magic: "begins with 0x00000d0",
@@ -151,32 +151,32 @@ def test_a_plain_file_may_be_truncated_too(write_idx: Writer) -> None:
     folder = write_idx("digits", TRAIN, TEST, DIGITS, packed=False)
     path = folder / "emnist-digits-train-images-idx3-ubyte"
     damage_truncated(path)
-    with pytest.raises(DataError, match=rf"{path}: truncated: it ends before its header says; get it again"):
+    with pytest.raises(DataError, match=rf"{path}: truncated: it is shorter than its header says; get it again"):
         everything(idx.find(folder), "train")
 
 
-def test_pictures_and_labels_must_be_as_many(digits: Path, write_idx: Writer, tmp_path: Path) -> None:
+def test_there_must_be_as_many_labels_as_images(digits: Path, write_idx: Writer, tmp_path: Path) -> None:
     other = write_idx("digits", TRAIN[:-1], TEST, folder=tmp_path / "other")
     name = "emnist-digits-train-labels-idx1-ubyte.gz"
     (other / name).replace(digits / name)
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz: 12 pictures, but .*labels.* has 11 labels"):
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz: 12 images, but .*labels.* has 11 labels"):
         idx.find(digits).count("train")
 
 
-def test_pictures_must_have_emnists_size(digits: Path) -> None:
+def test_images_must_have_emnists_size(digits: Path) -> None:
     path = digits / "emnist-digits-test-images-idx3-ubyte.gz"
     path.write_bytes(gzip.compress(struct.pack(">4I", 0x0803, 3, 32, 32) + bytes(3 * 32 * 32)))
-    with pytest.raises(DataError, match=r"pictures are 32x32, EMNIST's are 28x28; scale them"):
+    with pytest.raises(DataError, match=r"images are 32x32, EMNIST's are 28x28; scale them"):
         idx.find(digits).count("test")
 
 
 def test_labels_must_be_in_the_mapping(write_idx: Writer) -> None:
-    found = idx.find(write_idx("digits", [0, 1, 2], [1], {0: "0", 1: "1"}))
-    with pytest.raises(DataError, match=r"train-labels.*: label 2 is out of range: .*mapping.txt names 0 to 1"):
-        everything(found, "train")
-    found = idx.find(write_idx("letters", [1], [0]), "letters")
-    with pytest.raises(DataError, match="label 0 is out of range: EMNIST's letters split names 1 to 26"):
-        everything(found, "test")
+    opened = idx.find(write_idx("digits", [0, 1, 2], [1], {0: "0", 1: "1"}))
+    with pytest.raises(DataError, match=r"train-labels.*: label 2 is out of range: .*mapping.txt has 0 to 1"):
+        everything(opened, "train")
+    opened = idx.find(write_idx("letters", [1], [0]), "letters")
+    with pytest.raises(DataError, match="label 0 is out of range: EMNIST's letters split has 1 to 26"):
+        everything(opened, "test")
 
 
 @pytest.mark.parametrize(
@@ -189,26 +189,26 @@ def test_labels_must_be_in_the_mapping(write_idx: Writer) -> None:
         ("0 zero\n", "not EMNIST's mapping"),
         ("0\n", "not EMNIST's mapping"),
         ("0 99999999\n", "not EMNIST's mapping"),
-        ("0 10\n", "10 is not a visible character"),
-        ("0 55296\n", "55296 is not a visible character"),
+        ("0 10\n", "10 is not the code of a visible character"),
+        ("0 55296\n", "55296 is not the code of a visible character"),
         ("0 é\n", "not EMNIST's mapping"),
     ],
 )
-def test_a_mapping_that_is_none_is_told(digits: Path, text: str, reason: str) -> None:
+def test_an_invalid_mapping_is_reported(digits: Path, text: str, reason: str) -> None:
     path = digits / "emnist-digits-mapping.txt"
     path.write_text(text)
     with pytest.raises(DataError, match=f"{path}: {reason}"):
         idx.find(digits)
 
 
-def test_the_folder_must_be_there(tmp_path: Path) -> None:
+def test_the_folder_must_exist(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere: no such folder; give the folder that holds EMNIST's files"):
         idx.find(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"no emnist-<split>-… files; put EMNIST's own files there"):
         idx.find(tmp_path)
 
 
-def test_real_handwriting_stands_upright(handwriting: Path) -> None:
+def test_real_handwriting_is_upright(handwriting: Path) -> None:
     folder = idx.find(handwriting)
     assert (folder.count("train"), folder.count("test"), len(folder.labels)) == (88_858, 9_838, 62)
     images, labels = next(iter(folder.chunks("test")))

@@ -1,4 +1,4 @@
-"""The report and the summary say what was found, whatever the dataset is like."""
+"""The report and the summary show the findings, whatever the dataset."""
 
 import io
 import re
@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from seaway.artifacts.card import Card
-from seaway.data.data import Dataset
-from seaway.explore import page, summary, tiles
-from seaway.explore.advice import advise
+from seaway.artifacts.artifact_metadata import ArtifactMetadata
+from seaway.data.datasets import Dataset
+from seaway.explore import summary
 from seaway.explore.analysis import Findings, analyse
-from seaway.explore.pictures import BLANKS
+from seaway.explore.recommendations import recommend
+from seaway.explore.report import page, thumbnails
+from seaway.explore.statistics import BLANKS
 
 
 def draw(count: int, size: tuple[int, int] = (28, 28), seed: int = 0) -> np.ndarray:
-    """uint8 [count, H, W]: three bars each, no two pictures alike."""
+    """uint8 [count, H, W]: three bars each, no two images alike."""
     rng = np.random.default_rng([seed, count])
     images = np.zeros((count, *size), np.uint8)
     for image in images:
@@ -28,27 +29,29 @@ def draw(count: int, size: tuple[int, int] = (28, 28), seed: int = 0) -> np.ndar
 
 
 def make(labels: str | list[str], train: list[int], test: list[int], size: tuple[int, int] = (28, 28)) -> Dataset:
-    """As many pictures of each class as given."""
+    """As many images of each class as given."""
     parts = [np.repeat(np.arange(len(labels), dtype=np.uint8), counts) for counts in (train, test)]
     images = [draw(len(part), size, seed) for seed, part in enumerate(parts)]
     return Dataset(images[0], parts[0], images[1], parts[1], tuple(labels))
 
 
 def render(dataset: Dataset, findings: Findings) -> str:
-    card = Card("dataset", "characters", labels=dataset.labels, settings={"source": "here", "fingerprint": "0" * 64})
-    return page.render(dataset, card, findings)
+    metadata = ArtifactMetadata(
+        "dataset", "characters", labels=dataset.labels, settings={"source": "here", "fingerprint": "0" * 64}
+    )
+    return page.render(dataset, metadata, findings)
 
 
-def told(findings: Findings) -> str:
+def summary_of(findings: Findings) -> str:
     console = Console(file=io.StringIO(), width=200, highlight=False)
-    summary.tell(findings, console)
-    written = console.file
-    assert isinstance(written, io.StringIO)
-    return written.getvalue()
+    summary.print_summary(findings, console)
+    stream = console.file
+    assert isinstance(stream, io.StringIO)
+    return stream.getvalue()
 
 
-def found(dataset: Dataset) -> str:
-    return "\n".join(advice.found for advice in advise(analyse(dataset)))
+def recommendations_for(dataset: Dataset) -> str:
+    return "\n".join(each.finding for each in recommend(analyse(dataset)))
 
 
 @pytest.mark.parametrize(
@@ -71,40 +74,41 @@ def test_any_dataset_has_a_report_and_a_summary(dataset: Dataset) -> None:
         html = render(dataset, findings)
     words = re.sub(r"base64,[^\"]+", "", html)
     assert re.search(r"\b(nan|inf)\b", words) is None
-    assert "<td>&lt;</td>" in html or "<" not in dataset.labels
-    lines = told(findings)
+    assert ">&lt;</td>" in html or "<" not in dataset.labels
+    lines = summary_of(findings)
     assert f"{len(dataset.labels)}" in lines
     assert dataset.labels[0] in lines
-    for advice in advise(findings):
-        assert advice.found in lines
-        assert advice.do in lines
+    for recommendation in recommend(findings):
+        assert recommendation.finding in lines
+        assert recommendation.action in lines
 
 
 def test_the_same_dataset_has_the_same_report() -> None:
     dataset = make("ab", [40, 20], [10, 5])
-    assert render(dataset, analyse(dataset)) == render(dataset, analyse(dataset))
+    first, second = (render(dataset, analyse(dataset)).partition("<h2>Environment</h2>")[0] for _ in range(2))
+    assert first == second
 
 
-def test_nothing_stands_out_where_nothing_does() -> None:
+def test_a_good_dataset_has_no_recommendations() -> None:
     dataset = make("ab", [60, 60], [20, 20])
     findings = analyse(dataset)
-    assert advise(findings) == []
-    assert "nothing stands out" in render(dataset, findings)
-    assert "!" not in told(findings)
+    assert recommend(findings) == []
+    assert "nothing unusual found" in render(dataset, findings)
+    assert "!" not in summary_of(findings)
 
 
-def test_what_stands_out_is_told_with_what_to_do() -> None:
+def test_findings_come_with_recommendations() -> None:
     dataset = make("ab", [60, 600], [20, 30])
     dataset.train_images[0], dataset.train_images[300] = 0, 255
     dataset.test_images[3] = 0
     dataset.test_images[5] = dataset.train_images[77]
     dataset.train_images[500] = dataset.train_images[20]
     findings = analyse(dataset)
-    assert [advice.found for advice in advise(findings)] == [
-        "1 test picture (2.00%) with a copy or near copy in training, 1 of them byte by byte",
-        "training and test set differ in 30.9% of their classes' shares, where chance makes 3.7%",
-        "3 blank pictures (2 empty, 1 nearly full)",
-        "1 training picture whose very copy has another label",
+    assert [each.finding for each in recommend(findings)] == [
+        "1 test image (2.00%) with a duplicate or near duplicate in training, 1 of them byte for byte",
+        "class distributions of training and test set differ by 30.9%, where chance explains 3.7%",
+        "3 blank images (2 empty, 1 nearly full)",
+        "1 training image with conflicting labels: an exact duplicate has another label",
         "“b” is 10 times as common as “a”",
     ]
     html = render(dataset, findings)
@@ -113,15 +117,15 @@ def test_what_stands_out_is_told_with_what_to_do() -> None:
     assert "a | b, labels differ" in html
     assert "5 = 77" in html
     for kind in BLANKS:
-        assert f"<td>{kind}</td>" in html
-    assert "a, training 0" in html  # the blank, as a picture
+        assert f">{kind}</td>" in html
+    assert "a, training 0" in html  # the blank, as an image
 
 
-def test_counts_of_the_test_set_are_judged() -> None:
-    assert "1 class without a test picture: b" in found(make("ab", [60, 60], [20, 0]))
-    assert "1 class with fewer than 10 test pictures: b" in found(make("ab", [60, 60], [20, 9]))
-    assert "1 class with fewer than 20 training pictures: b" in found(make("ab", [60, 19], [20, 10]))
-    assert "the test set holds 50.0% of all pictures" in found(make("ab", [60, 60], [60, 60]))
+def test_counts_of_the_test_set_are_checked() -> None:
+    assert "1 class without test images: b" in recommendations_for(make("ab", [60, 60], [20, 0]))
+    assert "1 class with fewer than 10 test images: b" in recommendations_for(make("ab", [60, 60], [20, 9]))
+    assert "1 class with fewer than 20 training images: b" in recommendations_for(make("ab", [60, 19], [20, 10]))
+    assert "the test set has 50.0% of all images" in recommendations_for(make("ab", [60, 60], [60, 60]))
 
 
 def test_dark_on_light_and_repeats_are_noticed() -> None:
@@ -129,17 +133,17 @@ def test_dark_on_light_and_repeats_are_noticed() -> None:
     inverted = Dataset(
         255 - dataset.train_images, dataset.train_labels, 255 - dataset.test_images, dataset.test_labels, dataset.labels
     )
-    assert "the pictures are bright" in found(inverted)
+    assert "the images are bright" in recommendations_for(inverted)
     dataset.train_images[1:4] = dataset.train_images[0]
-    assert "3 training pictures that repeat an earlier one (2.5%)" in found(dataset)
+    assert "3 exact duplicates within the training set (2.5%)" in recommendations_for(dataset)
 
 
-def test_pictures_are_written_as_they_are() -> None:
+def test_images_are_written_as_they_are() -> None:
     from PIL import Image
 
     pixels = np.random.default_rng(0).integers(0, 256, (9, 5), np.uint8)
-    np.testing.assert_array_equal(Image.open(io.BytesIO(tiles.png(pixels))), pixels)
-    laid = tiles.sheet(np.arange(1, 6, dtype=np.uint8)[:, np.newaxis, np.newaxis], 3)
+    np.testing.assert_array_equal(Image.open(io.BytesIO(thumbnails.png(pixels))), pixels)
+    laid = thumbnails.sheet(np.arange(1, 6, dtype=np.uint8)[:, np.newaxis, np.newaxis], 3)
     np.testing.assert_array_equal(laid, [[1, 2, 3], [4, 5, 0]])
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from seaway.artifacts import card as cards
-from seaway.artifacts.card import Card
+from seaway.artifacts import artifact_metadata
+from seaway.artifacts.artifact_metadata import ArtifactMetadata
 from seaway.export.export import export_model
 from seaway.nets.build import build
 
@@ -23,10 +23,10 @@ def users_nets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def ship(tmp_path: Path) -> Callable[..., tuple[Card, Path]]:
-    """Exports `python:shipped_nets:<net>` with its own weights; returns the card and the artifact's folder."""
+def ship(tmp_path: Path) -> Callable[..., tuple[ArtifactMetadata, Path]]:
+    """Exports `python:shipped_nets:<net>` with its own weights; returns the metadata and the artifact's folder."""
 
-    def _ship(net: str, *inputs: str, **options: object) -> tuple[Card, Path]:
+    def _ship(net: str, *inputs: str, **options: object) -> tuple[ArtifactMetadata, Path]:
         onnx = tmp_path / "onnx"
         arguments: dict[str, object] = {"weights": None, "inputs": list(inputs or ["4"]), **options}
         return export_model(f"python:shipped_nets:{net}", onnx, **arguments), onnx  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ def dataset(tmp_path: Path) -> Path:
         labels = np.append(np.arange(7), generator.choice(7, count - 7, p=[0.4, 0.3, 0.1, 0.1, 0.04, 0.03, 0.03]))
         np.save(folder / f"{part}_images.npy", generator.integers(0, 256, (count, *SIZE), dtype=np.uint8))
         np.save(folder / f"{part}_labels.npy", labels.astype(np.uint8))
-    cards.write(folder, Card(kind="dataset", name="characters", labels=LABELS))
+    artifact_metadata.write(folder, ArtifactMetadata(kind="dataset", name="characters", labels=LABELS))
     return folder
 
 
@@ -60,7 +60,7 @@ def write_checkpoint(folder: Path, dataset: Path, **more: object) -> Path:
     folder.mkdir()
     torch.save(net.state_dict(), folder / "weights.pt")
     settings = {"net": "cnn", "image_size": list(SIZE), "classes": len(LABELS), "mean": 0.17, "std": 0.33}
-    parents = {"dataset": cards.read(dataset)}
-    card = Card(kind="checkpoint", name="characters", labels=LABELS, settings=settings, parents=parents)
-    cards.write(folder, cards.dataclasses.replace(card, **more))  # type: ignore[arg-type]
+    parents = {"dataset": artifact_metadata.read(dataset)}
+    metadata = ArtifactMetadata(kind="checkpoint", name="characters", labels=LABELS, settings=settings, parents=parents)
+    artifact_metadata.write(folder, artifact_metadata.dataclasses.replace(metadata, **more))  # type: ignore[arg-type]
     return folder

@@ -1,4 +1,4 @@
-"""A trained net: normalisation inside, golden pictures from the test set, PyTorch's outputs for all of it."""
+"""A trained net: normalization inside, golden images from the test set, PyTorch's outputs for all of it."""
 
 from pathlib import Path
 
@@ -7,18 +7,17 @@ import onnxruntime
 import pytest
 import torch
 
-from seaway.artifacts import card as cards
-from seaway.artifacts import golden
-from seaway.artifacts.card import Tensor
-from seaway.data import data
-from seaway.errors import CardError, InvalidInput, ModelError
+from seaway.artifacts import artifact_metadata, golden
+from seaway.artifacts.artifact_metadata import Tensor
+from seaway.data import datasets
+from seaway.errors import InvalidInput, MetadataError, ModelError
 from seaway.export.export import export_checkpoint
 from seaway.nets.build import build
 
 
 def expected(checkpoint: Path, images: np.ndarray) -> np.ndarray:
-    """Logits by hand: PyTorch's net on normalised pictures in NCHW."""
-    settings = cards.read(checkpoint).settings
+    """Logits by hand: PyTorch's net on normalized images in NCHW."""
+    settings = artifact_metadata.read(checkpoint).settings
     net = build("cnn", tuple(settings["image_size"]), settings["classes"])
     net.load_state_dict(torch.load(checkpoint / "weights.pt", weights_only=True))
     inputs = (torch.from_numpy(images / np.float32(255)) - settings["mean"]) / settings["std"]
@@ -28,39 +27,38 @@ def expected(checkpoint: Path, images: np.ndarray) -> np.ndarray:
 
 def test_the_artifact(checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
     onnx = tmp_path / "onnx"
-    card = export_checkpoint(checkpoint, dataset, onnx)
-    assert cards.check(onnx, "onnx") == card
-    assert card.inputs == (Tensor("image", "float32", (None, 20, 16, 1)),)
-    assert card.outputs == (Tensor("scores", "float32", (None, 7)), Tensor("logits", "float32", (None, 7)))
-    assert card.labels == tuple("ABCDEFG")
+    metadata = export_checkpoint(checkpoint, dataset, onnx)
+    assert artifact_metadata.check(onnx, "onnx") == metadata
+    assert metadata.inputs == (Tensor("image", "float32", (None, 20, 16, 1)),)
+    assert metadata.outputs == (Tensor("scores", "float32", (None, 7)), Tensor("logits", "float32", (None, 7)))
+    assert metadata.labels == tuple("ABCDEFG")
     assert (onnx / "labels.txt").read_text() == "A\nB\nC\nD\nE\nF\nG\n"
-    assert card.parents == {"checkpoint": cards.read(checkpoint)}
-    assert card.settings["unused_weights"] == []
-    pictures = data.load(dataset)
+    assert metadata.parents == {"checkpoint": artifact_metadata.read(checkpoint)}
+    assert metadata.settings["unused_weights"] == []
+    images = datasets.load(dataset)
 
     whole = golden.read(onnx / golden.TEST_OUTPUTS)
     assert whole.inputs == {}
-    logits = expected(checkpoint, pictures.test_images)
+    logits = expected(checkpoint, images.test_images)
     assert np.allclose(whole.outputs["logits"], logits, atol=1e-5)
     assert np.allclose(whole.outputs["scores"], torch.from_numpy(logits).softmax(1).numpy(), atol=1e-6)
-    assert card.metrics["accuracy"] == pytest.approx((logits.argmax(1) == pictures.test_labels).mean())
+    assert metadata.metrics["accuracy"] == pytest.approx((logits.argmax(1) == images.test_labels).mean())
 
     session = onnxruntime.InferenceSession(onnx / "model.onnx", providers=["CPUExecutionProvider"])
-    (got,) = session.run(["logits"], {"image": data.model_input(pictures.test_images)})
-    assert golden.compare(got, logits, card.tolerances["logits"]).wrong == 0
+    (outputs,) = session.run(["logits"], {"image": datasets.model_input(images.test_images)})
+    assert golden.compare(outputs, logits, metadata.tolerances["logits"]).wrong == 0
 
 
-def test_golden_pictures_cover_every_class(checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
+def test_golden_images_cover_every_class(checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
     export_checkpoint(checkpoint, dataset, tmp_path / "onnx")
-    pictures = data.load(dataset)
+    test_set = datasets.load(dataset)
     examples = golden.read(tmp_path / "onnx" / golden.GOLDEN)
     images = examples.inputs["image"]
     assert images.shape == (64, 20, 16, 1)
-    rows = [
-        int(np.flatnonzero((data.model_input(pictures.test_images) == image).all((1, 2, 3)))[0]) for image in images
-    ]
-    assert set(pictures.test_labels[rows]) == set(range(7))
-    assert np.allclose(examples.outputs["logits"], expected(checkpoint, pictures.test_images[rows]), atol=1e-5)
+    test_images = datasets.model_input(test_set.test_images)
+    rows = [int(np.flatnonzero((test_images == image).all((1, 2, 3)))[0]) for image in images]
+    assert set(test_set.test_labels[rows]) == set(range(7))
+    assert np.allclose(examples.outputs["logits"], expected(checkpoint, test_set.test_images[rows]), atol=1e-5)
 
 
 def test_the_same_checkpoint_gives_the_same_bytes(checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
@@ -69,52 +67,50 @@ def test_the_same_checkpoint_gives_the_same_bytes(checkpoint: Path, dataset: Pat
     assert first.sha256 == second.sha256
 
 
-def recard(folder: Path, **more: object) -> None:
-    cards.write(folder, cards.dataclasses.replace(cards.read(folder), **more))  # type: ignore[arg-type]
+def rewrite_metadata(folder: Path, **more: object) -> None:
+    artifact_metadata.write(folder, artifact_metadata.dataclasses.replace(artifact_metadata.read(folder), **more))  # type: ignore[arg-type]
 
 
 def test_another_dataset_is_refused(checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
     labels = np.load(dataset / "test_labels.npy")
     np.save(dataset / "test_labels.npy", labels[::-1])
-    with pytest.raises(CardError, match="changed after its card"):
+    with pytest.raises(MetadataError, match="changed after its metadata"):
         export_checkpoint(checkpoint, dataset, tmp_path / "onnx")
-    recard(dataset)
+    rewrite_metadata(dataset)
     with pytest.raises(InvalidInput, match=r"--dataset .* was trained on another one"):
         export_checkpoint(checkpoint, dataset, tmp_path / "onnx")
     assert not (tmp_path / "onnx").exists()
 
 
-def test_a_normalisation_that_is_not_the_trained_one_is_refused(
-    checkpoint: Path, dataset: Path, tmp_path: Path
-) -> None:
+def test_a_normalization_other_than_the_trained_one_is_refused(checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
     right = export_checkpoint(checkpoint, dataset, tmp_path / "onnx").metrics["accuracy"]
-    recard(checkpoint, metrics={"accuracy": right})
+    rewrite_metadata(checkpoint, metrics={"accuracy": right})
     export_checkpoint(checkpoint, dataset, tmp_path / "onnx")
-    recard(checkpoint, metrics={"accuracy": right + 0.05})
+    rewrite_metadata(checkpoint, metrics={"accuracy": right + 0.05})
     with pytest.raises(ModelError, match="mean and std"):
         export_checkpoint(checkpoint, dataset, tmp_path / "onnx")
 
 
 def test_a_broken_checkpoint(checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
-    settings = cards.read(checkpoint).settings
-    recard(checkpoint, settings={**settings, "net": "no_such_net"})
+    settings = artifact_metadata.read(checkpoint).settings
+    rewrite_metadata(checkpoint, settings={**settings, "net": "no_such_net"})
     with pytest.raises(ModelError, match="no_such_net"):
         export_checkpoint(checkpoint, dataset, tmp_path / "onnx")
-    recard(checkpoint, settings={key: value for key, value in settings.items() if key != "mean"})
-    with pytest.raises(CardError, match="does not say 'mean'"):
+    rewrite_metadata(checkpoint, settings={key: value for key, value in settings.items() if key != "mean"})
+    with pytest.raises(MetadataError, match="lacks 'mean'"):
         export_checkpoint(checkpoint, dataset, tmp_path / "onnx")
-    recard(checkpoint, settings={**settings, "classes": 9})
-    with pytest.raises(ModelError, match=r"--checkpoint .*weights\.pt: they do not fit the net"):
+    rewrite_metadata(checkpoint, settings={**settings, "classes": 9})
+    with pytest.raises(ModelError, match=r"--checkpoint .*weights\.pt: they do not fit the model"):
         export_checkpoint(checkpoint, dataset, tmp_path / "onnx")
-    recard(checkpoint, settings={**settings, "net": "mlp"})
-    with pytest.raises(ModelError, match=r"--checkpoint .*weights\.pt: they do not fit the net"):
+    rewrite_metadata(checkpoint, settings={**settings, "net": "mlp"})
+    with pytest.raises(ModelError, match=r"--checkpoint .*weights\.pt: they do not fit the model"):
         export_checkpoint(checkpoint, dataset, tmp_path / "onnx")
     (checkpoint / "weights.pt").write_bytes((checkpoint / "weights.pt").read_bytes()[:-99])
-    with pytest.raises(CardError, match="changed after its card"):
+    with pytest.raises(MetadataError, match="changed after its metadata"):
         export_checkpoint(checkpoint, dataset, tmp_path / "onnx")
-    with pytest.raises(CardError, match="no card"):
+    with pytest.raises(MetadataError, match="not an artifact of Seaway"):
         export_checkpoint(tmp_path / "nothing", dataset, tmp_path / "onnx")
-    with pytest.raises(CardError, match="expected an artifact of kind 'checkpoint'"):
+    with pytest.raises(MetadataError, match="expected an artifact of kind 'checkpoint'"):
         export_checkpoint(dataset, dataset, tmp_path / "onnx")
 
 
@@ -122,7 +118,7 @@ def test_a_checkpoint_of_a_newer_seaway(checkpoint: Path, dataset: Path, tmp_pat
     path = checkpoint / "card.json"
     path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 2'))
     with pytest.raises(
-        CardError, match=f"{path}: schema_version is 2, this Seaway reads 1.*or use the Seaway that made"
+        MetadataError, match=f"{path}: schema_version is 2, this Seaway reads 1.*or use the Seaway version that wrote"
     ):
         export_checkpoint(checkpoint, dataset, tmp_path / "onnx")
     assert not (tmp_path / "onnx").exists()

@@ -1,4 +1,4 @@
-"""Any user's net: what its artifact holds, and what is refused."""
+"""Any user's net: the exported artifact, and refusals."""
 
 import inspect
 import re
@@ -15,16 +15,15 @@ import torch
 import torchvision
 from onnx import numpy_helper
 
-from seaway.artifacts import card as cards
-from seaway.artifacts import golden
-from seaway.artifacts.card import Card, Tensor, Tolerance
+from seaway.artifacts import artifact_metadata, golden
+from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tensor, Tolerance
 from seaway.errors import InvalidInput, ModelError, explain
 from seaway.export.export import export_model
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "fixtures"))
 import shipped_nets
 
-Ship = Callable[..., tuple[Card, Path]]
+Ship = Callable[..., tuple[ArtifactMetadata, Path]]
 CHURN = ("numeric:6", "category:3:int64")
 
 
@@ -52,47 +51,47 @@ def test_resnet18_keeps_its_layout_and_every_weight(tmp_path: Path) -> None:
     net = resnet18()
     torch.save(net.state_dict(), tmp_path / "w.pt")
     onnx_dir = tmp_path / "onnx"
-    card = export_model(
+    metadata = export_model(
         "python:torchvision.models:resnet18", onnx_dir, weights=tmp_path / "w.pt", inputs=["3x64x64"], name="res"
     )
-    assert cards.check(onnx_dir, "onnx") == card
-    assert card.inputs == (Tensor("x", "float32", (None, 3, 64, 64)),)
-    assert card.outputs == (Tensor("scores", "float32", (None, 1000)), Tensor("logits", "float32", (None, 1000)))
-    assert (card.name, card.labels, card.parents) == ("res", (), {})
+    assert artifact_metadata.check(onnx_dir, "onnx") == metadata
+    assert metadata.inputs == (Tensor("x", "float32", (None, 3, 64, 64)),)
+    assert metadata.outputs == (Tensor("scores", "float32", (None, 1000)), Tensor("logits", "float32", (None, 1000)))
+    assert (metadata.name, metadata.labels, metadata.parents) == ("res", (), {})
     assert not (onnx_dir / "labels.txt").exists()
 
     floats = {k: v.numpy() for k, v in net.state_dict().items() if v.is_floating_point()}
     stored = initializers(onnx_dir)
-    assert set(card.weights) == set(floats)
+    assert set(metadata.weights) == set(floats)
     for name, value in floats.items():
         assert np.array_equal(stored[name], value), name
-        assert card.weights[name] == cards.checksum(value)
+        assert metadata.weights[name] == artifact_metadata.checksum(value)
 
     image = np.random.default_rng(0).standard_normal((5, 3, 64, 64)).astype(np.float32)
     with torch.no_grad():
         expected = net(torch.from_numpy(image)).numpy()
-    got = onnx_outputs(onnx_dir, {"x": image})
-    assert golden.compare(got["logits"], expected, card.tolerances["logits"]).wrong == 0
+    outputs = onnx_outputs(onnx_dir, {"x": image})
+    assert golden.compare(outputs["logits"], expected, metadata.tolerances["logits"]).wrong == 0
 
 
 def test_two_inputs_of_two_dtypes(ship: Ship) -> None:
-    card, folder = ship("churn", *CHURN, name="churn")
-    assert card.inputs == (Tensor("numeric", "float32", (None, 6)), Tensor("category", "int64", (None, 3)))
-    assert card.outputs[1] == Tensor("logits", "float32", (None, 4))
+    metadata, folder = ship("churn", *CHURN, name="churn")
+    assert metadata.inputs == (Tensor("numeric", "float32", (None, 6)), Tensor("category", "int64", (None, 3)))
+    assert metadata.outputs[1] == Tensor("logits", "float32", (None, 4))
     examples = golden.read(folder / golden.GOLDEN)
     assert {name: array.shape for name, array in examples.inputs.items()} == {"numeric": (64, 6), "category": (64, 3)}
     assert np.allclose(examples.outputs["scores"].sum(axis=1), 1)
-    got = onnx_outputs(folder, examples.inputs)
-    for name, array in got.items():
-        result = golden.compare(array, examples.outputs[name], card.tolerances[name])
+    outputs = onnx_outputs(folder, examples.inputs)
+    for name, array in outputs.items():
+        result = golden.compare(array, examples.outputs[name], metadata.tolerances[name])
         assert (result.wrong, result.flipped) == (0, 0)
 
 
 def test_inputs_may_come_in_another_order_or_under_other_names(ship: Ship) -> None:
-    card, _ = ship("churn", "category:3:int64", "numeric:6")
-    assert [tensor.name for tensor in card.inputs] == ["category", "numeric"]
-    card, _ = ship("churn", "money:6", "kind:3:int64")
-    assert [tensor.name for tensor in card.inputs] == ["money", "kind"]
+    metadata, _ = ship("churn", "category:3:int64", "numeric:6")
+    assert [tensor.name for tensor in metadata.inputs] == ["category", "numeric"]
+    metadata, _ = ship("churn", "money:6", "kind:3:int64")
+    assert [tensor.name for tensor in metadata.inputs] == ["money", "kind"]
 
 
 def test_the_same_net_gives_the_same_bytes(ship: Ship) -> None:
@@ -103,10 +102,10 @@ def test_the_same_net_gives_the_same_bytes(ship: Ship) -> None:
     assert bytes_before == {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_the_graph_says_free_batch_and_a_known_opset(ship: Ship) -> None:
-    card, folder = ship("churn", *CHURN)
+def test_the_graph_has_a_dynamic_batch_and_a_known_opset(ship: Ship) -> None:
+    metadata, folder = ship("churn", *CHURN)
     model = onnx.load(folder / "model.onnx")
-    assert [o.version for o in model.opset_import] == [13] == [card.settings["opset"]]
+    assert [o.version for o in model.opset_import] == [13] == [metadata.settings["opset"]]
     for value in (*model.graph.input, *model.graph.output):
         assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
     assert [dim.dim_value for dim in model.graph.output[0].type.tensor_type.shape.dim] == [0, 4]
@@ -114,63 +113,63 @@ def test_the_graph_says_free_batch_and_a_known_opset(ship: Ship) -> None:
 
 
 def test_attention_and_branches_on_fixed_sizes_pass(ship: Ship) -> None:
-    card, folder = ship("tiny_vit", "3x16x16")
-    assert card.settings["opset"] == 15
+    metadata, folder = ship("tiny_vit", "3x16x16")
+    assert metadata.settings["opset"] == 15
     examples = golden.read(folder / golden.GOLDEN)
-    got = onnx_outputs(folder, examples.inputs)
-    assert golden.compare(got["logits"], examples.outputs["logits"], card.tolerances["logits"]).wrong == 0
-    assert "encoder.layers.encoder_layer_0.self_attention.in_proj_weight" in card.weights
+    outputs = onnx_outputs(folder, examples.inputs)
+    assert golden.compare(outputs["logits"], examples.outputs["logits"], metadata.tolerances["logits"]).wrong == 0
+    assert "encoder.layers.encoder_layer_0.self_attention.in_proj_weight" in metadata.weights
 
 
-def test_equal_weights_keep_both_names_and_unused_ones_are_told(ship: Ship) -> None:
-    card, folder = ship("SharedAndUnused")
-    assert {"linear.weight", "second.weight", "linear.bias", "second.bias"} == set(card.weights)
-    assert card.settings["unused_weights"] == ["auxiliary.weight", "auxiliary.bias"]
+def test_equal_weights_keep_both_names_and_unused_ones_are_listed(ship: Ship) -> None:
+    metadata, folder = ship("SharedAndUnused")
+    assert {"linear.weight", "second.weight", "linear.bias", "second.bias"} == set(metadata.weights)
+    assert metadata.settings["unused_weights"] == ["auxiliary.weight", "auxiliary.bias"]
     assert "Identity" not in {node.op_type for node in onnx.load(folder / "model.onnx").graph.node}
 
 
 def test_shared_weights_are_one_weight(ship: Ship) -> None:
-    card, _ = ship("TiedWeights", "5:int64")
-    assert set(card.weights) == {"embedding.weight", "first.weight", "first.bias", "out.bias"}
-    assert card.settings["unused_weights"] == []
+    metadata, _ = ship("TiedWeights", "5:int64")
+    assert set(metadata.weights) == {"embedding.weight", "first.weight", "first.bias", "out.bias"}
+    assert metadata.settings["unused_weights"] == []
 
 
 def test_a_weight_named_like_an_input_is_kept_apart(ship: Ship) -> None:
-    card, folder = ship("NamedLikeAnInput")
-    assert {"linear.weight", "linear.bias", "net.x"} == set(card.weights)
-    assert set(initializers(folder)) >= set(card.weights)
+    metadata, folder = ship("NamedLikeAnInput")
+    assert {"linear.weight", "linear.bias", "net.x"} == set(metadata.weights)
+    assert set(initializers(folder)) >= set(metadata.weights)
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
 def test_activation(ship: Ship, activation: str) -> None:
-    card, folder = ship("Small", activation=activation)
+    metadata, folder = ship("Small", activation=activation)
     outputs = golden.read(folder / golden.GOLDEN).outputs
     logits = torch.from_numpy(outputs["logits"])
     expected = {"softmax": logits.softmax(1), "sigmoid": logits.sigmoid(), "none": logits}[activation]
     assert np.array_equal(outputs["scores"], expected.numpy())
-    assert card.settings["activation"] == activation
+    assert metadata.settings["activation"] == activation
     assert onnx_outputs(folder, {"x": np.ones((2, 4), np.float32)})["scores"].shape == (2, 3)
 
 
 def test_one_output_takes_sigmoid_but_not_softmax(ship: Ship) -> None:
-    card, _ = ship("OneOutput", activation="sigmoid")
-    assert card.outputs[0].shape == (None, 1)
+    metadata, _ = ship("OneOutput", activation="sigmoid")
+    assert metadata.outputs[0].shape == (None, 1)
     with pytest.raises(ModelError, match="--activation sigmoid"):
         ship("OneOutput")
 
 
 def test_labels(ship: Ship, tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("stays\nleaves\nnot sure\n", encoding="utf-8")
-    card, folder = ship("Small", labels=tmp_path / "labels.txt")
-    assert card.labels == ("stays", "leaves", "not sure")
+    metadata, folder = ship("Small", labels=tmp_path / "labels.txt")
+    assert metadata.labels == ("stays", "leaves", "not sure")
     assert (folder / "labels.txt").read_text() == "stays\nleaves\nnot sure\n"
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"a\nb\n", "names 2 classes, but the net gives 3"),
-        (b"a\nb\na\n", "'a' stands there twice"),
+        (b"a\nb\n", "names 2 classes, but the model has 3"),
+        (b"a\nb\na\n", "'a' appears twice"),
         (b"a\n\nb\n", "line 2 is empty"),
         (b"", "line 1 is empty"),
         (b"a\nb\n\xff\xfe\n", "not UTF-8"),
@@ -191,11 +190,11 @@ def test_labels_missing(ship: Ship, tmp_path: Path) -> None:
 def test_real_examples(ship: Ship, tmp_path: Path) -> None:
     category = np.tile([6, 1, 29], (10, 1))
     np.savez(tmp_path / "mine.npz", numeric=np.linspace(-3, 3, 60).reshape(10, 6), category=category)
-    card, folder = ship("churn", *CHURN, golden=tmp_path / "mine.npz")
+    metadata, folder = ship("churn", *CHURN, golden=tmp_path / "mine.npz")
     examples = golden.read(folder / golden.GOLDEN)
     assert np.array_equal(examples.inputs["category"], category)
     assert examples.outputs["scores"].shape == (10, 4)
-    assert card.settings["golden"] == "given"
+    assert metadata.settings["golden"] == "given"
 
 
 def test_one_real_example_is_enough(ship: Ship, tmp_path: Path) -> None:
@@ -204,37 +203,37 @@ def test_one_real_example_is_enough(ship: Ship, tmp_path: Path) -> None:
     assert golden.read(folder / golden.GOLDEN).outputs["logits"].shape == (1, 3)
 
 
-def test_tolerances_come_from_float64_and_stay_under_a_changed_weight(ship: Ship) -> None:
-    card, folder = ship("churn", *CHURN)
+def test_tolerances_come_from_float64_and_stay_below_the_effect_of_a_changed_weight(ship: Ship) -> None:
+    metadata, folder = ship("churn", *CHURN)
     examples = golden.read(folder / golden.GOLDEN)
     largest = min(1, np.abs(examples.outputs["logits"]).max())
-    assert 1e-5 * largest <= card.tolerances["logits"].abs <= 1e-4
-    assert 1e-5 <= card.tolerances["scores"].abs <= 1e-4
+    assert 1e-5 * largest <= metadata.tolerances["logits"].abs <= 1e-4
+    assert 1e-5 <= metadata.tolerances["scores"].abs <= 1e-4
     model = onnx.load(folder / "model.onnx")
     (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == "hidden.weight")
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
     onnx.save(model, folder / "model.onnx")
-    got = onnx_outputs(folder, examples.inputs)
-    assert golden.compare(got["logits"], examples.outputs["logits"], card.tolerances["logits"]).wrong > 32
+    outputs = onnx_outputs(folder, examples.inputs)
+    assert golden.compare(outputs["logits"], examples.outputs["logits"], metadata.tolerances["logits"]).wrong > 32
 
 
 def test_tolerance_where_float64_is_impossible(ship: Ship) -> None:
-    card, _ = ship("HalfWay")
-    assert card.tolerances == {"scores": Tolerance(5e-5, 1e-5), "logits": Tolerance(1e-4, 1e-5)}
+    metadata, _ = ship("HalfWay")
+    assert metadata.tolerances == {"scores": Tolerance(5e-5, 1e-5), "logits": Tolerance(1e-4, 1e-5)}
 
 
 def test_tolerance_of_tiny_logits_is_tinier(ship: Ship) -> None:
-    card, folder = ship("Faint", activation="none")
+    metadata, folder = ship("Faint", activation="none")
     largest = np.abs(golden.read(folder / golden.GOLDEN).outputs["logits"]).max()
-    assert card.tolerances["logits"].abs < largest / 1000
-    assert card.tolerances["scores"] == card.tolerances["logits"]
+    assert metadata.tolerances["logits"].abs < largest / 1000
+    assert metadata.tolerances["scores"] == metadata.tolerances["logits"]
 
 
 @pytest.mark.parametrize(
     ("net", "says"),
     [
-        ("ReturnsTuple", "returns a tuple; wrap the net"),
-        ("ReturnsDict", "returns a dict with logits, features; wrap the net"),
+        ("ReturnsTuple", "returns a tuple; wrap it in a module that returns only the logits"),
+        ("ReturnsDict", "returns a dict with logits, features; wrap it in a module"),
         ("ThreeDimensions", r"returns \[1, 1, 3\] for x float32 \[1, 4\]"),
         ("HalfPrecision", r"returns float16; end it with .float\(\)"),
         ("NotFinite", "not finite.*--golden"),
@@ -244,7 +243,7 @@ def test_tolerance_of_tiny_logits_is_tinier(ship: Ship) -> None:
         ("NoSuchOperator", "special_bessel_j0"),
     ],
 )
-def test_nets_that_cannot_be_carried_across(
+def test_nets_that_cannot_be_exported(
     ship: Ship, tmp_path: Path, capfd: pytest.CaptureFixture[str], net: str, says: str
 ) -> None:
     with pytest.raises(ModelError, match=says):
@@ -257,19 +256,19 @@ def test_nets_that_cannot_be_carried_across(
     ("net", "says"),
     [
         ("Branches", "Converting a tensor to a Python boolean"),
-        ("ComparesWithEqual", "equal makes a Python value"),
-        ("PicksFromAList", "__index__ makes a Python value"),
+        ("ComparesWithEqual", "equal turns a tensor into a Python value"),
+        ("PicksFromAList", "__index__ turns a tensor into a Python value"),
         ("TakesANumber", "Converting a tensor to a Python number"),
         ("FreezesTheBatch", "Converting a tensor to a Python integer"),
     ],
 )
 def test_data_dependent_control_flow_is_refused_with_its_line(ship: Ship, tmp_path: Path, net: str, says: str) -> None:
-    with pytest.raises(ModelError, match=r"torch\.where in place of if") as refused:
+    with pytest.raises(ModelError, match=r"torch\.where instead of if") as refused:
         ship(net)
-    found = re.search(rf"{re.escape(shipped_nets.__file__)}:(\d+): {says}", str(refused.value))
-    assert found
+    location = re.search(rf"{re.escape(shipped_nets.__file__)}:(\d+): {says}", str(refused.value))
+    assert location
     lines, start = inspect.getsourcelines(getattr(shipped_nets, net).forward)
-    assert start < int(found[1]) < start + len(lines)
+    assert start < int(location[1]) < start + len(lines)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -286,7 +285,7 @@ def test_a_net_may_read_the_size_of_the_batch(ship: Ship) -> None:
     [
         (["5"], r"forward\(\) fails on x float32 \[1, 5\].*--input.*shipped_nets.py:\d+"),
         (["4:int64"], r"forward\(\) fails on x int64"),
-        (["4", "4"], "given 2 times"),
+        (["4", "4"], "given 2 time\\(s\\)"),
     ],
 )
 def test_inputs_that_do_not_fit(ship: Ship, inputs: list[str], says: str) -> None:
@@ -306,11 +305,11 @@ def test_options_out_of_their_range(ship: Ship, option: str, value: str) -> None
         ship("Small", **{option: value})
 
 
-def test_an_artifact_that_is_there_stays_when_the_next_export_fails(ship: Ship) -> None:
-    card, folder = ship("Small")
+def test_an_existing_artifact_stays_if_the_next_export_fails(ship: Ship) -> None:
+    metadata, folder = ship("Small")
     with pytest.raises(ModelError):
         ship("MergesTheBatch")
-    assert cards.check(folder) == card
+    assert artifact_metadata.check(folder) == metadata
 
 
 def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The graph against PyTorch: what the comparison finds when the two are not the same."""
+"""The graph compared with PyTorch: which differences the export detects."""
 
 import numpy as np
 import onnx
@@ -30,8 +30,8 @@ def test_the_graph_is_pytorchs(wrapped: Shipped) -> None:
     tolerances = tolerance.derive(wrapped, examples, wrap.run(wrapped, examples))
     model = graph.export(wrapped, examples, 5)
     graph.compare(model, wrapped, examples, tolerances)
-    found, unused = graph.weights(model, wrapped, examples)
-    assert len(found) == 8
+    checksums, unused = graph.weights(model, wrapped, examples)
+    assert len(checksums) == 8
     assert unused == []
     assert {"Conv", "BatchNormalization"} <= {node.op_type for node in model.graph.node}
 
@@ -42,7 +42,7 @@ def test_a_changed_weight_is_found_by_value_and_by_outputs(wrapped: Shipped) -> 
     model = graph.export(wrapped, examples, 5)
     changed = weight(model, "0.weight")
     changed.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(changed) * np.float32(1.01), "0.weight"))
-    with pytest.raises(ModelError, match=r"other values than the net for 0\.weight"):
+    with pytest.raises(ModelError, match=r"different weights for 0\.weight than the model"):
         graph.weights(model, wrapped, examples)
     with pytest.raises(ModelError, match="other scores than PyTorch at batch 1"):
         graph.compare(model, wrapped, examples, tolerances)
@@ -64,7 +64,7 @@ def test_a_net_over_two_gibibytes_is_refused_before_tracing(wrapped: Shipped) ->
         graph.export(wrapped, random_examples(wrapped.inputs), 5)
 
 
-def test_a_weight_lost_from_the_graph_is_told_from_an_unused_one(wrapped: Shipped) -> None:
+def test_a_weight_missing_from_the_graph_differs_from_an_unused_one(wrapped: Shipped) -> None:
     examples = random_examples(wrapped.inputs)
     model = graph.export(wrapped, examples, 5)
     wrapped.net.register_buffer("auxiliary", torch.ones(3))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from seaway.artifacts.card import Tensor
+from seaway.artifacts.artifact_metadata import Tensor
 from seaway.errors import InvalidInput
 from seaway.export.inputs import InputSpec, bind, parse, random_examples, read_examples, spread
 
@@ -70,6 +70,7 @@ def test_parse_names_the_option_for_anything_else(text: str) -> None:
         (Two(), ["right:2", "left:2"], ["right", "left"], True),
         (Two(), ["a:2", "b:2"], ["a", "b"], False),
         (Two(), ["2", "b:2"], ["left", "b"], False),
+        (Two(), ["2", "right:2"], ["left", "right"], False),
         (Any(), ["a:2", "b:2", "c:2"], ["a", "b", "c"], False),
     ],
 )
@@ -83,10 +84,11 @@ def test_bind(net: nn.Module, texts: list[str], names: list[str], by_keyword: bo
 @pytest.mark.parametrize(
     ("net", "texts", "says"),
     [
-        (Two(), ["2"], "given 1 times.*left.*right"),
-        (Two(), ["2"] * 4, "given 4 times"),
+        (Two(), ["2"], r"given 1 time\(s\).*left.*right"),
+        (Two(), ["2"] * 4, r"given 4 time\(s\)"),
         (Two(), ["left:2", "scale:1"], "give one for each"),
         (Two(), ["left:2", "other:2"], "some of which forward"),
+        (Two(), ["2", "left:2"], "some of which forward"),
         (Two(), ["scores:2", "b:2"], "'scores' is an output's name"),
         (Two(), ["b:2", "b:2"], "'b' is used twice"),
         (Any(), ["2", "2"], "needs a name"),
@@ -98,14 +100,14 @@ def test_bind_refuses_what_forward_cannot_take(net: nn.Module, texts: list[str],
 
 
 def test_random_examples_are_seeded_and_fit_any_embedding() -> None:
-    tensors = (*TENSORS, Tensor("picture", "uint8", (None, 9)), Tensor("flag", "bool", (None,)))
+    tensors = (*TENSORS, Tensor("image", "uint8", (None, 9)), Tensor("flag", "bool", (None,)))
     first, second = random_examples(tensors), random_examples(tensors)
     for tensor in tensors:
         assert first[tensor.name].dtype == tensor.dtype
         assert first[tensor.name].shape == (64, *tensor.shape[1:])
         assert np.array_equal(first[tensor.name], second[tensor.name])
     assert set(np.unique(first["ids"])) == {0, 1}
-    assert first["picture"].max() > 200
+    assert first["image"].max() > 200
     assert first["numeric"].std() == pytest.approx(1, abs=0.3)
 
 
@@ -124,7 +126,7 @@ def test_own_examples_take_the_inputs_dtype(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "says"),
     [
-        ({"numeric": np.ones((5, 2))}, "holds numeric, needed: numeric float32 .N, 2., ids int64"),
+        ({"numeric": np.ones((5, 2))}, "contains numeric, needed: numeric float32 .N, 2., ids int64"),
         ({"numeric": np.ones((5, 2)), "ids": np.ones((4, 3), int)}, "same number of examples"),
         ({"numeric": np.ones((0, 2)), "ids": np.ones((0, 3), int)}, "1 to 1024"),
         ({"numeric": np.ones((5, 2)), "ids": np.ones((5, 3))}, "ids float64 .5, 3. does not fit"),

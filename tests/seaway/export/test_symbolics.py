@@ -1,4 +1,4 @@
-"""Integers and repeated indices as PyTorch has them: each operator in ONNX Runtime against PyTorch itself."""
+"""Integer arithmetic and repeated indices: each operator in ONNX Runtime compared with PyTorch."""
 
 import io
 import itertools
@@ -53,9 +53,9 @@ def check(function: Function, inputs: tuple[np.ndarray, ...], opset: int) -> Non
     expected = function(*map(torch.from_numpy, inputs)).numpy()
     model = exported(function, inputs, opset)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (got,) = session.run(None, {f"input{place}": array for place, array in enumerate(inputs)})
-    assert got.dtype == expected.dtype
-    np.testing.assert_array_equal(got, expected)
+    (outputs,) = session.run(None, {f"input{place}": array for place, array in enumerate(inputs)})
+    assert outputs.dtype == expected.dtype
+    np.testing.assert_array_equal(outputs, expected)
 
 
 def pairs(dtype: str) -> tuple[np.ndarray, np.ndarray]:
@@ -119,12 +119,12 @@ def test_integers_divided_by_a_number(name: str, dtype: str, opset: int) -> None
 
 
 @pytest.mark.parametrize("name", ["//", "floor_divide", "%", "fmod", "div, floor"])
-def test_the_ends_of_int64_neither_overflow_nor_end_the_process(name: str) -> None:
+def test_the_limits_of_int64_neither_overflow_nor_crash_the_process(name: str) -> None:
     dividends = np.array([LEAST, LEAST, LEAST, LEAST + 1, GREATEST, GREATEST, 2**53 + 1, -(2**53) - 1])
     check(DIVISIONS[name], (dividends, np.array([-1, 60, -60, 60, -1, 60, 7, 7])), 13)
 
 
-def test_int32_sums_past_its_own_end() -> None:
+def test_int32_sums_beyond_its_own_limit() -> None:
     check(lambda x: x.cumsum(0), (np.full(3, 2**31 - 1, np.int32),), 13)
 
 
@@ -185,14 +185,14 @@ def test_repeated_indices(name: str, opset: int, dtype: str) -> None:
 @pytest.mark.parametrize(
     ("name", "opset"), [*itertools.product(SCATTERS, (13, 15)), *itertools.product(EXTREMES, (13, 15, 16))]
 )
-def test_an_opset_that_cannot_add_up_is_refused(name: str, opset: int) -> None:
+def test_an_opset_that_cannot_sum_is_refused(name: str, opset: int) -> None:
     inputs = np.ones((4, 6), np.float32), np.zeros((4, 6), np.int64)
     with pytest.raises(torch.onnx.errors.OnnxExporterError, match=r"added in version 1[68]|is not supported"):
         exported((SCATTERS | EXTREMES)[name], inputs, opset)
 
 
-def test_outside_the_exporter_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What goes wrong without these functions, and that they stay where they belong."""
+def test_outside_the_context_the_exporter_is_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without these functions the exporter is wrong, and registering them leaves no trace."""
     monkeypatch.setattr(symbolics, "_FUNCTIONS", {})
     with pytest.raises(AssertionError):
         check(DIVISIONS["//"], pairs("int64"), graph.OPSETS[0])

@@ -1,4 +1,4 @@
-"""Rollouts against a stand-in that answers with the API's own JSON; on a real cluster, tests/e2e tries them."""
+"""Rollouts against a fake API that responds with real JSON; tests/e2e covers a real cluster."""
 
 import json
 import threading
@@ -17,7 +17,7 @@ LABELS = {"seaway.dev/track": "stable"}
 
 
 def deployment(version=None, serves="", revision=1, volumes=(), **status):
-    """A Deployment, or its ReplicaSet of that revision: they look alike."""
+    """Returns a Deployment, or its ReplicaSet of that revision, which has the same shape."""
     env = [{"name": "SEAWAY_MODEL", "value": "toy"}, {"name": "SEAWAY_MODEL_VERSION", "value": str(version)}]
     container = {"name": "server", "image": "seaway/serve:1", "env": env if version else []}
     annotations = {"seaway.dev/serves": serves} if serves else {}
@@ -42,18 +42,18 @@ def deployment(version=None, serves="", revision=1, volumes=(), **status):
 
 
 @contextmanager
-def answering(table):
-    """A client of an API that answers GETs by path: with a list's elements one after the other, the last for good."""
+def api_with(responses):
+    """Yields a client of a fake API that responds to GET by path: with a list's elements in turn, the last for good."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            found = table.get(self.path.partition("?")[0])
-            if isinstance(found, list):
-                found = found.pop(0) if len(found) > 1 else found[0]
-            self.send_response(200 if found else 404)
+            body = responses.get(self.path.partition("?")[0])
+            if isinstance(body, list):
+                body = body.pop(0) if len(body) > 1 else body[0]
+            self.send_response(200 if body else 404)
             self.send_header("Content-Type", "application/json")
             self.end_headers()
-            self.wfile.write(json.dumps(found or {"message": "not found"}).encode())
+            self.wfile.write(json.dumps(body or {"message": "not found"}).encode())
 
         def log_message(self, *_):
             pass
@@ -68,7 +68,7 @@ def answering(table):
             server.shutdown()
 
 
-def at(*deployments, sets=()):
+def responses_for(*deployments, sets=()):
     empty = {"items": []}
     return {
         f"{BASE}/deployments/seaway": list(deployments),
@@ -77,51 +77,51 @@ def at(*deployments, sets=()):
     }
 
 
-def test_the_environment_decides_what_is_served():
+def test_the_containers_environment_decides_which_version_is_served():
     digest = "toy/3@" + "a" * 64
     cases = [(3, digest, digest), (4, digest, "toy/4"), (3, "", "toy/3"), (None, "", "")]
     for version, annotation, serves in cases:
-        with answering(at(deployment(version, annotation))) as api:
-            found = rollout.read(api, NAMESPACE, "seaway")
-        assert (found.version, found.serves) == (version, serves)
-    with answering({}) as api, pytest.raises(NotFound, match="is the serving stack applied there"):
+        with api_with(responses_for(deployment(version, annotation))) as api:
+            serving = rollout.read(api, NAMESPACE, "seaway")
+        assert (serving.version, serving.serves) == (version, serves)
+    with api_with({}) as api, pytest.raises(NotFound, match="is the serving stack applied there"):
         rollout.read(api, NAMESPACE, "seaway")
 
 
-def test_what_the_last_rollout_came_to_ends_no_new_one(monkeypatch):
-    """A failed rollout's conditions stay until the controller has seen the change."""
-    monkeypatch.setattr(rollout, "LOOK_SECONDS", 0.01)
+def test_conditions_of_the_previous_rollout_do_not_end_a_new_one(monkeypatch):
+    """A failed rollout's conditions stay until the controller has observed the change."""
+    monkeypatch.setattr(rollout, "POLL_INTERVAL_S", 0.01)
     failed = [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}]
     counts = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
-    before = deployment(2, observedGeneration=1, conditions=failed, **counts)
-    after = deployment(2, observedGeneration=2, **counts)
-    with answering(at(before, before, after)) as api:
-        rollout.wait(api, NAMESPACE, "seaway", 20, told=lambda state: None)
-    stuck = deployment(2, observedGeneration=2, conditions=failed, replicas=1)
+    not_observed = deployment(2, observedGeneration=1, conditions=failed, **counts)
+    done = deployment(2, observedGeneration=2, **counts)
+    with api_with(responses_for(not_observed, not_observed, done)) as api:
+        rollout.wait(api, NAMESPACE, "seaway", 20, on_progress=lambda progress: None)
+    failing = deployment(2, observedGeneration=2, conditions=failed, replicas=1)
     with (
-        answering(at(stuck)) as api,
-        pytest.raises(Unavailable, match=r"toy/2 and will not by itself:\n  - .*timed out"),
+        api_with(responses_for(failing)) as api,
+        pytest.raises(Unavailable, match=r"cannot roll out .*toy/2.*:\n  - .*timed out"),
     ):
-        rollout.wait(api, NAMESPACE, "seaway", 20, told=lambda state: None)
+        rollout.wait(api, NAMESPACE, "seaway", 20, on_progress=lambda progress: None)
 
 
-def test_back_is_the_newest_other_version():
+def test_the_previous_revision_is_the_newest_with_another_version():
     sets = [
         deployment(version, revision=number, replicas=0)
         for number, version in ((1, 1), (2, None), (3, 2), (4, 3), (5, 2))
     ]
-    with answering(at(deployment(2), sets=sets)) as api:
-        assert rollout.before(api, NAMESPACE, "seaway").serves == "toy/3"
+    with api_with(responses_for(deployment(2), sets=sets)) as api:
+        assert rollout.previous_revision(api, NAMESPACE, "seaway").serves == "toy/3"
     with (
-        answering(at(deployment(2), sets=sets[2:3])) as api,
-        pytest.raises(NotFound, match="no other version than toy/2"),
+        api_with(responses_for(deployment(2), sets=sets[2:3])) as api,
+        pytest.raises(NotFound, match="no version other than toy/2"),
     ):
-        rollout.before(api, NAMESPACE, "seaway")
+        rollout.previous_revision(api, NAMESPACE, "seaway")
 
 
-def test_several_replicas_over_a_claim_for_one_node_are_refused():
+def test_several_replicas_with_a_claim_for_one_node_are_refused():
     volume = {"name": "models", "persistentVolumeClaim": {"claimName": "seaway-models"}}
-    table = at(deployment(1, volumes=[volume]))
+    table = responses_for(deployment(1, volumes=[volume]))
     claim = f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims/seaway-models"
     for modes, nodes, refused in (
         (["ReadWriteOnce"], 2, True),
@@ -130,7 +130,7 @@ def test_several_replicas_over_a_claim_for_one_node_are_refused():
     ):
         table[claim] = {"metadata": {"name": "seaway-models"}, "spec": {"accessModes": modes}, "status": {}}
         table["/api/v1/nodes"] = {"items": [{"metadata": {"name": str(number)}} for number in range(nodes)]}
-        with answering(table) as api:
+        with api_with(table) as api:
             rollout.check_replicas(api, NAMESPACE, "seaway", 1)
             if not refused:
                 rollout.check_replicas(api, NAMESPACE, "seaway", 2)

@@ -1,4 +1,4 @@
-"""What stands before several replicas: each new connection goes to the next of them, as behind a Kubernetes Service."""
+"""A load balancer of several replicas: each new connection goes to the next one, as behind a Kubernetes Service."""
 
 import itertools
 import select
@@ -24,12 +24,12 @@ class _Balancer(socketserver.ThreadingTCPServer):
     daemon_threads, allow_reuse_address = True, True
 
     def handle_error(self, request, client_address):
-        pass  # who hangs up is no news
+        pass  # a client that hangs up is normal
 
 
 @contextmanager
 def balancing(ports):
-    """The address of a balancer before servers on these ports of 127.0.0.1."""
+    """Yields the address of a balancer of the servers on these ports of 127.0.0.1."""
     with _Balancer(("127.0.0.1", 0), _Handler) as server:
         server.ports = itertools.cycle(ports)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)

@@ -7,18 +7,18 @@ sys.path.append(str(Path(__file__).parent))  # toy.py and responder.py, without 
 
 
 @pytest.fixture(scope="module")
-def volume(tmp_path_factory):
-    """A volume with one version of the toy."""
+def repository(tmp_path_factory):
+    """A model repository with one version of the toy model."""
     import toy
 
     folder = tmp_path_factory.mktemp("toy")
-    toy.make(folder / "made").publish(folder / "volume")
-    return folder / "volume"
+    toy.make(folder / "made").publish(folder / "models")
+    return folder / "models"
 
 
 @pytest.fixture
-def server(volume):
+def server(repository):
     from responder import serving
 
-    with serving(volume) as started:
+    with serving(repository) as started:
         yield started

@@ -1,4 +1,4 @@
-"""A tiny real model server for the toy's versions, over every protocol, that can be told to misbehave."""
+"""A tiny real model server for the toy model's versions, over every protocol, that misbehaves on request."""
 
 import itertools
 import threading
@@ -9,61 +9,63 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import toy
 
-from seaway.artifacts import card as cards
-from seaway.artifacts import store
+from seaway.artifacts import artifact_metadata, model_repository
 from seaway.errors import SeawayError
 from seaway.protocols import graphpipe, oip, tfserving
-from seaway.protocols.calls import Asked, Served, Signature
+from seaway.protocols.calls import ModelVersionInfo, RawRequest, Signature
 
 NAME = "toy"
 
 
 class Responder(ThreadingHTTPServer):
-    """`fault` happens to every `every`-th inference after the first; `states` and `digests` override the volume's."""
+    """`fault` happens to every `every`-th inference after the first; `states`, `digests` override the repository's."""
 
     daemon_threads = True
 
-    def __init__(self, volume, port=0):
+    def __init__(self, repository, port=0):
         super().__init__(("127.0.0.1", port), _Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        self.volume = volume
-        self.fault, self.every, self.delay, self.pod = "", 1, 0.0, ""
+        self.repository = repository
+        self.fault, self.every, self.delay_s, self.pod = "", 1, 0.0, ""
         self.states, self.digests = {}, {}
-        self.counter, self.asked = itertools.count(), []
+        self.counter, self.paths = itertools.count(), []
         self.versions = {}
         self.exchange = Exchange()
 
     def handle_error(self, request, client_address):
-        pass  # a caller that hung up is no news
+        pass  # a client that hangs up is normal
 
     def version(self, number):
-        """(card, weights) of one version, or of the newest."""
-        number = number or store.versions(self.volume, NAME)[-1]
+        """(version, metadata, weights) of one version, or of the newest."""
+        number = number or model_repository.versions(self.repository, NAME)[-1]
         if number not in self.versions:
-            folder = store.path(self.volume, NAME, number)
-            self.versions[number] = cards.read(folder, store.CARD), np.load(folder / "saved_model.pb")
+            folder = model_repository.path(self.repository, NAME, number)
+            self.versions[number] = (
+                artifact_metadata.read(folder, model_repository.METADATA_FILE),
+                np.load(folder / "saved_model.pb"),
+            )
         return number, *self.versions[number]
 
 
 class Exchange:
-    """Hands the answers of two callers who are there at the same time to each other; alone, one gets one's own."""
+    """Swaps the outputs of two concurrent requests; a request that is alone gets its own."""
 
     def __init__(self):
         self.lock, self.waiting = threading.Condition(), None
 
-    def swap(self, mine):
+    def swap(self, output):
         with self.lock:
             if self.waiting is not None:
-                (theirs, place), self.waiting = self.waiting, None
-                place.append(mine)
+                (other, received), self.waiting = self.waiting, None
+                received.append(output)
                 self.lock.notify_all()
-                return theirs
-            place = []
-            self.waiting = (mine, place)
-            if self.lock.wait_for(lambda: place, timeout=0.2):
-                return place[0]
+                return other
+            received = []
+            self.waiting = (output, received)
+            if self.lock.wait_for(lambda: received, timeout=0.2):
+                return received[0]
             self.waiting = None
-            return mine
+            return output
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -75,11 +77,11 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        self.server.asked.append(self.path)
+        self.server.paths.append(self.path)
         if self.path == "/":
             return self.send(200, b"<html>some other program</html>", "text/html")
         version = int(self.path.rpartition("/")[2])
-        default = "AVAILABLE" if version in store.versions(self.server.volume, NAME) else None
+        default = "AVAILABLE" if version in model_repository.versions(self.server.repository, NAME) else None
         state, error = self.server.states.get(version, (default, ""))
         if state is None:
             return self.send(404, tfserving.write_error(f"Could not find version {version} of model {NAME}"))
@@ -89,8 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         number = next(self.server.counter)
         fault = self.server.fault if number and number % self.server.every == 0 else ""
-        if self.server.delay:
-            time.sleep(self.server.delay)  # a slow model, not a wait for readiness
+        if self.server.delay_s:
+            time.sleep(self.server.delay_s)  # a slow model, not a wait for readiness
         path, _, version = self.path.removesuffix(":predict").removesuffix("/infer").partition("/versions/")
         if path not in (f"/v1/models/{NAME}", f"/v2/models/{NAME}", f"/graphpipe/{NAME}"):
             return self.send(404, tfserving.write_error(f"Servable not found for request: {path}"))
@@ -100,32 +102,33 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return None
         try:
-            version, card, weights = self.server.version(int(version or 0))
-            answer, headers = self.infer(body, card, weights, fault, path.split("/")[1])
+            version, metadata, weights = self.server.version(int(version or 0))
+            content, headers = self.infer(body, metadata, weights, fault, path.split("/")[1])
         except SeawayError as error:
             return self.send(error.status, tfserving.write_error(str(error)))
         if fault == "garbage":
-            answer = b"[]"
-        digest = self.server.digests.get(version, card.sha256)
-        return self.send(200, answer, "application/json", f"{NAME}/{version}@{digest}", headers)
+            content = b"[]"
+        digest = self.server.digests.get(version, metadata.sha256)
+        return self.send(200, content, "application/json", f"{NAME}/{version}@{digest}", headers)
 
-    def infer(self, body, card, weights, fault, kind):
-        """(body, headers) of the answer; `kind` is the path's first part."""
-        call, served = None, Served(NAME, 1, "", {"serving_default": Signature(card.inputs, card.outputs)})
+    def infer(self, body, metadata, weights, fault, kind):
+        """(body, headers) of the response; `kind` is the path's first part."""
+        call = None
+        model = ModelVersionInfo(NAME, 1, "", {"serving_default": Signature(metadata.inputs, metadata.outputs)})
         if kind == "v1":
-            inputs, _ = tfserving.read_inputs(tfserving.read_predict(body), card.inputs)
+            inputs, _ = tfserving.read_inputs(tfserving.read_predict(body), metadata.inputs)
         elif kind == "v2":
-            asked = Asked("infer", body, {key.lower(): value for key, value in self.headers.items()})
-            call = oip.read(asked, served)
+            request = RawRequest("infer", body, {key.lower(): value for key, value in self.headers.items()})
+            call = oip.read(request, model)
             inputs = call.inputs
         else:
             inputs = dict(graphpipe.read_request(body).inputs)
-        scores = toy.answer(weights, inputs)["scores"]
+        scores = toy.infer(weights, inputs)["scores"]
         if fault == "swap":
             scores = self.server.exchange.swap(scores)
         scores = FAULTS.get(fault, lambda s: s)(scores)
         if call is not None:
-            reply = oip.write(call, {"scores": scores}, served)
+            reply = oip.write(call, {"scores": scores}, model)
             return reply.body if isinstance(reply.body, bytes) else b"".join(reply.body), reply.headers
         if kind == "v1":
             return tfserving.write_predict({"scores": scores}, row=True), {}
@@ -155,9 +158,9 @@ FAULTS = {
 
 
 @contextmanager
-def serving(volume, port=0):
-    """A Responder answering on a port of 127.0.0.1, a free one where none is named, until the end of the block."""
-    server = Responder(volume, port)
+def serving(repository, port=0):
+    """Runs a Responder on a port of 127.0.0.1 (0: a free one) until the end of the block."""
+    server = Responder(repository, port)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -9,10 +9,9 @@ import pytest
 import toy
 from responder import serving
 
-from seaway.artifacts import card as cards
-from seaway.artifacts import golden, store
-from seaway.errors import CardError, DataError, InvalidInput, NotFound, Refused
-from seaway.load import run as runs
+from seaway.artifacts import artifact_metadata, golden, model_repository
+from seaway.errors import DataError, InvalidInput, MetadataError, NotFound, Refused
+from seaway.load import config, result
 from seaway.load.load import load
 from seaway.promote.promote import promote
 
@@ -23,14 +22,14 @@ def made(tmp_path):
 
 
 @pytest.fixture
-def volume(made, tmp_path):
-    made.publish(tmp_path / "volume")
-    return tmp_path / "volume"
+def repository(made, tmp_path):
+    made.publish(tmp_path / "models")
+    return tmp_path / "models"
 
 
 @pytest.fixture
-def server(volume):
-    with serving(volume) as started:
+def server(repository):
+    with serving(repository) as started:
         yield started
 
 
@@ -44,31 +43,47 @@ class Text(HTMLParser):
         self.words += " " + data.strip()
 
 
-def test_the_stage_writes_evidence_on_which_the_version_is_promoted(server, volume, made, tmp_path):
+def test_the_stage_writes_evidence_that_allows_promotion(server, repository, made, tmp_path):
     out = tmp_path / "evidence"
-    of = ["--url", server.url, "--volume", volume, "--name", "toy", "--version", "1", "--evidence", out]
-    of += ["--dataset", made.dataset, "--onnx", made.onnx, "--seconds", "1", "--users", "2"]
-    command = [sys.executable, "-m", "seaway.load", *of, "--report", tmp_path / "copy.html"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    assert " 0 wrong, 0 failed, 0 foreign" in done.stdout
+    options = [
+        "--url",
+        server.url,
+        "--model-repository",
+        repository,
+        "--name",
+        "toy",
+        "--version",
+        "1",
+        "--evidence",
+        out,
+    ]
+    options += ["--dataset", made.dataset, "--onnx", made.onnx, "--duration-s", "1", "--users", "2"]
+    command = [sys.executable, "-m", "seaway.load", *options, "--report", tmp_path / "copy.html"]
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert completed.returncode == 0, completed.stderr
+    assert " 0 wrong, 0 failed, 0 unattributed" in completed.stdout
 
-    card = cards.check(out, "evidence")
-    version = store.read_card(volume, "toy", 1)
-    assert card.parents["version"].sha256 == version.sha256
-    truth = np.load(made.dataset / "test_labels.npy")
+    metadata = artifact_metadata.check(out, "evidence")
+    version = model_repository.read_metadata(repository, "toy", 1)
+    assert metadata.parents["version"].sha256 == version.sha256
+    true_classes = np.load(made.dataset / "test_labels.npy")
     recorded = golden.read(made.onnx / golden.TEST_OUTPUTS).outputs["scores"]
-    accuracy = (recorded.argmax(axis=1) == truth).mean()
-    assert card.metrics["tfs_accuracy"] == card.metrics["graphpipe_accuracy"] == accuracy
+    accuracy = (recorded.argmax(axis=1) == true_classes).mean()
+    assert metadata.metrics["tfs_accuracy"] == metadata.metrics["graphpipe_accuracy"] == accuracy
 
-    found = json.loads((out / "load.json").read_text())
-    titles = ["REST", "GraphPipe", "OIP v2", "OIP v2 binary"]  # all that the server speaks; the toy has no from_png
-    assert [row["hop"] for row in found["served"]] == [f"served, {title}" for title in titles]
-    assert all(row["examples"] == 40 and row["wrong"] == 0 for row in found["served"])
-    assert [run["protocol"] for run in found["runs"]] == ["tfs", "graphpipe", "oip", "oip-binary"]
-    assert sum(run["requests"] for run in found["runs"]) == card.metrics["requests"] > 0
+    document = json.loads((out / "load.json").read_text())
+    titles = [
+        "REST",
+        "GraphPipe",
+        "OIP v2",
+        "OIP v2 binary",
+    ]  # all that the server supports; the toy model has no from_png
+    assert [row["hop"] for row in document["served"]] == [f"served, {title}" for title in titles]
+    assert all(row["examples"] == 40 and row["wrong"] == 0 for row in document["served"])
+    assert [run["protocol"] for run in document["runs"]] == ["tfs", "graphpipe", "oip", "oip-binary"]
+    assert sum(run["requests"] for run in document["runs"]) == metadata.metrics["requests"] > 0
 
-    assert [(row["hop"], row["accuracy"], row["wrong"], row["failed"]) for row in found["rows"]] == [
+    assert [(row["hop"], row["accuracy"], row["wrong"], row["failed"]) for row in document["rows"]] == [
         (f"served, {title}", accuracy, 0, 0) for title in titles
     ]
 
@@ -76,84 +91,90 @@ def test_the_stage_writes_evidence_on_which_the_version_is_promoted(server, volu
     assert "none wrong, none failed" in words
     assert f"{accuracy:.2%}" in words
     assert (tmp_path / "copy.html").read_bytes() == (out / "report.html").read_bytes()
-    (kept,) = store.evidence(volume, "toy", version.sha256).iterdir()
-    assert cards.check(kept, "evidence").sha256 == card.sha256
-    assert promote(volume, "toy", 1) is None
+    (stored,) = model_repository.evidence(repository, "toy", version.sha256).iterdir()
+    assert artifact_metadata.check(stored, "evidence").sha256 == metadata.sha256
+    assert promote(repository, "toy", 1) is None
 
 
-def test_wrong_and_failed_answers_are_evidence_too_and_promote_refuses(server, volume, tmp_path):
+def test_promote_refuses_on_evidence_of_wrong_and_failed_responses(server, repository, tmp_path):
     server.fault, server.every = "nan", 2
-    card = load(server.url, volume, "toy", 1, tmp_path / "evidence", seconds=1, users=2, protocols=["tfs"])
-    assert card.metrics["wrong"] > 0
-    assert card.metrics["failed"] == 0
+    metadata = load(server.url, repository, "toy", 1, tmp_path / "evidence", duration_s=1, users=2, protocols=["tfs"])
+    assert metadata.metrics["wrong"] > 0
+    assert metadata.metrics["failed"] == 0
     words = Text((tmp_path / "evidence" / "report.html").read_text()).words
-    assert "wrong answers" in words
-    assert "beyond measure" in words
-    assert "WrongAnswer: differs from PyTorch's" in words
-    with pytest.raises(Refused, match="answers differed from PyTorch's"):
-        promote(volume, "toy", 1, tmp_path / "evidence")
+    assert "wrong responses" in words
+    assert "infinite" in words
+    assert "wrong response: differs from PyTorch's" in words
+    with pytest.raises(Refused, match="responses differed from PyTorch's"):
+        promote(repository, "toy", 1, tmp_path / "evidence")
     server.every = 1
-    card = load(server.url, volume, "toy", 1, tmp_path / "all", seconds=1, users=2, protocols=["tfs"])
-    assert card.metrics["wrong"] == card.metrics["requests"] + 16, "the golden examples too"
+    metadata = load(server.url, repository, "toy", 1, tmp_path / "all", duration_s=1, users=2, protocols=["tfs"])
+    assert metadata.metrics["wrong"] == metadata.metrics["requests"] + 16, "with the golden examples"
     (row,) = json.loads((tmp_path / "all" / "load.json").read_text())["rows"]
     assert row["max_abs"] is None
     server.fault, server.every, server.counter = "error", 3, itertools.count()
-    card = load(server.url, volume, "toy", 1, tmp_path / "again", seconds=1, users=2, protocols=["graphpipe"])
-    assert card.metrics["failed"] > 0
+    metadata = load(
+        server.url, repository, "toy", 1, tmp_path / "again", duration_s=1, users=2, protocols=["graphpipe"]
+    )
+    assert metadata.metrics["failed"] > 0
     with pytest.raises(Refused, match="requests failed"):
-        promote(volume, "toy", 1, tmp_path / "again")
+        promote(repository, "toy", 1, tmp_path / "again")
 
 
-def test_a_limit_that_is_not_kept_keeps_the_version_from_being_promoted(server, volume, tmp_path):
-    own = {"seconds": 1, "users": 2, "protocols": ["tfs"]}
-    card = load(server.url, volume, "toy", 1, tmp_path / "kept", limits={"p50_ms": "5000"}, **own)
-    assert (card.settings["verdict"], card.settings["not_kept"]) == ("pass", [])
-    assert promote(volume, "toy", 1, tmp_path / "kept") is None
-    card = load(server.url, volume, "toy", 1, tmp_path / "broken", limits={"p50_ms": 0.001, "rate": "1"}, **own)
-    assert card.settings["verdict"] == "fail"
-    with pytest.raises(Refused, match=r"REST, p50_ms is fail: p50_ms .* at most 0\.001"):
-        promote(volume, "toy", 1, tmp_path / "broken")
-    server.delay = 0.05
-    card = load(server.url, volume, "toy", 1, tmp_path / "short", limits={"p99_ms": "5000"}, **own)
+def test_a_violated_limit_prevents_promotion(server, repository, tmp_path):
+    options = {"duration_s": 1, "users": 2, "protocols": ["tfs"]}
+    metadata = load(server.url, repository, "toy", 1, tmp_path / "met", limits={"p50_ms": "5000"}, **options)
+    assert (metadata.settings["verdict"], metadata.settings["not_kept"]) == ("pass", [])
+    assert promote(repository, "toy", 1, tmp_path / "met") is None
+    metadata = load(
+        server.url, repository, "toy", 1, tmp_path / "violated", limits={"p50_ms": 0.001, "rate": "1"}, **options
+    )
+    assert metadata.settings["verdict"] == "fail"
+    with pytest.raises(Refused, match=r"REST, p50_ms is violated: .* limit 0\.001 ms"):
+        promote(repository, "toy", 1, tmp_path / "violated")
+    server.delay_s = 0.05
+    metadata = load(server.url, repository, "toy", 1, tmp_path / "short", limits={"p99_ms": "5000"}, **options)
     with pytest.raises(Refused, match=r"p99_ms is inconclusive: .*run longer"):
-        promote(volume, "toy", 1, tmp_path / "short")
-    with pytest.raises(InvalidInput, match="no limit 'p98_ms'"):
-        load(server.url, volume, "toy", 1, tmp_path / "none", limits={"p98_ms": 1}, **own)
+        promote(repository, "toy", 1, tmp_path / "short")
+    with pytest.raises(InvalidInput, match="unknown limit 'p98_ms'"):
+        load(server.url, repository, "toy", 1, tmp_path / "none", limits={"p98_ms": 1}, **options)
     with pytest.raises(InvalidInput, match="limit rate=21 cannot be reached: a rate of 20"):
-        load(server.url, volume, "toy", 1, tmp_path / "none", limits={"rate": 21}, rate=20, **own)
+        load(server.url, repository, "toy", 1, tmp_path / "none", limits={"rate": 21}, rate=20, **options)
     assert not (tmp_path / "none").exists()
 
 
-def test_a_version_that_is_slower_than_stable_is_not_promoted(server, volume, made, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "LATE_MS", 1000.0)  # other tests run beside this one
-    toy.make(tmp_path / "other", seed=1).publish(volume)
-    store.set_label(volume, "toy", "stable", 1)
-    server.delay = 0.1
-    with serving(volume) as stable:
-        own = {"seconds": 1, "rate": 20, "users": 8, "protocols": ["tfs"], "baseline": stable.url}
-        stable.versions[2] = stable.version(1)[1:]  # a pod serves its one version, whoever asks
-        stable.digests[2] = store.read_card(volume, "toy", 1).sha256
-        card = load(server.url, volume, "toy", 2, tmp_path / "slow", limits={"slower": "20%"}, **own)
-        assert next(stable.counter) > 50, "stable was asked as well"
-    assert card.metrics["wrong"] == card.metrics["failed"] == 0
-    assert (card.settings["arrivals"], card.settings["users"]) == ("poisson", runs.OPEN_USERS), "as many as it takes"
-    assert card.settings["verdict"] != "pass"
-    with pytest.raises(Refused, match=r"p50_ms against the baseline is (fail|inconclusive): "):
-        promote(volume, "toy", 2, tmp_path / "slow")
-    assert store.labels(volume, "toy") == {"stable": 1}
+def test_a_version_slower_than_stable_is_not_promoted(server, repository, made, tmp_path, monkeypatch):
+    monkeypatch.setattr(result, "MAX_LAG_MS", 1000.0)  # other tests run at the same time
+    toy.make(tmp_path / "other", seed=1).publish(repository)
+    model_repository.set_label(repository, "toy", "stable", 1)
+    server.delay_s = 0.1
+    with serving(repository) as stable:
+        options = {"duration_s": 1, "rate": 20, "users": 8, "protocols": ["tfs"], "baseline": stable.url}
+        stable.versions[2] = stable.version(1)[1:]  # a pod serves its one version whatever the request names
+        stable.digests[2] = model_repository.read_metadata(repository, "toy", 1).sha256
+        metadata = load(server.url, repository, "toy", 2, tmp_path / "slow", limits={"slower": "20%"}, **options)
+        assert next(stable.counter) > 50, "stable got requests as well"
+    assert metadata.metrics["wrong"] == metadata.metrics["failed"] == 0
+    assert (metadata.settings["arrivals"], metadata.settings["users"]) == ("poisson", config.OPEN_LOOP_USERS), (
+        "as many as needed"
+    )
+    assert metadata.settings["verdict"] != "pass"
+    with pytest.raises(Refused, match=r"p50_ms against the baseline is (violated|inconclusive): "):
+        promote(repository, "toy", 2, tmp_path / "slow")
+    assert model_repository.labels(repository, "toy") == {"stable": 1}
 
 
-def test_what_the_version_was_not_made_from_is_refused(server, volume, made, tmp_path):
+def test_artifacts_that_the_version_was_not_made_from_are_refused(server, repository, made, tmp_path):
     other = toy.make(tmp_path / "other", seed=1)
     with pytest.raises(DataError, match="not the onnx that toy"):
-        load(server.url, volume, "toy", 1, tmp_path / "e", other.dataset, other.onnx)
+        load(server.url, repository, "toy", 1, tmp_path / "e", other.dataset, other.onnx)
     with pytest.raises(DataError, match="not the dataset that toy"):
-        load(server.url, volume, "toy", 1, tmp_path / "e", other.dataset, made.onnx)
+        load(server.url, repository, "toy", 1, tmp_path / "e", other.dataset, made.onnx)
     with pytest.raises(InvalidInput, match="--onnx is missing"):
-        load(server.url, volume, "toy", 1, tmp_path / "e", made.dataset)
+        load(server.url, repository, "toy", 1, tmp_path / "e", made.dataset)
     with pytest.raises(NotFound, match="no version 2"):
-        load(server.url, volume, "toy", 2, tmp_path / "e")
+        load(server.url, repository, "toy", 2, tmp_path / "e")
     (made.onnx / golden.TEST_OUTPUTS).unlink()
-    with pytest.raises(CardError, match="changed after its card was written"):
-        load(server.url, volume, "toy", 1, tmp_path / "e", made.dataset, made.onnx)
+    with pytest.raises(MetadataError, match="changed after its metadata was written"):
+        load(server.url, repository, "toy", 1, tmp_path / "e", made.dataset, made.onnx)
     assert not (tmp_path / "e").exists()

@@ -12,11 +12,11 @@ RATE = 1000.0
 
 
 def all_due(schedule):
-    return list(iter(schedule.take, math.inf))
+    return list(iter(schedule.next_due, math.inf))
 
 
-def uniform(rate, seconds, shape="constant", index=0, of=1):
-    return Schedule(rate, seconds, shape, index, of, "uniform")
+def uniform(rate, duration_s, shape="constant", index=0, processes=1):
+    return Schedule(rate, duration_s, shape, index, processes, "uniform")
 
 
 def test_uniform_arrivals_of_a_constant_rate_are_evenly_spaced():
@@ -25,18 +25,18 @@ def test_uniform_arrivals_of_a_constant_rate_are_evenly_spaced():
 
 @pytest.mark.parametrize("arrivals", ["uniform", "poisson"])
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("of", [1, 3])
-def test_processes_share_the_arrivals(arrivals, shape, of):
-    """However many they are, together they send what one alone would: the seed decides, not the processes."""
+@pytest.mark.parametrize("processes", [1, 3])
+def test_processes_share_the_arrivals(arrivals, shape, processes):
+    """Together they send the same arrivals as one process: only the seed decides."""
     alone = all_due(Schedule(50, 10, shape, arrivals=arrivals, seed=5))
-    shared = [all_due(Schedule(50, 10, shape, index, of, arrivals, 5)) for index in range(of)]
+    shared = [all_due(Schedule(50, 10, shape, index, processes, arrivals, 5)) for index in range(processes)]
     assert sorted(due for part in shared for due in part) == pytest.approx(alone)
     assert min(map(len, shared)) > 0.15 * len(alone)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_uniform_arrivals_follow_the_shape(shape):
-    """In each tenth of the time there are as many arrivals as the level's area says, within one or two."""
+    """In each tenth of the time the number of arrivals is the area under the shape, within one or two."""
     rate, seconds = 200, 10
     due = all_due(uniform(rate, seconds, shape))
     assert due == sorted(due)
@@ -44,8 +44,8 @@ def test_uniform_arrivals_follow_the_shape(shape):
     for tenth in range(10):
         steps = [level(shape, (tenth + (i + 0.5) / 100) / 10) for i in range(100)]
         expected = rate * seconds / 10 * sum(steps) / 100
-        found = sum(tenth <= at * 10 / seconds < tenth + 1 for at in due)
-        assert found == pytest.approx(expected, abs=2.5)
+        count = sum(tenth <= at * 10 / seconds < tenth + 1 for at in due)
+        assert count == pytest.approx(expected, abs=2.5)
 
 
 def test_the_seed_decides():
@@ -56,33 +56,36 @@ def test_the_seed_decides():
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("arrivals", ["uniform", "poisson"])
-def test_counts_of_a_span_and_what_they_are_on_average(arrivals, shape):
+def test_counts_of_a_span_and_their_expected_values(arrivals, shape):
     due = np.array(all_due(Schedule(500, 20, shape, arrivals=arrivals)))
     for start, end in ((0, 20), (2, 7.5), (7.9, 8.1), (19, 40)):
-        times = Schedule(500, 20, shape, index=None, arrivals=arrivals)
-        assert times.count(start, end) == ((due >= start) & (due < end)).sum()
-        assert times.expected(start, end) == pytest.approx(float(np.diff(cumulated(shape, 500, 20, (start, end)))[0]))
-    assert times.take() == math.inf, "a process without a share sends nothing"
+        schedule = Schedule(500, 20, shape, index=None, arrivals=arrivals)
+        assert schedule.count_due(start, end) == ((due >= start) & (due < end)).sum()
+        assert schedule.expected(start, end) == pytest.approx(
+            float(np.diff(expected_until(shape, 500, 20, (start, end)))[0])
+        )
+    assert schedule.next_due() == math.inf, "a process without an index sends nothing"
 
 
-# ---- Poisson, proved on the schedule alone: a million arrivals in virtual time
+# ---- Poisson, tested on the schedule alone: a million arrivals in virtual time
 
 
-def cumulated(shape, rate, seconds, times):
-    """Arrivals that a shape's points let expect until `times`: the area under them, summed trapezoid by trapezoid."""
+def expected_until(shape, rate, seconds, times):
+    """Expected arrivals until `times`: the area under the shape's points, summed trapezoid by trapezoid."""
     total = np.zeros(len(times))
     for (start, low), (end, high) in pairwise(points(shape)):
         if end > start:
             span = (end - start) * seconds
-            gone = np.clip(np.asarray(times) - start * seconds, 0, span)
-            total += rate * gone * (low + (high - low) * gone / span / 2)
+            elapsed = np.clip(np.asarray(times) - start * seconds, 0, span)
+            total += rate * elapsed * (low + (high - low) * elapsed / span / 2)
     return total
 
 
 def assert_exponential(gaps, mean):
     """`gaps` are independent draws of an exponential distribution: mean, variance, Kolmogorov-Smirnov, lag 1.
 
-    The bounds are four standard errors, and for the distance 2 / √n: what chance exceeds less than once in a thousand.
+    The bounds are four standard errors, and 2 / √n for the Kolmogorov-Smirnov distance, which chance exceeds in
+    less than one of a thousand tests.
     """
     count = len(gaps)
     assert gaps.mean() == pytest.approx(mean, rel=4 / math.sqrt(count))
@@ -94,45 +97,47 @@ def assert_exponential(gaps, mean):
 
 
 def assert_poisson(counts):
-    """Of spans of one length: as many on average as their variance, so that bursts and lulls are as long as chance has
-    them, over many gaps as well."""
+    """The variance of the counts in equal spans is their mean, so bursts and lulls across many gaps are Poisson too."""
     assert counts.var() / counts.mean() == pytest.approx(1, abs=4 * math.sqrt(2 / len(counts)))
 
 
 def test_a_million_arrivals_are_a_poisson_process():
-    due = np.concatenate(list(Schedule(RATE, 1.02 * MILLION / RATE, seed=1).due()))[:MILLION]
+    due = np.concatenate(list(Schedule(RATE, 1.02 * MILLION / RATE, seed=1).due_times()))[:MILLION]
     assert len(due) == MILLION
     assert_exponential(np.diff(due, prepend=0), 1 / RATE)
     for span in (0.01, 0.1, 1.0):
         assert_poisson(np.bincount((due / span).astype(int))[:-1])
 
 
-def test_uniform_arrivals_are_none():
-    due = np.concatenate(list(uniform(RATE, 10).due()))
+def test_uniform_arrivals_are_not_poisson():
+    due = np.concatenate(list(uniform(RATE, 10).due_times()))
     with pytest.raises(AssertionError):
         assert_exponential(np.diff(due), 1 / RATE)
 
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != "constant"])
 def test_a_million_arrivals_under_a_shape_are_a_poisson_process_in_the_shape_s_own_time(shape):
-    """By the time change: expected arrivals between neighbours are exponential with mean 1."""
-    seconds = 1.02 * MILLION / RATE / float(cumulated(shape, 1, 1, [1])[0])
-    due = np.concatenate(list(Schedule(RATE, seconds, shape, seed=2).due()))[:MILLION]
+    """By the time change: the expected arrivals between neighbours are exponential with mean 1."""
+    seconds = 1.02 * MILLION / RATE / float(expected_until(shape, 1, 1, [1])[0])
+    due = np.concatenate(list(Schedule(RATE, seconds, shape, seed=2).due_times()))[:MILLION]
     assert len(due) == MILLION
     assert due[-1] < seconds
-    assert_exponential(np.diff(cumulated(shape, RATE, seconds, due), prepend=0), 1.0)
+    assert_exponential(np.diff(expected_until(shape, RATE, seconds, due), prepend=0), 1.0)
 
 
-@pytest.mark.parametrize("of", [2, 5])
-def test_a_million_arrivals_summed_over_processes_that_do_not_start_together(of):
-    """Each process's own are a Poisson process independent of the others', so the sum is one whatever their delays."""
+@pytest.mark.parametrize("processes", [2, 5])
+def test_a_million_arrivals_summed_over_processes_that_do_not_start_together(processes):
+    """Each process's arrivals are Poisson and independent of the others', so the sum is, whatever their delays."""
     seconds = 1.02 * MILLION / RATE
-    own = [np.array(all_due(Schedule(RATE, seconds, index=index, of=of, seed=3))) for index in range(of)]
+    own = [
+        np.array(all_due(Schedule(RATE, seconds, index=index, processes=processes, seed=3)))
+        for index in range(processes)
+    ]
     for part in own:
-        assert_exponential(np.diff(part), of / RATE)
-    seconds_of = [np.bincount(part.astype(int), minlength=int(seconds) + 1)[: int(seconds)] for part in own]
-    correlated = np.corrcoef(seconds_of) - np.eye(of)
-    assert np.abs(correlated).max() < 4 / math.sqrt(int(seconds))
+        assert_exponential(np.diff(part), processes / RATE)
+    per_second = [np.bincount(part.astype(int), minlength=int(seconds) + 1)[: int(seconds)] for part in own]
+    correlation = np.corrcoef(per_second) - np.eye(processes)
+    assert np.abs(correlation).max() < 4 / math.sqrt(int(seconds))
     late = np.sort(np.concatenate([part + 0.0037 * index for index, part in enumerate(own)]))[:MILLION]
     assert_exponential(np.diff(late), 1 / RATE)
     assert_poisson(np.bincount((late / 0.01).astype(int))[:-1])
@@ -145,15 +150,15 @@ def test_levels_jump_where_the_shape_does():
 
 
 @pytest.mark.parametrize("rate", [0, -1, math.inf, math.nan])
-def test_rates_that_are_none(rate):
-    with pytest.raises(InvalidInput, match="above 0"):
+def test_invalid_rates(rate):
+    with pytest.raises(InvalidInput, match="must be greater than 0"):
         Schedule(rate, 1)
 
 
-def test_what_there_is_not():
-    with pytest.raises(InvalidInput, match="choose one of"):
+def test_invalid_shapes_arrivals_and_seeds():
+    with pytest.raises(InvalidInput, match="choose from"):
         Schedule(1, 1, "square")
-    with pytest.raises(InvalidInput, match="no arrivals 'pareto': choose one of poisson, uniform"):
+    with pytest.raises(InvalidInput, match="--arrivals pareto: choose from poisson, uniform"):
         Schedule(1, 1, arrivals="pareto")
-    with pytest.raises(InvalidInput, match="--seed must be 0 or above"):
+    with pytest.raises(InvalidInput, match="--seed -1: must not be negative"):
         Schedule(1, 1, seed=-1)

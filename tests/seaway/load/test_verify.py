@@ -1,5 +1,6 @@
-"""Replicas behind one address, one of which is not what the others are."""
+"""Replicas behind one address, one of which differs; supported protocols; comparisons and capacity."""
 
+import os
 import shutil
 import threading
 
@@ -8,38 +9,38 @@ import pytest
 from balancer import balancing
 from responder import serving
 
-from seaway.artifacts import store
+from seaway.artifacts import model_repository
 from seaway.errors import InvalidInput, NotFound, Refused, Unavailable
-from seaway.load import gate
-from seaway.load import run as runs
+from seaway.load import gate, result
 from seaway.load.capacity import Capacity, Trial, capacity
-from seaway.load.client import NoAnswer
-from seaway.load.gate import Limits, Target, against, verdict
+from seaway.load.client import NoResponse
+from seaway.load.config import LoadConfig
+from seaway.load.counters import Counters
+from seaway.load.gate import Limits, Target, compare_with_baseline, verdict
 from seaway.load.payloads import identity
-from seaway.load.run import Plan, Progress
-from seaway.load.spoken import FIRST, first, speaking, spoken
-from seaway.load.tally import Tally
-from seaway.load.verify import faults, keep, replicas, verify
+from seaway.load.progress import Progress
+from seaway.load.supported_protocols import PREFERENCE, filter_supported, preferred_protocol, supported_protocols
+from seaway.load.verify import check_evidence, problems, replicas, store_evidence, verify
 from seaway.promote.promote import promote
 
 
 @pytest.fixture(autouse=True)
-def crowded(monkeypatch):
-    """Other tests run beside these, so the load generator may be late."""
-    monkeypatch.setattr(runs, "LATE_MS", 1000.0)
+def allow_lag(monkeypatch):
+    """Other tests run at the same time, so the load generator may be late."""
+    monkeypatch.setattr(result, "MAX_LAG_MS", 1000.0)
 
 
 @pytest.fixture
-def three(volume, tmp_path):
-    """Three replicas; the third's weights differ from the others' in one number, and nobody has told its card."""
+def three_replicas(repository, tmp_path):
+    """Three replicas; the third's weights differ in one number, which its metadata does not show."""
     changed = tmp_path / "changed"
-    shutil.copytree(volume, changed)
-    file = store.path(changed, "toy", 1) / "saved_model.pb"
+    shutil.copytree(repository, changed)
+    file = model_repository.path(changed, "toy", 1) / "saved_model.pb"
     weights = np.load(file)
     weights[3, 1] += 0.05
     with file.open("wb") as opened:
         np.save(opened, weights)
-    with serving(volume) as one, serving(volume) as two, serving(changed) as other:
+    with serving(repository) as one, serving(repository) as two, serving(changed) as other:
         servers = (one, two, other)
         for number, server in enumerate(servers):
             server.pod = f"seaway-{number}"
@@ -47,144 +48,162 @@ def three(volume, tmp_path):
             yield url, servers
 
 
-PLAN = Plan(users=4, seconds=1, warmup=0)
+CONFIG = LoadConfig(users=4, duration_s=1, warmup_s=0)
 
 
-def test_the_replica_with_other_weights_is_named(three, volume):
-    url, _ = three
-    source = store.path(volume, "toy", 1)
-    got = verify(url, source, PLAN, ["tfs", "oip-binary"])
-    found = {replica.pod: replica for replica in replicas(got)}
-    assert set(found) == {"seaway-0", "seaway-1", "seaway-2"}
-    assert found["seaway-0"].wrong == found["seaway-1"].wrong == 0 < found["seaway-2"].wrong
-    assert min(replica.answers for replica in found.values()) > 0.2 * sum(replica.answers for replica in found.values())
-    [said] = faults(got, identity(source))
-    assert said.startswith("seaway-2 answered ")
-    kept = keep(source, got)
-    assert kept == store.evidence(volume, "toy", store.read_card(volume, "toy", 1).sha256) / kept.name
-    with pytest.raises(Refused, match="answers differed from PyTorch's"):
-        promote(volume, "toy", 1)
-    assert store.labels(volume, "toy") == {}
+def test_the_replica_with_other_weights_is_named(three_replicas, repository):
+    url, _ = three_replicas
+    source = model_repository.path(repository, "toy", 1)
+    results = verify(url, source, CONFIG, ["tfs", "oip-binary"])
+    by_pod = {replica.pod: replica for replica in replicas(results)}
+    assert set(by_pod) == {"seaway-0", "seaway-1", "seaway-2"}
+    assert by_pod["seaway-0"].wrong == by_pod["seaway-1"].wrong == 0 < by_pod["seaway-2"].wrong
+    assert min(replica.responses for replica in by_pod.values()) > 0.2 * sum(
+        replica.responses for replica in by_pod.values()
+    )
+    found = problems(results, identity(source))
+    assert [line.partition(": ")[0] for line in found] == ["REST, seaway-2", "OIP v2 binary, seaway-2"]
+    stored = store_evidence(source, results)
+    digest = model_repository.read_metadata(repository, "toy", 1).sha256
+    assert stored.parent == model_repository.evidence(repository, "toy", digest)
+    with pytest.raises(Refused, match="responses differed from PyTorch's"):
+        promote(repository, "toy", 1)
+    assert model_repository.labels(repository, "toy") == {}
 
 
-def test_three_replicas_that_are_alike(three, volume, monkeypatch):
-    url, servers = three
+def test_three_equal_replicas(three_replicas, repository, monkeypatch):
+    url, servers = three_replicas
     servers[2].version = servers[0].version
-    source = store.path(volume, "toy", 1)
-    got = verify(url, source, PLAN)
-    assert [result.protocol for result in got] == ["tfs", "graphpipe", "oip", "oip-binary"]  # the toy has no from_png
-    assert faults(got, identity(source)) == []
-    assert sum(result.requests for result in got) == sum(replica.answers for replica in replicas(got)) > 0
-    keep(source, got)
-    assert promote(volume, "toy", 1) is None
+    source = model_repository.path(repository, "toy", 1)
+    results = verify(url, source, CONFIG)
+    assert [one.protocol for one in results] == [
+        "tfs",
+        "graphpipe",
+        "oip",
+        "oip-binary",
+    ]  # the toy model has no from_png
+    assert problems(results, identity(source)) == []
+    assert sum(one.requests for one in results) == sum(replica.responses for replica in replicas(results)) > 0
+    store_evidence(source, results)
+    assert promote(repository, "toy", 1) is None
     servers[1].digests[1] = "f" * 64
-    said = faults(verify(url, source, PLAN, ["graphpipe"]), identity(source))
-    assert [line.partition(",")[0] for line in said] == [f"seaway-1 serves toy/1@{'f' * 64}"]
+    found = problems(verify(url, source, CONFIG, ["graphpipe"]), identity(source))
+    assert [line.partition(", not")[0] for line in found] == [f"GraphPipe, seaway-1: it serves toy/1@{'f' * 64}"]
 
 
-def test_a_server_that_fails_is_told(volume):
-    with serving(volume) as server:
+def test_evidence_that_cannot_be_stored_is_told_before_the_load(repository, monkeypatch):
+    source = model_repository.path(repository, "toy", 1)
+    check_evidence(source)
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # tests may run as root, who may write
+    with pytest.raises(Unavailable, match=r"toy(/evidence)?: not writable, so no evidence .* --no-evidence"):
+        check_evidence(source)
+
+
+def test_failed_requests_are_a_problem(repository):
+    with serving(repository) as server:
         server.fault = "error"
-        said = faults(verify(server.url, store.path(volume, "toy", 1), PLAN, ["tfs"]))
-    assert any(line.startswith("REST: ") and "HTTP 500" in line for line in said)
+        found = problems(verify(server.url, model_repository.path(repository, "toy", 1), CONFIG, ["tfs"]))
+    assert any(line.startswith("REST: ") and "HTTP 500" in line for line in found)
 
 
-def test_one_protocol_is_found_in_the_order_of_preference(volume, monkeypatch):
-    """REST first; where that is refused, OIP; the probes end with the first that is answered."""
-    with serving(volume) as server:
-        source = store.path(volume, "toy", 1)
-        assert first(server.url, source, PLAN) == "tfs"
+def test_the_preferred_protocol_is_the_first_that_is_supported(repository, monkeypatch):
+    """REST first; if that is refused, OIP; the probes end with the first success."""
+    with serving(repository) as server:
+        source = model_repository.path(repository, "toy", 1)
+        assert preferred_protocol(server.url, source, CONFIG) == "tfs"
         assert next(server.counter) == 1
         with pytest.raises(NotFound, match="Servable not found"):
-            first(server.url, source, Plan(model="nobody"))
-    for refused, found in (
+            preferred_protocol(server.url, source, LoadConfig(model="nobody"))
+    for refused, preferred in (
         (("tfs",), "oip"),
         (("tfs", "oip"), "graphpipe"),
         (("tfs", "oip", "graphpipe"), "oip-binary"),
     ):
 
-        def ask(protocol, refused=refused):
+        def send(protocol, refused=refused):
             if protocol.key in refused:
                 raise NotFound(f"no {protocol.key} here")
 
-        assert next(speaking(ask, FIRST)) == found
+        assert next(filter_supported(send, PREFERENCE)) == preferred
 
 
-def test_who_does_not_answer_at_all_is_asked_once():
+def test_a_server_that_does_not_respond_is_probed_once():
     tried = []
 
-    def ask(protocol):
+    def send(protocol):
         tried.append(protocol.key)
-        raise NoAnswer("timed out")
+        raise NoResponse("timed out")
 
-    with pytest.raises(NoAnswer):
-        list(speaking(ask, FIRST))
+    with pytest.raises(NoResponse):
+        list(filter_supported(send, PREFERENCE))
     assert tried == ["tfs"]
 
 
-def test_where_nothing_is_spoken(volume):
+def test_an_address_without_a_server(repository):
     with pytest.raises(Unavailable, match="is the server running"):
-        spoken("http://127.0.0.1:9", store.path(volume, "toy", 1), PLAN)
+        supported_protocols("http://127.0.0.1:9", model_repository.path(repository, "toy", 1), CONFIG)
 
 
-def test_rounds_in_turn_tell_a_slow_server_from_a_fast_one(volume):
-    """Never the wrong way round; how often it can tell at all, benchmarks/loadgen measures on quiet cores."""
-    source = store.path(volume, "toy", 1)
-    with serving(volume) as fast, serving(volume) as slow:
-        fast.delay, slow.delay = 0.01, 0.08
-        plan = Plan(rate=20, users=8, seconds=1, warmup=0)
-        pairs = gate.rounds(Target(fast.url, source), Target(slow.url, source), plan, 0.2, least=3)
-    assert verdict(against(pairs, 0.2)) != "pass"
-    assert verdict(against([(slower, faster) for faster, slower in pairs], 0.2)) != "fail"
+def test_alternating_rounds_distinguish_a_slow_server_from_a_fast_one(repository):
+    """Never the wrong way round; benchmarks/loadgen measures on quiet cores how often the verdict is conclusive."""
+    source = model_repository.path(repository, "toy", 1)
+    with serving(repository) as fast, serving(repository) as slow:
+        fast.delay_s, slow.delay_s = 0.01, 0.08
+        config = LoadConfig(rate=20, users=8, duration_s=1, warmup_s=0)
+        pairs = gate.run_rounds(Target(fast.url, source), Target(slow.url, source), config, 0.2, min_rounds=3)
+    assert verdict(compare_with_baseline(pairs, 0.2)) != "pass"
+    assert verdict(compare_with_baseline([(slower, faster) for faster, slower in pairs], 0.2)) != "fail"
     assert all(one.wrong == one.failed == 0 for pair in pairs for one in pair)
     assert {base.url for base, _ in pairs} == {fast.url}
     with pytest.raises(InvalidInput, match="needs --rate"):
-        gate.rounds(Target(fast.url, source), Target(slow.url, source), Plan(), 0.2)
+        gate.run_rounds(Target(fast.url, source), Target(slow.url, source), LoadConfig(), 0.2)
 
 
-def test_the_capacity_of_a_server_that_answers_one_after_the_other(volume):
-    """20 ms each, one at a time: 50 a second and no more."""
-    source = store.path(volume, "toy", 1)
-    with serving(volume) as server:
-        one, infer = threading.Lock(), server.version
+def test_the_capacity_of_a_server_that_handles_one_request_at_a_time(repository):
+    """20 ms each: at most 50 per second."""
+    source = model_repository.path(repository, "toy", 1)
+    with serving(repository) as server:
+        lock, load_version = threading.Lock(), server.version
 
         def version(number):
-            with one:
+            with lock:
                 threading.Event().wait(0.02)
-            return infer(number)
+            return load_version(number)
 
         server.version = version
-        found = capacity(server.url, source, Plan(rate=10, users=64, seconds=1, warmup=0), Limits(p50_ms=200), None)
-        with pytest.raises(InvalidInput, match="limit of latency"):
-            capacity(server.url, source, Plan(), Limits())
-    assert 10 < found.rate < 60  # less where other tests take the cores
-    assert found.above is not None
-    assert found.rate < found.above <= 80
-    assert "did not hold" in found.text
+        found = capacity(
+            server.url, source, LoadConfig(rate=10, users=64, duration_s=1, warmup_s=0), Limits(p50_ms=200), None
+        )
+        with pytest.raises(InvalidInput, match="latency limit"):
+            capacity(server.url, source, LoadConfig(), Limits())
+    assert 10 < found.rate < 60  # less if other tests take the cores
+    assert found.failed_rate is not None
+    assert found.rate < found.failed_rate <= 80
+    assert "did not meet the limits (" in found.summary
 
 
-def test_a_generator_that_is_short_of_cpu_at_the_first_rate_is_told():
-    text = Capacity(0.0, None, 0, (Trial(20.0, False, "it sent late", None),)).text
-    assert text == "not known: the load generator could not ask even 20 requests/s: it sent late"
+def test_a_generator_that_lacks_cpu_at_the_first_rate():
+    summary = Capacity(0.0, None, 0, (Trial(20.0, False, "it sent late", None),)).summary
+    assert summary == "unknown; the load generator could not send even 20 requests/s (it sent late)"
 
 
-def test_trials_have_arrivals_of_their_own_and_are_judged_by_what_was_due(monkeypatch):
-    """Chance makes 5 of 20 due fewer or more; a server that answers all that is due holds the rate."""
+def test_trials_have_their_own_arrivals_and_pass_by_the_requests_due(monkeypatch):
+    """Of 20 expected requests chance makes 5 more or fewer due; a server that handles all of them passes."""
     seeds = []
 
-    def run(url, source, plan, told):
-        times = plan.schedule()
-        seeds.append(plan.seed)
-        tally = Tally()
-        held = plan.rate <= 80
-        for chunk in times.due():
+    def run(url, source, config, on_progress):
+        schedule = config.schedule()
+        seeds.append(config.seed)
+        counters = Counters()
+        fast = config.rate <= 80
+        for chunk in schedule.due_times():
             for at in chunk:
-                tally.right(at + 0.001, 1.0 if held else 500.0)
-                tally.sent(int(at), 0.1)
-        return runs.result(Progress(plan.seconds, total=tally), url, plan)
+                counters.record_correct(at + 0.001, 1.0 if fast else 500.0)
+                counters.record_lag(int(at), 0.1)
+        return result.summarize(Progress(config.duration_s, total=counters), url, config)
 
     monkeypatch.setattr("seaway.load.capacity.run", run)
-    found = capacity("", None, Plan(rate=20, seconds=2, warmup=0, seed=100), Limits(p50_ms=50))
+    found = capacity("", None, LoadConfig(rate=20, duration_s=2, warmup_s=0, seed=100), Limits(p50_ms=50))
     assert seeds == list(range(100, 100 + len(seeds)))
-    assert 75 < found.rate <= 80 < found.above < 85
+    assert 75 < found.rate <= 80 < found.failed_rate < 85
     assert found.confirmed == 3

@@ -1,6 +1,5 @@
-"""What the load generator reports of a queue, request by request, against Lindley's recursion on the same arrivals.
-
-In virtual time: no clock of this machine decides, so what differs is a fault of the generator.
+"""Latencies that the load generator reports of a queue, request by request, against Lindley's recursion on the same
+arrivals. In virtual time, so that every difference is an error of the generator.
 """
 
 import json
@@ -13,49 +12,63 @@ import numpy as np
 import pytest
 
 from benchmarks.loadgen.queueing import lindley
-from seaway.artifacts import store
-from seaway.load.run import Plan, Progress, result
+from seaway.artifacts import model_repository
+from seaway.load.config import LoadConfig
+from seaway.load.counters import Counters
+from seaway.load.progress import Progress
+from seaway.load.result import summarize
 from seaway.load.schedule import Schedule
-from seaway.load.tally import Tally
 
 ROOT = Path(__file__).resolve().parents[3]
-SERVICE = 0.01
-SECONDS, SEED = 60, 7
-CASES = [(50, 64), (80, 64), (95, 64), (95, 2), (120, 1)]  # requests a second, of the 100 that it can serve; users
+SERVICE_S = 0.01
+DURATION_S, SEED = 60, 7
+CASES = [
+    (50, 64),
+    (80, 64),
+    (95, 64),
+    (95, 2),
+    (120, 1),
+]  # (requests per second, of the 100 that the server can handle; users)
 
 
 @pytest.fixture(scope="module")
-def simulated(volume):
-    """(rate, users) → what was counted of it."""
-    arguments = [store.path(volume, "toy", 1), SERVICE, SECONDS, SEED, *(f"{rate}:{users}" for rate, users in CASES)]
+def simulated(repository):
+    """(rate, users) → latencies and counters."""
+    arguments = [
+        model_repository.path(repository, "toy", 1),
+        SERVICE_S,
+        DURATION_S,
+        SEED,
+        *(f"{rate}:{users}" for rate, users in CASES),
+    ]
     command = [sys.executable, Path(__file__).with_name("virtual_time.py"), *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    return dict(zip(CASES, json.loads(done.stdout), strict=True))
+    completed = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=200)
+    assert completed.returncode == 0, completed.stderr
+    return dict(zip(CASES, json.loads(completed.stdout), strict=True))
 
 
 @pytest.mark.parametrize(("rate", "users"), CASES)
-def test_each_latency_is_lindley_s_on_the_same_arrivals(simulated, rate, users):
-    """As well where users are too few, or the server too slow: latency counts from when a request was due."""
-    found = simulated[rate, users]
-    plan = Plan(rate=rate, seconds=SECONDS, warmup=0, seed=SEED)
-    got = result(Progress(SECONDS, total=Tally.from_json(found["tally"])), "", plan)
-    due = np.concatenate(list(Schedule(rate, SECONDS, seed=SEED).due()))
-    expected = lindley(due, SERVICE) * 1000
-    assert len(found["took"]) == len(due) == got.requests == round(got.due_per_second * SECONDS)
-    np.testing.assert_allclose(found["took"], expected, atol=1e-3)
-    for share, reported in ((50, got.p50_ms), (99, got.p99_ms)):
-        assert reported == pytest.approx(np.percentile(expected, share), rel=0.02)  # bins are 1 % wide
-    assert (got.wrong, got.failed) == (0, 0)
+def test_each_latency_equals_lindleys_recursion_on_the_same_arrivals(simulated, rate, users):
+    """Even with too few users, or a server that is too slow: latency counts from when a request was due."""
+    run = simulated[rate, users]
+    config = LoadConfig(rate=rate, duration_s=DURATION_S, warmup_s=0, seed=SEED)
+    result = summarize(Progress(DURATION_S, total=Counters.from_json(run["counters"])), "", config)
+    due = np.concatenate(list(Schedule(rate, DURATION_S, seed=SEED).due_times()))
+    expected = lindley(due, SERVICE_S) * 1000
+    assert len(run["latencies_ms"]) == len(due) == result.requests == round(result.due_per_second * DURATION_S)
+    np.testing.assert_allclose(run["latencies_ms"], expected, atol=1e-3)
+    for percent, reported in ((50, result.p50_ms), (99, result.p99_ms)):
+        assert reported == pytest.approx(np.percentile(expected, percent), rel=0.02)  # bins are 1 % wide
+    assert (result.wrong, result.failed) == (0, 0)
 
 
-def test_evenly_spaced_arrivals_would_have_hidden_it():
-    """At 80 % load p99 would be what one answer takes, where independent callers wait several times that."""
-    rate = 0.8 / SERVICE
+def test_evenly_spaced_arrivals_would_hide_the_queue():
+    """At 80 % load their p99 is the service time; independent callers wait several times that."""
+    rate = 0.8 / SERVICE_S
     p99 = {}
     for arrivals in ("uniform", "poisson"):
-        due = np.concatenate(list(Schedule(rate, SECONDS, arrivals=arrivals, seed=SEED).due()))
-        p99[arrivals] = np.percentile(lindley(due, SERVICE), 99)
-    assert p99["uniform"] == pytest.approx(SERVICE)
-    assert p99["poisson"] > 4 * SERVICE
+        due = np.concatenate(list(Schedule(rate, DURATION_S, arrivals=arrivals, seed=SEED).due_times()))
+        p99[arrivals] = np.percentile(lindley(due, SERVICE_S), 99)
+    assert p99["uniform"] == pytest.approx(SERVICE_S)
+    assert p99["poisson"] > 4 * SERVICE_S

@@ -1,11 +1,10 @@
-"""The locustfile's users in virtual time, before a server that serves one after the other, S seconds each.
+"""The locustfile's users in virtual time, against a server that serves one request at a time, SERVICE_S seconds each.
 
-    python virtual_time.py GOLDEN SERVICE_S SECONDS SEED RATE:USERS …
+    python virtual_time.py GOLDEN SERVICE_S DURATION_S SEED RATE:USERS …
 
-Users, tasks, sessions and responses are Locust's own and the locustfile's; the clock, the sleep and the bytes that come
-from the server are this file's. A sleep ends at exactly its time, so what is counted is arithmetic and no measurement.
-Prints JSON, for each RATE:USERS a run: "took", milliseconds of each request as reported, in the order of the answers;
-"tally", all counts.
+Users, tasks, sessions and responses are those of Locust and the locustfile; this file replaces the clock, sleep and the
+server's bytes. A sleep ends exactly on time, so the results are computed, not measured. Prints JSON with one run for
+each RATE:USERS: "latencies_ms" as reported for each request, in the order of the responses, and its "counters".
 """
 
 import heapq
@@ -28,7 +27,7 @@ from seaway.load.schedule import Schedule
 
 
 class World:
-    """The time, and who sleeps until when."""
+    """The virtual time, and the sleeping greenlets."""
 
     def __init__(self):
         self.now, self.sleepers, self.order = 0.0, [], itertools.count()
@@ -51,24 +50,24 @@ class World:
 
 
 class Queue:
-    """departure = max(arrival, the departure before) + service."""
+    """departure = max(arrival, previous departure) + service."""
 
-    def __init__(self, world, service, answer):
-        self.world, self.service, self.answer, self.departed = world, service, answer, 0.0
+    def __init__(self, world, service_s, body):
+        self.world, self.service_s, self.body, self.departure = world, service_s, body, 0.0
 
     def send(self, method, url, **_):
         assert (method, url) == ("POST", "http://virtual/v1/models/toy:predict")
-        self.departed = max(self.world.now, self.departed) + self.service
-        self.world.sleep(self.departed - self.world.now)
-        ours, theirs = socket.socketpair()
-        theirs.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(self.answer), self.answer))
-        theirs.close()
-        return fasthttp.FastResponse(HTTPSocketResponse(ours, method="POST"))
+        self.departure = max(self.world.now, self.departure) + self.service_s
+        self.world.sleep(self.departure - self.world.now)
+        client, server = socket.socketpair()
+        server.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(self.body), self.body))
+        server.close()
+        return fasthttp.FastResponse(HTTPSocketResponse(client, method="POST"))
 
 
-def simulated(golden, service, seconds, seed, rate, users):
+def simulate(golden, service_s, duration_s, seed, rate, users):
     world = World()
-    took.clear()
+    reported.clear()
     gevent.sleep = world.sleep
     locustfile.clock = world.clock
     fasthttp.time = types.SimpleNamespace(perf_counter=world.clock, time=world.clock)
@@ -76,26 +75,26 @@ def simulated(golden, service, seconds, seed, rate, users):
     model = payloads.read_model(Path(golden))
     user.path, user.host = user.protocol.path(model.name, None), "http://virtual"
     user.requests = payloads.encode(model, user.protocol, 1)[:1]
-    user.tally = locustfile.Tally()
-    answer = json.dumps({"predictions": user.requests[0].expected.tolist()}).encode()
-    queue = Queue(world, service, answer)
+    user.counters = locustfile.Counters()
+    body = json.dumps({"predictions": user.requests[0].expected.tolist()}).encode()
+    queue = Queue(world, service_s, body)
     locustfile.Run.users = (user,)
-    locustfile.Run.schedule = Schedule(rate, seconds, seed=seed)
+    locustfile.Run.schedule = Schedule(rate, duration_s, seed=seed)
     environment = Environment(user_classes=[user], events=events)
     for _ in range(users):
         one = user(environment)
         one.client._send_request_safe_mode = queue.send
         world.call_at(0.0, greenlet.greenlet(one.run))
-    world.run(until=locustfile.FOREVER / 2)
-    faults = {kind for _, kind in took if kind != "None"}
-    assert not faults, faults
-    return {"took": [ms for ms, _ in took], "tally": user.tally.to_json()}
+    world.run(until=locustfile.FOREVER_S / 2)
+    errors = {error for _, error in reported if error != "None"}
+    assert not errors, errors
+    return {"latencies_ms": [ms for ms, _ in reported], "counters": user.counters.to_json()}
 
 
 if __name__ == "__main__":
-    took = []
-    events.request.add_listener(lambda response_time, exception, **_: took.append((response_time, str(exception))))
-    golden, service, seconds, seed, *cases = sys.argv[1:]
-    fixed = golden, float(service), float(seconds), int(seed)
+    reported = []
+    events.request.add_listener(lambda response_time, exception, **_: reported.append((response_time, str(exception))))
+    golden, service_s, duration_s, seed, *cases = sys.argv[1:]
+    fixed = golden, float(service_s), float(duration_s), int(seed)
     pairs = [case.split(":") for case in cases]
-    print(json.dumps([simulated(*fixed, float(rate), int(users)) for rate, users in pairs]))
+    print(json.dumps([simulate(*fixed, float(rate), int(users)) for rate, users in pairs]))

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from seaway.errors import ModelError
-from seaway.nets import mlp
+from seaway.nets import mlp, names
 from seaway.nets.build import NETS, build, fingerprint
 
 
 @pytest.mark.parametrize("net", sorted(NETS))
 @pytest.mark.parametrize("size", [(28, 28), (9, 14), (1, 1)])
-def test_every_net_gives_logits_for_any_size(net, size):
+def test_every_net_returns_logits_for_any_size(net, size):
     torch.manual_seed(0)
     built = build(net, size, 5).eval()
     logits = built(torch.rand(3, 1, *size))
@@ -22,7 +22,7 @@ def test_every_net_gives_logits_for_any_size(net, size):
 
 
 @pytest.mark.parametrize("net", sorted(NETS))
-def test_a_picture_is_judged_alone(net):
+def test_each_image_is_classified_independently(net):
     torch.manual_seed(0)
     built, images = build(net, (28, 28), 62).eval(), torch.rand(4, 1, 28, 28)
     torch.testing.assert_close(built(images)[2:3], built(images[2:3]), atol=1e-5, rtol=1e-4)
@@ -47,20 +47,24 @@ def test_sizes_are_free():
     assert mlp.build((4, 4), 3, mlp.Sizes(first=7, second=5))[3].weight.shape == (5, 7)
 
 
-def test_an_unknown_net_names_those_there_are():
-    with pytest.raises(ModelError, match=r"'resnet' is no network.*cnn, cnn-large, linear, mlp, torchvision:NAME"):
+def test_the_message_for_an_unknown_net_lists_the_nets():
+    with pytest.raises(ModelError, match=r"'resnet' is not a network.*cnn, cnn-large, linear, mlp, torchvision:NAME"):
         build("resnet", (28, 28), 62)
 
 
+def test_the_names_are_those_of_the_nets():
+    assert sorted(NETS) == list(names.OWN)
+
+
 @pytest.mark.parametrize(("size", "classes"), [((28, 28), 1), ((0, 28), 62)])
-def test_a_net_for_nothing_is_refused(size, classes):
+def test_a_net_without_pixels_or_classes_is_refused(size, classes):
     with pytest.raises(ModelError, match="at least one pixel and two classes"):
         build("cnn", size, classes)
 
 
 # ---- torchvision's
 
-# One a family and way of beginning; the size is what pictures of 28x28 are enlarged to inside the net.
+# One a family and way of beginning; the size is what images of 28x28 are enlarged to inside the net.
 VISION = {
     "resnet18": None,
     "mobilenet_v3_small": None,
@@ -82,11 +86,11 @@ def test_a_net_of_torchvision_takes_one_channel_and_the_dataset_s_size(name):
     assert not torch.equal(logits[0], logits[1])
 
 
-def test_pictures_that_are_large_enough_are_not_resized():
+def test_images_that_are_large_enough_are_not_resized():
     assert not hasattr(build("torchvision:vgg11", (40, 33), 3), "resize")
 
 
-def test_an_unknown_net_of_torchvision_names_those_like_it():
+def test_the_message_for_an_unknown_torchvision_net_suggests_similar_ones():
     with pytest.raises(ModelError, match=r"torchvision:resnet19.*perhaps.*resnet18"):
         build("torchvision:resnet19", (28, 28), 7)
 
@@ -109,24 +113,24 @@ def test_a_user_s_own_net_is_built(mynets):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("few", r"gives torch.float32 \[2, 4\] .* float32 \[2, 5\] is wanted, a logit for each of the 5 classes"),
-        ("half", "forward.. fails on float32|gives torch.float16"),
-        ("tuples", "gives tuple for two pictures"),
+        ("few", r"returns torch.float32 \[2, 4\] .* float32 \[2, 5\], a logit for each of the 5 classes"),
+        ("half", "forward.. fails on float32|returns torch.float16"),
+        ("tuples", "returns tuple for two images"),
         ("breaks", r"forward\(\) fails on float32 \[2, 1, 4, 6\]: RuntimeError"),
         ("nothing", "returned NoneType, not a torch.nn.Module"),
-        ("raises", r"fails when called with \(4, 6\) and 5: ValueError: no such size \(.*mynets.py:\d+"),
+        ("raises", r"the function fails for \(4, 6\) and 5: ValueError: no such size \(.*mynets.py:\d+"),
         ("other", "TypeError"),
-        ("number", "something not callable named 'number'"),
-        ("missing", "has no 'missing'"),
+        ("number", "'number' is not callable"),
+        ("missing", "'missing' does not exist in"),
     ],
 )
-def test_a_user_s_net_that_does_not_do_is_told(mynets, name, words):
+def test_a_broken_user_net_is_reported(mynets, name, words):
     with pytest.raises(ModelError, match=words):
         build(f"python:mynets:{name}", (4, 6), 5)
 
 
 @pytest.mark.parametrize("net", ["python:", "python:mynets", "python:nowhere:small"])
-def test_a_name_that_leads_nowhere_is_told(mynets, net):
+def test_a_name_that_cannot_be_found_is_reported(mynets, net):
     with pytest.raises(ModelError, match=r"--net .*(write python:MODULE:FUNCTION|no module 'nowhere')"):
         build(net, (4, 6), 5)
 

@@ -1,4 +1,4 @@
-"""What of a local run's output is shown, and what only goes to its log."""
+"""Which output of a local run is shown, and which only goes to its log."""
 
 import gc
 import sys
@@ -9,12 +9,14 @@ import pytest
 from seaway.pipeline import console
 
 
-def test_a_stage_s_own_lines_are_shown_and_all_is_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_s_own_output_is_shown_and_everything_is_logged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with console.tidy(tmp_path / "log"):
         shown = sys.stdout
-        print("[KFP Executor 2026-11-29] Looking for component\n    3 pictures read")
-    assert capsys.readouterr().out == "  3 pictures read\n"
-    assert (tmp_path / "log").read_text() == "[KFP Executor 2026-11-29] Looking for component\n    3 pictures read\n"
+        print("[KFP Executor 2026-11-29] Looking for component\n    3 images read")
+    assert capsys.readouterr().out == "  3 images read\n"
+    assert (tmp_path / "log").read_text() == "[KFP Executor 2026-11-29] Looking for component\n    3 images read\n"
     assert shown.closed
     del shown
-    gc.collect()  # which would fail the test with a warning if it still wanted its log
+    gc.collect()  # would fail the test with a warning if it still used its log

@@ -1,4 +1,4 @@
-"""Stages in containers, as far as no Docker is needed; tests/e2e/test_images.py runs them."""
+"""Stages in containers, as far as they can be tested without Docker; tests/e2e/test_images.py runs them."""
 
 import os
 import subprocess
@@ -11,13 +11,13 @@ from seaway.pipeline import containers, definitions, images
 
 def test_the_images_of_a_pipeline_are_those_of_its_stages() -> None:
     characters, ship = map(definitions.pipeline, ("characters", "ship"))
-    stages = [stage for stage in images.STAGES if not stage.startswith(("serve", "outcome", "preflight"))]
+    stages = [stage for stage in images.STAGES if not stage.startswith(("serve", "run_summary", "preflight"))]
     assert containers.images(characters) == {images.image(stage) for stage in stages}
     assert containers.images(ship) == {images.image(stage) for stage in ("export", "convert", "validate", "publish")}
 
 
-def test_no_docker_is_told_before_any_work(tmp_path: Path) -> None:
-    asked = subprocess.run(
+def test_missing_docker_is_reported_before_any_work(tmp_path: Path) -> None:
+    done = subprocess.run(
         [sys.executable, "-m", "seaway.cli.main", "run", "--runner", "docker"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(images.ROOT), "DOCKER_HOST": f"unix://{tmp_path}/nobody.sock"},
@@ -25,13 +25,13 @@ def test_no_docker_is_told_before_any_work(tmp_path: Path) -> None:
         text=True,
         timeout=60,
     )
-    assert asked.returncode == 1
-    assert "Docker does not answer" in asked.stderr
-    assert "leave --runner docker out" in asked.stderr
-    assert asked.stdout == ""
+    assert done.returncode == 1
+    assert "Docker does not respond" in done.stderr
+    assert "omit --runner docker" in done.stderr
+    assert done.stdout == ""
 
 
-def test_what_a_source_lets_the_stages_read(tmp_path: Path) -> None:
+def test_folders_that_stages_read_for_a_source(tmp_path: Path) -> None:
     (tmp_path / "a#b").mkdir()
     assert reads("strokes:1500") == reads("emnist") == []
     assert reads(f"idx:{tmp_path}") == reads(f"idx:{tmp_path}#balanced") == [tmp_path]

@@ -1,4 +1,4 @@
-"""The Pods that tests/e2e makes of the compiled IR: each as the IR has it, and fit for a restricted namespace."""
+"""The Pods that tests/e2e creates from the compiled IR: faithful to the IR, and valid in a restricted namespace."""
 
 import json
 import os
@@ -14,12 +14,13 @@ import kubernetes_validate
 import pytest
 import yaml
 
-sys.path += [str(Path(__file__).resolve().parents[2] / folder) for folder in ("e2e", "manifests")]
+sys.path += [str(Path(__file__).resolve().parents[2] / folder) for folder in ("e2e", "manifests", "fixtures")]
 
+import driver_inputs
 import ir
 from restricted import violations
 
-from seaway.kube import runs
+from seaway.kube import run_diagnostics
 from seaway.pipeline.compile import compile_pipeline
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,22 +29,24 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "characters": {"epochs": 3},
     "ship": {"name": "net", "model": "python:torchvision.models:resnet18", "inputs": ["3x224x224"]},
 }
-RECORDED = json.loads((ROOT / "tests/conformance/kubeflow/executor_inputs.json").read_text())
+RECORDED = driver_inputs.recorded()
 ON_EXIT = "workflows.argoproj.io/on-exit"
 each = pytest.mark.parametrize("pipeline", ARGUMENTS)
 
 
 @cache
 def walked(pipeline: str) -> tuple[list[dict], dict, dict]:
-    """The pods of a run whose stages all end well, each of which says as metadata of its artifacts who it was, and 7 as
-    its parameters; the IR, and what it asks of Kubernetes."""
+    """Returns the pods of a successful run, the IR and its Kubernetes settings.
+
+    Each stage sets its name as metadata of its artifacts, and 7 for its output parameters.
+    """
     pods = []
 
     def start(pod: dict[str, Any], output: str) -> str:
         pods.append(pod)
-        outputs = given(pod)["outputs"]
+        outputs = executor_input(pod)["outputs"]
         assert outputs["outputFile"] == f"/minio/mlpipeline/{output}"
-        said = [{"metadata": {"by": runs.stage_of(pod)}}]
+        said = [{"metadata": {"by": run_diagnostics.stage_name(pod)}}]
         made = {key: {"artifacts": said} for key in outputs.get("artifacts", {})}
         return json.dumps({"artifacts": made, "parameterValues": dict.fromkeys(outputs.get("parameters", {}), 7)})
 
@@ -55,8 +58,8 @@ def walked(pipeline: str) -> tuple[list[dict], dict, dict]:
     return pods, spec, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
 
 
-def given(pod: dict) -> dict:
-    """What KFP's executor is told."""
+def executor_input(pod: dict) -> dict:
+    """Returns the input of KFP's executor."""
     [container] = pod["spec"]["containers"]
     args = container["args"]
     return json.loads(args[args.index("--executor_input") + 1])
@@ -66,9 +69,9 @@ def given(pod: dict) -> dict:
 def test_every_executor_becomes_a_pod_as_the_ir_has_it(pipeline: str) -> None:
     pods, spec, kubernetes = walked(pipeline)
     executors = spec["deploymentSpec"]["executors"]
-    assert {f"exec-{runs.stage_of(pod)}" for pod in pods} == {*executors}
+    assert {f"exec-{run_diagnostics.stage_name(pod)}" for pod in pods} == {*executors}
     for pod in pods:
-        label = f"exec-{runs.stage_of(pod)}"
+        label = f"exec-{run_diagnostics.stage_name(pod)}"
         wanted, asked = executors[label]["container"], kubernetes[label]
         [container] = pod["spec"]["containers"]
         assert container["image"] == wanted["image"]
@@ -92,7 +95,7 @@ def test_every_executor_becomes_a_pod_as_the_ir_has_it(pipeline: str) -> None:
 
 
 @each
-def test_every_pod_is_let_into_a_restricted_namespace(pipeline: str) -> None:
+def test_every_pod_is_admitted_to_a_restricted_namespace(pipeline: str) -> None:
     for pod in walked(pipeline)[0]:
         kubernetes_validate.validate(pod, "1.34", strict=True)
         assert violations(pod["spec"]) == []
@@ -100,26 +103,28 @@ def test_every_pod_is_let_into_a_restricted_namespace(pipeline: str) -> None:
 
 
 @each
-def test_what_passes_between_the_stages(pipeline: str) -> None:
+def test_artifacts_and_parameters_between_the_stages(pipeline: str) -> None:
     pods, spec, _ = walked(pipeline)
-    order = [runs.stage_of(pod) for pod in pods]
+    order = [run_diagnostics.stage_name(pod) for pod in pods]
     tasks = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     for pod, name in zip(pods[:-1], order, strict=False):
         assert {*tasks[name].get("dependentTasks", [])} <= {*order[: order.index(name)]}
         for key, one in tasks[name]["inputs"].get("artifacts", {}).items():
             output = one["taskOutputArtifact"]
-            [artifact] = given(pod)["inputs"]["artifacts"][key]["artifacts"]
+            [artifact] = executor_input(pod)["inputs"]["artifacts"][key]["artifacts"]
             assert artifact["metadata"]["by"] == output["producerTask"]
-            made = given(pods[order.index(output["producerTask"])])["outputs"]["artifacts"][output["outputArtifactKey"]]
+            made = executor_input(pods[order.index(output["producerTask"])])["outputs"]["artifacts"][
+                output["outputArtifactKey"]
+            ]
             assert artifact["uri"] == made["artifacts"][0]["uri"]
-    last = given(pods[-1])["inputs"]["parameterValues"]
+    last = executor_input(pods[-1])["inputs"]["parameterValues"]
     assert order[0] == "preflight"
-    assert order[-1] == "outcome"
+    assert order[-1] == "run-summary"
     assert (last["run"], last["status"]["state"]) == (SETTINGS.id, "COMPLETE")
 
 
 def form(value: Any, key: str = "") -> Any:
-    """What is told, without what differs from run to run: identifiers, values of parameters, secrets' names."""
+    """Returns the value without what differs between runs: identifiers, values of parameters, names of secrets."""
     if key == "parameterValues":
         return {name: sorted(one) if name == "status" else None for name, one in value.items()}
     if isinstance(value, dict):
@@ -132,9 +137,9 @@ def form(value: Any, key: str = "") -> Any:
 
 
 @pytest.mark.parametrize("recorded", RECORDED, ids=lambda one: f"{one['stage']}-{one['run'][:4]}")
-def test_a_stage_is_told_what_a_real_driver_told_it(recorded: dict[str, Any]) -> None:
-    [pod] = [pod for pod in walked("characters")[0] if runs.stage_of(pod) == recorded["stage"]]
-    assert form(given(pod)) == form(recorded["executor_input"])
+def test_a_stage_gets_the_same_input_as_from_a_real_driver(recorded: dict[str, Any]) -> None:
+    [pod] = [pod for pod in walked("characters")[0] if run_diagnostics.stage_name(pod) == recorded["stage"]]
+    assert form(executor_input(pod)) == form(recorded["executor_input"])
     [container] = pod["spec"]["containers"]
     assert {one["name"] for one in container["env"]} >= {*recorded["env"]}
     assert pod["metadata"]["labels"].keys() >= {
@@ -148,7 +153,10 @@ def test_a_stage_has_argoexec_s_umask() -> None:
 
 
 def test_parameters_are_arguments_defaults_and_what_a_stage_returned() -> None:
-    values = {runs.stage_of(pod): given(pod)["inputs"].get("parameterValues") for pod in walked("characters")[0]}
+    values = {
+        run_diagnostics.stage_name(pod): executor_input(pod)["inputs"].get("parameterValues")
+        for pod in walked("characters")[0]
+    }
     assert values["train"] == {
         "net": "cnn",
         "epochs": 3,
@@ -161,17 +169,17 @@ def test_parameters_are_arguments_defaults_and_what_a_stage_returned() -> None:
     assert values["deploy"]["url"] == "http://seaway-canary:8501"
     assert values["promote"]["version"] == 7
     whole = [values["train"]["epochs"], values["train"]["seed"], values["promote"]["version"]]
-    assert {type(value) for value in whole} == {int}, "KFP's executor would hand on 7.0"
+    assert {type(value) for value in whole} == {int}, "KFP's executor would pass on 7.0"
 
 
-def test_kfp_s_executor_takes_what_it_is_told(tmp_path: Path) -> None:
-    """Here, without a cluster: a stage that fails lets none but the last word follow."""
+def test_kfp_s_executor_accepts_its_input(tmp_path: Path) -> None:
+    """Without a cluster: after a failed stage only the run summary runs."""
     file = tmp_path / "ir.yaml"
     compile_pipeline("characters", file)
     started = []
 
     def start(pod: dict[str, Any], output: str) -> str:
-        started.append(runs.stage_of(pod))
+        started.append(run_diagnostics.stage_name(pod))
         [container] = pod["spec"]["containers"]
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
@@ -185,12 +193,12 @@ def test_kfp_s_executor_takes_what_it_is_told(tmp_path: Path) -> None:
     run = ir.Run(file, {"source": "nonsense", "cache": str(tmp_path)}, settings, start)
     with pytest.raises(ir.StageFailed, match=r"(?s)explore: .*nonsense") as failed:
         run.run()
-    assert (failed.value.stage, started) == ("explore", ["preflight", "explore", "outcome"])
-    [said] = tmp_path.glob(f"v2/artifacts/seaway-characters/{SETTINGS.id}/outcome/*/report")
+    assert (failed.value.stage, started) == ("explore", ["preflight", "explore", "run-summary"])
+    [said] = tmp_path.glob(f"v2/artifacts/seaway-characters/{SETTINGS.id}/run-summary/*/report")
     assert said.read_text().startswith(f"# Run {SETTINGS.id}: failed\n")
 
 
-def test_what_the_ir_asks_and_no_pod_would_have_is_an_error(tmp_path: Path) -> None:
+def test_unsupported_settings_of_the_ir_are_an_error(tmp_path: Path) -> None:
     file = tmp_path / "ir.yaml"
     compile_pipeline("characters", file)
     spec, platform = yaml.safe_load_all(file.read_text())

@@ -1,4 +1,4 @@
-"""What is kept and what goes back, read from the process itself."""
+"""Memory that the allocator retains and returns, measured in the process itself."""
 
 import mmap
 import platform
@@ -11,39 +11,39 @@ import pytest
 from seaway.platform import memory
 
 ROOT = Path(__file__).parents[3]
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's memory so")
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
 
-# 64 blocks of 1 MB at the heap's end, which would go back to the system by themselves.
+# 64 blocks of 1 MB at the end of the heap, which the allocator would return by default.
 PROGRAM = """
 from pathlib import Path
 from seaway.platform import memory
 def resident():
     return next(int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith("VmRSS")) >> 10
-memory.keep_freed(memory.ALL, memory.ALL)
+memory.retain_freed(memory.MAX_RETAINED_BYTES, memory.MAX_RETAINED_BYTES)
 before = resident()
 blocks = [bytearray(b"x") * (1 << 20) for _ in range(64)]
 full = resident()
 del blocks
 kept = resident()
-memory.give_back()
+memory.trim()
 print(full - before >= 60, kept - before >= 60, resident() - before <= 30)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
-def test_freed_memory_is_kept_until_it_is_given_back() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these functions")
+def test_freed_memory_is_retained_until_trim() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert done.stdout == "True True True\n", done.stdout + done.stderr
 
 
 @LINUX
-def test_what_the_system_tells() -> None:
+def test_memory_sizes_on_linux() -> None:
     total = int(Path("/proc/meminfo").read_text().split()[1]) << 10
     assert 0 < memory.available_bytes() <= total
     assert memory.peak_bytes() > 1 << 20
 
 
-def test_where_the_system_tells_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_memory_sizes_are_unknown_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memory, "Path", lambda path: tmp_path / path.lstrip("/"))
     assert memory.available_bytes() is None
     assert memory.peak_bytes() is None
@@ -53,12 +53,12 @@ def test_where_the_system_tells_nothing(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 @pytest.mark.parametrize("advised", [True, False])
-def test_a_map_that_is_let_go_can_be_read_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, advised: bool) -> None:
+def test_dropped_pages_can_be_read_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, advised: bool) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"seaway" * 10_000)
     if not advised:
         monkeypatch.delattr(mmap, "MADV_DONTNEED", raising=False)
     with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         assert mapped[:6] == b"seaway"
-        memory.let_go(mapped)
+        memory.drop_pages(mapped)
         assert mapped[-6:] == b"seaway"

@@ -1,4 +1,4 @@
-"""Real processes that end, and who learns of it."""
+"""Exits of real processes, and how they are noticed."""
 
 import asyncio
 import os
@@ -15,34 +15,34 @@ from seaway.platform import libc, processes
 ROOT = Path(__file__).parents[3]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has it")
 
-# A parent that starts a child, tells its number, and waits to be killed.
+# A parent that starts a child, prints its PID, and waits to be killed.
 PARENT = """
 import subprocess, sys, time
 from seaway.platform import processes
-child = subprocess.Popen(["sleep", "600"], preexec_fn=processes.end_with_parent)
+child = subprocess.Popen(["sleep", "600"], preexec_fn=processes.die_with_parent)
 print(child.pid, flush=True)
 time.sleep(600)
 """
 
 
-def end_of(pid: int, act: str = "") -> int | None:
-    """What is told of a process's end, which `act` may bring about once it is watched."""
+def exit_of(pid: int, act: str = "") -> int | None:
+    """The reported exit status of a process, which `act` may kill once it is watched."""
 
     async def run() -> int | None:
-        ended: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-        processes.watch_end(pid, ended.set_result)
+        exited: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        processes.watch_exit(pid, exited.set_result)
         if act == "kill":
-            assert not ended.done()
+            assert not exited.done()
             os.kill(pid, signal.SIGKILL)
         async with asyncio.timeout(60):
-            return await ended
+            return await exited
 
     return asyncio.run(run())
 
 
-@pytest.fixture(params=[True, False], ids=["descriptors", "none"])
-def descriptors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether there are descriptors for processes."""
+@pytest.fixture(params=[True, False], ids=["pidfd", "polling"])
+def pidfd(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the system has pidfd_open."""
     if not request.param:
         monkeypatch.delattr(os, "pidfd_open", raising=False)
     elif not hasattr(os, "pidfd_open"):
@@ -50,26 +50,26 @@ def descriptors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     return request.param
 
 
-@pytest.mark.usefixtures("descriptors")
-def test_our_child_is_told_with_its_status() -> None:
+@pytest.mark.usefixtures("pidfd")
+def test_the_exit_status_of_our_child_is_reported() -> None:
     with subprocess.Popen(["sleep", "600"]) as child:
-        assert end_of(child.pid, "kill") == -signal.SIGKILL
-        child.returncode = -signal.SIGKILL  # it was waited for
+        assert exit_of(child.pid, "kill") == -signal.SIGKILL
+        child.returncode = -signal.SIGKILL  # it was reaped above
     with subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) as child:
-        assert end_of(child.pid) == 3
+        assert exit_of(child.pid) == 3
         child.returncode = 3
 
 
-@pytest.mark.usefixtures("descriptors")
-def test_anothers_child_is_told_without_one() -> None:
+@pytest.mark.usefixtures("pidfd")
+def test_the_exit_status_of_another_s_child_is_unknown() -> None:
     with subprocess.Popen(["sh", "-c", "sleep 600 & echo $!; wait"], stdout=subprocess.PIPE, text=True) as parent:
         pid = int(parent.stdout.readline())
-        assert end_of(pid, "kill") is None
-    assert end_of(pid) is None  # and so is one that has gone before
+        assert exit_of(pid, "kill") is None
+    assert exit_of(pid) is None  # the same if it has exited before
 
 
 @LINUX
-def test_a_child_ends_with_its_parent() -> None:
+def test_a_child_dies_with_its_parent() -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
         child = int(parent.stdout.readline())
         os.kill(child, 0)

@@ -28,7 +28,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
         yield ours, theirs
 
 
-def test_messages_arrive_one_by_one_and_then_the_end(pair: Pair) -> None:
+def test_messages_arrive_one_by_one_then_the_end(pair: Pair) -> None:
     for message in MESSAGES:
         sockets.send_message(pair[0], message)
     pair[0].close()
@@ -39,8 +39,8 @@ def test_messages_arrive_one_by_one_and_then_the_end(pair: Pair) -> None:
     ]
 
 
-def test_each_message_brings_its_own_descriptor(pair: Pair) -> None:
-    """Though all of them wait when the first is read."""
+def test_each_message_carries_its_own_descriptor(pair: Pair) -> None:
+    """Even if all are queued when the first is read."""
     for number in range(3):
         read, write = os.pipe()
         sockets.send_message(pair[0], b"read this", [read])
@@ -96,7 +96,7 @@ def test_a_stream_that_comes_byte_by_byte_and_ends_within_a_message() -> None:
 
 
 def fill(channel: socket.socket) -> int:
-    """Sends without a pause until that is refused; how many went over."""
+    """Sends until the buffer is full; returns the number of messages sent."""
     channel.setblocking(False)
     for sent in range(1 << 20):
         try:
@@ -106,7 +106,7 @@ def fill(channel: socket.socket) -> int:
     raise AssertionError("nothing was refused")
 
 
-def test_who_does_not_read_holds_up_nobody(pair: Pair) -> None:
+def test_a_reader_that_is_slow_does_not_block_the_sender(pair: Pair) -> None:
     sent = fill(pair[0])
     assert sent
     for _ in range(sent):
@@ -114,15 +114,15 @@ def test_who_does_not_read_holds_up_nobody(pair: Pair) -> None:
 
 
 class Short(socket.socket):
-    """Sends half of what it is given, as a system may do where its buffer is nearly full."""
+    """Sends only half of the data, as a system may if its buffer is nearly full."""
 
     def send(self, data: bytes, flags: int = 0) -> int:
         return super().send(data[: len(data) // 2], flags)
 
 
 @pytest.mark.parametrize("blocks", [True, False])
-def test_a_message_that_goes_over_in_parts_is_whole_or_the_last(blocks: bool) -> None:
-    """Else what follows would be taken for its rest."""
+def test_a_message_sent_in_parts_arrives_whole_or_is_the_last(blocks: bool) -> None:
+    """Or the next message would be mistaken for the rest."""
     ours, theirs = pair_of_streams()
     with Short(fileno=ours.detach()) as short, theirs:
         short.setblocking(blocks)

@@ -10,16 +10,16 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seaway.artifacts.card import Tensor
+from seaway.artifacts.artifact_metadata import Tensor
 from seaway.errors import InvalidInput
 from seaway.protocols import example, tfserving
-from seaway.protocols.calls import Asked, Served, Signature
+from seaway.protocols.calls import ModelVersionInfo, RawRequest, Signature
 from seaway.protocols.tensors import strings
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "fixtures"))
 from recordings import check_message, parameters
 
-OF_THE_GRAPH = {"reg-two-values", "regress-wrong-kind"}  # refused by TensorFlow, not by the protocol
+RAISED_BY_THE_GRAPH = {"reg-two-values", "regress-wrong-kind"}  # not by the protocol
 
 STRING, FLOAT, INT64, MESSAGE = 9, 2, 3, 11
 ONE, MANY = 1, 3
@@ -29,10 +29,10 @@ def example_class():
     file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="t", syntax="proto3")
 
     def message(name, *fields, into=file.message_type):
-        made = into.add(name=name)
+        descriptor = into.add(name=name)
         for number, (field, label, kind, of) in enumerate(fields, 1):
-            made.field.add(name=field, number=number, label=label, type=kind, type_name=of and f".t.{of}")
-        return made
+            descriptor.field.add(name=field, number=number, label=label, type=kind, type_name=of and f".t.{of}")
+        return descriptor
 
     message("BytesList", ("value", MANY, 12, None))
     message("FloatList", ("value", MANY, FLOAT, None))
@@ -94,7 +94,7 @@ def test_a_context_is_part_of_each_example_whose_own_features_win():
 
 
 @pytest.mark.parametrize(
-    "document, said",
+    "document, message",
     [
         ({}, "key 'examples' is expected"),
         ({"examples": {"x": 1}}, "to be an list/array"),
@@ -112,8 +112,8 @@ def test_a_context_is_part_of_each_example_whose_own_features_win():
         ({"examples": [{"x": {"b64": "#"}}]}, "Unable to base64 decode"),
     ],
 )
-def test_examples_that_cannot_be_read(document, said):
-    with pytest.raises(InvalidInput, match=said):
+def test_examples_that_cannot_be_read(document, message):
+    with pytest.raises(InvalidInput, match=message):
         example.read_examples(document)
 
 
@@ -153,7 +153,7 @@ def outputs(*names):
 
 
 @pytest.mark.parametrize(
-    "verb, given, names, said",
+    "verb, inputs, names, message",
     [
         ("regress", TEXTS * 2, ["outputs"], "Expected one input"),
         ("regress", TEXTS, ["outputs", "more"], "Expected one output"),
@@ -166,9 +166,9 @@ def outputs(*names):
         ("classify", TEXTS, ["outputs"], 'at least one of "classes" or "scores"'),
     ],
 )
-def test_signatures_that_are_not_made_for_it(verb, given, names, said):
-    with pytest.raises(InvalidInput, match=said):
-        example.wanted_outputs(verb, Signature(given, outputs(*names)))
+def test_signatures_that_do_not_support_the_verb(verb, inputs, names, message):
+    with pytest.raises(InvalidInput, match=message):
+        example.required_outputs(verb, Signature(inputs, outputs(*names)))
 
 
 @pytest.mark.parametrize(
@@ -180,8 +180,8 @@ def test_signatures_that_are_not_made_for_it(verb, given, names, said):
         ("classify", ["scores", "classes"], ["classes", "scores"]),
     ],
 )
-def test_outputs_that_are_asked_for(verb, names, wanted):
-    assert example.wanted_outputs(verb, Signature(TEXTS, outputs(*names))) == wanted
+def test_required_outputs(verb, names, wanted):
+    assert example.required_outputs(verb, Signature(TEXTS, outputs(*names))) == wanted
 
 
 F = np.float32
@@ -211,7 +211,7 @@ def test_results(verb, values, count, results):
 
 
 @pytest.mark.parametrize(
-    "verb, values, said",
+    "verb, values, message",
     [
         ("regress", {"outputs": F([[1, 2]])}, r"either \[batch_size\] or \[batch_size, 1\] but got \[1, 2\]"),
         ("regress", {"outputs": np.asarray(F(1))}, r"but got \[\]"),
@@ -224,46 +224,46 @@ def test_results(verb, values, count, results):
         ("classify", {"classes": LABELS, "scores": F([[1]])}, "should match in dim_size"),
     ],
 )
-def test_outputs_that_are_no_results(verb, values, said):
-    with pytest.raises(InvalidInput, match=said):
+def test_outputs_that_do_not_fit_results(verb, values, message):
+    with pytest.raises(InvalidInput, match=message):
         example.write_results(verb, values, 1)
 
 
-# ---- what TensorFlow Serving answered
+# ---- recorded responses of TensorFlow Serving
 
 
 def x_over_2_plus_3(examples):
-    """The recorded model, version 2: feature x, a float, or 0.0 where it is missing."""
+    """The recorded model, version 2: feature x, a float, or 0.0 if it is missing."""
     values = []
     for content in examples:
-        _, given = decoded(content).get("x", (None, []))
-        values.append(given[0] if given else 0.0)
+        _, feature = decoded(content).get("x", (None, []))
+        values.append(feature[0] if feature else 0.0)
     return F([values]).T / 2 + 3
 
 
-HALF = Served("half", 2, "half/2@0", {
+HALF = ModelVersionInfo("half", 2, "half/2@0", {
     "serving_default": Signature((Tensor("x", "float32", (None,)),), outputs("y")),
     "regress_x_to_y": Signature(TEXTS, outputs("outputs")),
     "classify_x_to_y": Signature(TEXTS, outputs("scores")),
 })  # fmt: skip
 
 
-def answer(verb, body):
+def respond(verb, body):
     try:
-        call = tfserving.read(Asked(verb, body), HALF)
+        call = tfserving.read(RawRequest(verb, body), HALF)
         scores = x_over_2_plus_3(call.inputs["inputs"])
         return tfserving.write(call, dict.fromkeys(call.outputs, scores), HALF)
     except InvalidInput as error:
         return tfserving.error(error)
 
 
-def is_of_examples(recording):
-    return recording.verb in ("classify", "regress") and recording.id not in OF_THE_GRAPH
+def is_classify_or_regress(recording):
+    return recording.verb in ("classify", "regress") and recording.id not in RAISED_BY_THE_GRAPH
 
 
-@pytest.mark.parametrize("recording", parameters(is_of_examples))
-def test_answers_are_those_of_tensorflow_serving(recording):
-    reply = answer(recording.verb, recording.body)
+@pytest.mark.parametrize("recording", parameters(is_classify_or_regress))
+def test_responses_match_tensorflow_serving(recording):
+    reply = respond(recording.verb, recording.body)
     assert reply.status == recording.status, reply.body
     if reply.status == 200:
         assert repr(json.loads(reply.body)) == repr(json.loads(recording.text))  # of which NaN is equal, too
@@ -272,7 +272,7 @@ def test_answers_are_those_of_tensorflow_serving(recording):
 
 
 def test_a_missing_feature_is_the_models_default():
-    reply = answer("regress", b'{"signature_name": "regress_x_to_y", "examples": [{}, {"x": []}]}')
+    reply = respond("regress", b'{"signature_name": "regress_x_to_y", "examples": [{}, {"x": []}]}')
     assert reply.body == b'{"results":[3.0,3.0]}'
 
 
@@ -281,4 +281,4 @@ def test_a_body_is_checked_before_its_model_is_looked_up():
     with pytest.raises(InvalidInput, match="empty array"):
         tfserving.check(b'{"examples": []}', "regress")
     with pytest.raises(InvalidInput, match="empty array"):
-        tfserving.read(Asked("regress", b'{"signature_name": "nope", "examples": []}'), HALF)
+        tfserving.read(RawRequest("regress", b'{"signature_name": "nope", "examples": []}'), HALF)

@@ -32,7 +32,7 @@ def test_scalars_of_different_widths_in_any_order():
     assert (table.byte(0), table.long(1), table.byte(2)) == (200, -(2**63), 3)
 
 
-def test_everything_lies_at_a_multiple_of_its_size():
+def test_everything_is_aligned_to_its_size():
     writer = Writer()
     root, byte, longs, number, string, data = writer.table(1, 4, 8, 4, 4)
     writer.head[byte] = 1
@@ -75,7 +75,7 @@ def test_strings_may_hold_anything():
     assert Buffer(strings(values)[0]).root().strings(0) == values
 
 
-def test_a_string_that_is_pointed_at_twice_is_one_object():
+def test_two_offsets_to_a_string_read_one_object():
     body, [first, second] = strings([b"one", b"two"])
     changed = bytearray(body)
     target = second + struct.unpack_from("<I", body, second)[0]
@@ -85,8 +85,8 @@ def test_a_string_that_is_pointed_at_twice_is_one_object():
     assert one is other
 
 
-def test_overlapping_strings_cannot_unfold_to_more_than_the_body():
-    """Each of 1,000 offsets points at another byte of a run of lengths that reach far: 1,000 strings of 64 KiB."""
+def test_overlapping_strings_cannot_expand_beyond_the_body():
+    """1,000 offsets point at as many bytes of a run of large lengths: 1,000 strings of 64 KiB."""
     body, entries = strings([b""] * 1_000)
     runs = len(body) + -len(body) % 4
     changed = bytearray(body.ljust(runs, b"\0") + struct.pack("<I", 65_536) * 1_000 + bytes(70_000))
@@ -108,7 +108,7 @@ def test_vectors_that_overlap_are_refused():
         table.vector(1, 1)
 
 
-def test_a_table_of_more_fields_than_are_known():
+def test_a_table_with_more_fields_than_are_read():
     writer = Writer()
     root, *fields = writer.table(*[1] * 30)
     writer.head[fields[7]] = 9
@@ -139,7 +139,7 @@ def test_too_many_tables():
         struct.pack("<IiHH", 4, -4, 6, 4),  # a vtable longer than the body
     ],
 )
-def test_a_body_that_is_none(body):
+def test_invalid_bodies(body):
     with pytest.raises(InvalidInput):
         Buffer(body).root()
 
@@ -149,5 +149,5 @@ def test_a_body_that_is_none(body):
 )
 def test_a_field_outside_the_body(read):
     body = struct.pack("<IiHHH", 4, -4, 6, 4, 60_000)
-    with pytest.raises(InvalidInput, match="are pointed at"):
+    with pytest.raises(InvalidInput, match="an offset points at bytes"):
         read(Buffer(body).root())

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seaway.artifacts.card import Tensor
+from seaway.artifacts.artifact_metadata import Tensor
 from seaway.errors import InvalidInput, NotFound, SeawayError, Unsupported
 from seaway.protocols import graphpipe
-from seaway.protocols.calls import BINARY, Asked, Call, Served, Signature
+from seaway.protocols.calls import BINARY, Call, ModelVersionInfo, RawRequest, Signature
 from seaway.protocols.flatbuffer import Writer
 from seaway.protocols.graphpipe import InferRequest, Metadata, MetadataRequest
 from seaway.protocols.tensors import strings
 
-NUMBERS = [name for name in graphpipe.TYPES if name != "str"]
+NUMBERS = [name for name in graphpipe.CODE_BY_NAME if name != "str"]
 WORDS = strings([b"", b"a\0b", b"\xff\xfe", "ü€".encode()], (2, 2))
 METADATA = Metadata(
     "characters",
@@ -36,7 +36,7 @@ def same(a, b):
 
 
 def infer_request_of_graphpipe_py() -> bytes:
-    """float32 [[1, 2]], no names, no config, laid out as graphpipe-py on flatbuffers 25 does it, padding as zeros."""
+    """float32 [[1, 2]], no names, no config, in the layout of graphpipe-py on flatbuffers 25, with zeros as padding."""
     body = bytearray(144)
     struct.pack_into("<I", body, 0x00, 0x10)
     struct.pack_into("<4H", body, 0x08, 8, 12, 11, 4)
@@ -57,7 +57,7 @@ def infer_request_of_graphpipe_py() -> bytes:
 METADATA_REQUEST_OF_GRAPHPIPE_PY = bytes.fromhex("0c00000008000c000b000400080000000c000000000000020400040004000000")
 
 
-def test_what_graphpipe_py_sends():
+def test_requests_from_graphpipe_py():
     request = graphpipe.read_request(infer_request_of_graphpipe_py())
     assert isinstance(request, InferRequest)
     [(name, array)] = request.inputs
@@ -72,16 +72,16 @@ def test_numbers_both_ways(dtype, shape):
     array = np.arange(np.prod(shape, dtype=int)).astype(dtype).reshape(shape)
     request = graphpipe.read_request(graphpipe.write_infer_request({"x": array}))
     assert same(request.inputs[0][1], array)
-    [answer] = graphpipe.read_infer_response(graphpipe.write_infer_response([array]))
-    assert same(answer, array)
+    [output] = graphpipe.read_infer_response(graphpipe.write_infer_response([array]))
+    assert same(output, array)
 
 
 def test_strings_both_ways():
     request = graphpipe.read_request(graphpipe.write_infer_request([("", WORDS)]))
     assert same(request.inputs[0][1], WORDS)
     text = np.array(["ü€", "a"])
-    [answer] = graphpipe.read_infer_response(graphpipe.write_infer_response([text]))
-    assert answer.tolist() == ["ü€".encode(), b"a"]
+    [output] = graphpipe.read_infer_response(graphpipe.write_infer_response([text]))
+    assert output.tolist() == ["ü€".encode(), b"a"]
 
 
 def test_names_outputs_and_config_travel():
@@ -99,8 +99,8 @@ def test_missing_trailing_names_are_empty():
 
 def test_big_endian_and_strided_arrays_travel_by_value():
     array = np.arange(12, dtype=">f4").reshape(3, 4)[:, ::2]
-    [answer] = graphpipe.read_infer_response(graphpipe.write_infer_response([array]))
-    assert answer.tolist() == array.tolist()
+    [output] = graphpipe.read_infer_response(graphpipe.write_infer_response([array]))
+    assert output.tolist() == array.tolist()
 
 
 def test_data_is_aligned_for_vector_units():
@@ -119,12 +119,12 @@ def test_metadata_as_json_has_the_go_servers_names():
     assert document["Inputs"] == [{"Name": "image", "Description": "", "Shape": [-1, 28, 28, 1], "Type": 10}]
 
 
-def test_errors_in_an_answer_are_raised():
+def test_errors_in_a_response_are_raised():
     with pytest.raises(InvalidInput, match="no such output"):
         graphpipe.read_infer_response(graphpipe.write_errors("no such output", 4))
 
 
-def test_types_that_graphpipe_has_not():
+def test_types_that_graphpipe_lacks():
     with pytest.raises(Unsupported, match="bool"):
         graphpipe.write_infer_request({"x": np.array([True])})
 
@@ -139,10 +139,10 @@ SHAPE = struct.pack("<qq", 3, 5)
 
 
 @pytest.mark.parametrize(
-    "sizes, said", [((3, 6), "30 came"), ((-3, -5), "negative"), ((2**62, 4), "30 came"), ((0, 2**62), "30 came")]
+    "sizes, message", [((3, 6), "got 30"), ((-3, -5), "negative"), ((2**62, 4), "got 30"), ((0, 2**62), "got 30")]
 )
-def test_a_shape_that_is_not_the_datas(sizes, said):
-    with pytest.raises(InvalidInput, match=f"input 0.*{said}"):
+def test_a_shape_that_does_not_match_the_data(sizes, message):
+    with pytest.raises(InvalidInput, match=f"input 0.*{message}"):
         graphpipe.read_request(changed(BODY, SHAPE, struct.pack("<qq", *sizes)))
 
 
@@ -158,11 +158,11 @@ def test_a_shape_of_too_many_dimensions():
         graphpipe.read_request(body)
 
 
-# ---- as a server uses it
+# ---- server side
 
 X, Y = Tensor("x", "float32", (None,)), Tensor("y", "float32", (None,))
 A, B = Tensor("a", "float32", (None, 2)), Tensor("b", "str", (None,))
-SERVED = Served(
+MODEL = ModelVersionInfo(
     "half",
     2,
     "half/2@abc",
@@ -176,7 +176,7 @@ ROWS, WORD = np.float32([[1, 2]]), strings([b"w"], (1,))
 
 
 def read(inputs, outputs=(), config=""):
-    return graphpipe.read(Asked("infer", graphpipe.write_infer_request(inputs, outputs, config)), SERVED)
+    return graphpipe.read(RawRequest("infer", graphpipe.write_infer_request(inputs, outputs, config)), MODEL)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def read(inputs, outputs=(), config=""):
         ([("a", ROWS), ("", WORD)], (), "", "pair", ["a", "b"]),
     ],
 )
-def test_the_signature_that_a_request_means(inputs, outputs, config, signature, names):
+def test_the_signature_that_a_request_calls(inputs, outputs, config, signature, names):
     call = read(inputs, outputs, config)
     assert isinstance(call, Call)
     assert (call.signature, list(call.inputs)) == (signature, names)
@@ -199,7 +199,7 @@ def test_the_signature_that_a_request_means(inputs, outputs, config, signature, 
 
 
 @pytest.mark.parametrize(
-    "inputs, outputs, config, said",
+    "inputs, outputs, config, message",
     [
         (
             {"z": np.float32([1])},
@@ -207,20 +207,20 @@ def test_the_signature_that_a_request_means(inputs, outputs, config, signature, 
             "",
             r"no signature of half/2 takes 1 inputs \['z'\].*serving_default\(x\) -> \(y\)",
         ),
-        ({"x": np.float32([1])}, ["z"], "", r"gives \['z'\]"),
+        ({"x": np.float32([1])}, ["z"], "", r"returns \['z'\]"),
         ({"x": np.float32([1])}, (), '{"signature_name": "nope"}', "called 'nope'"),
         ({"x": np.float32([1])}, (), '{"signature_name": 1}', "not a string"),
         (
             {"x": np.float32([1])},
             (),
             '{"fast": 1, "signature_name": "another"}',
-            r"\['fast'\]; known are \['signature_name",
+            r"\['fast'\]; known options: \['signature_name",
         ),
-        ({"x": np.float32([1])}, (), "fast", "no JSON object"),
-        ({"x": np.float32([1])}, (), "[" * 100_000, "no JSON object"),
+        ({"x": np.float32([1])}, (), "fast", "not a JSON object"),
+        ({"x": np.float32([1])}, (), "[" * 100_000, "not a JSON object"),
         ([("x", np.float32([1])), ("x", np.float32([2]))], (), "", "takes 2 inputs"),
-        ([("a", ROWS), ("a", ROWS)], (), "", "given twice"),
-        ([("b", WORDS), ("", ROWS)], (), "", "given twice"),
+        ([("a", ROWS), ("a", ROWS)], (), "", "sent twice"),
+        ([("b", WORDS), ("", ROWS)], (), "", "sent twice"),
         ({"x": np.float64([1])}, (), "", "'x' is float64, but serving_default of half/2 takes float32"),
         ({"x": WORDS}, (), "", "'x' is str"),
         ([], (), "", "takes 0 inputs"),
@@ -228,33 +228,33 @@ def test_the_signature_that_a_request_means(inputs, outputs, config, signature, 
         ([("a", np.zeros((1, 0), np.float32)), ("", WORD)], (), "", r'input "a": expected \[-1, 2\], got \[1, 0\]'),
     ],
 )
-def test_requests_that_no_signature_takes(inputs, outputs, config, said):
-    with pytest.raises(InvalidInput, match=said):
+def test_requests_that_match_no_signature(inputs, outputs, config, message):
+    with pytest.raises(InvalidInput, match=message):
         read(inputs, outputs, config)
 
 
-def test_answers_come_in_the_order_asked_for():
+def test_outputs_come_in_the_requested_order():
     values = {"y": np.float32([1]), "double": np.float32([2])}
-    for asked_for, expected in (((), [2, 1]), (["y", "double"], [1, 2]), (["y", "y"], [1, 1])):
-        call = read({"x": np.float32([1])}, asked_for, '{"signature_name": "another"}')
-        assert call.outputs == (list(dict.fromkeys(asked_for)) or None)
-        reply = graphpipe.write(call, values, SERVED)
+    for requested, expected in (((), [2, 1]), (["y", "double"], [1, 2]), (["y", "y"], [1, 1])):
+        call = read({"x": np.float32([1])}, requested, '{"signature_name": "another"}')
+        assert call.outputs == (list(dict.fromkeys(requested)) or None)
+        reply = graphpipe.write(call, values, MODEL)
         assert (reply.status, reply.type) == (200, BINARY)
         assert [float(a[0]) for a in graphpipe.read_infer_response(b"".join(reply.body))] == expected
 
 
 def test_large_tensors_are_not_copied():
     array = np.zeros(100_000, np.float32)
-    reply = graphpipe.write(read({"": np.float32([1])}), {"y": array}, SERVED)
+    reply = graphpipe.write(read({"": np.float32([1])}), {"y": array}, MODEL)
     assert any(np.shares_memory(np.frombuffer(piece, np.uint8), array) for piece in reply.body)
 
 
-def test_a_metadata_request_is_answered_at_once():
-    reply = graphpipe.read(Asked("infer", graphpipe.write_metadata_request()), SERVED)
-    found = graphpipe.read_metadata_response(reply.body)
-    assert found == graphpipe.metadata(SERVED)
-    assert (found.name, found.version, found.inputs, found.outputs) == ("half", "2", (X,), (Y,))
-    assert found.description == "half/2@abc, signature serving_default"
+def test_a_metadata_request_needs_no_call():
+    reply = graphpipe.read(RawRequest("infer", graphpipe.write_metadata_request()), MODEL)
+    metadata = graphpipe.read_metadata_response(reply.body)
+    assert metadata == graphpipe.metadata(MODEL)
+    assert (metadata.name, metadata.version, metadata.inputs, metadata.outputs) == ("half", "2", (X,), (Y,))
+    assert metadata.description == "half/2@abc, signature serving_default"
 
 
 def test_an_error_is_plain_text():
@@ -263,12 +263,12 @@ def test_an_error_is_plain_text():
     assert reply.headers == {"X-Content-Type-Options": "nosniff"}
 
 
-# ---- PyPI's graphpipe 1.0.4, in an environment of its own, because of its pins
+# ---- PyPI's graphpipe 1.0.4, in its own environment, because of its pins
 
 
 @pytest.fixture(scope="module")
 def graphpipe_py(tmp_path_factory) -> Path:
-    """The interpreter of an environment with it."""
+    """Python of an environment with it."""
     folder = tmp_path_factory.mktemp("graphpipe_py")
     uv, interpreter = Path(sys.executable).with_name("uv"), folder / "bin" / "python"
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True, timeout=60)
@@ -300,14 +300,14 @@ for path in out.glob("*.npy"):
 assert words.tolist() == [[b"a", b"\xff"]], words
 (out / "words.request").write_bytes(convert.serialize_infer_request(convert.InferReq(None, [words])))
 (out / "metadata.request").write_bytes(convert.serialize_metadata_request())
-found = convert.deserialize_metadata_response((out / "metadata.response").read_bytes())
-image = found.Inputs(0)
-print(found.Name(), image.Name(), image.ShapeAsNumpy().tolist(), image.Type(), found.Outputs(0).Type())
+metadata = convert.deserialize_metadata_response((out / "metadata.response").read_bytes())
+image = metadata.Inputs(0)
+print(metadata.Name(), image.Name(), image.ShapeAsNumpy().tolist(), image.Type(), metadata.Outputs(0).Type())
 """
 
 
 @pytest.mark.slow
-def test_graphpipe_py_reads_what_we_write_and_the_reverse(graphpipe_py, tmp_path):
+def test_graphpipe_py_both_ways(graphpipe_py, tmp_path):
     shapes = [(), (0, 3), (2, 3)]
     arrays = {
         f"{name}-{i}": np.arange(np.prod(shape, dtype=int)).astype(name).reshape(shape)
@@ -333,13 +333,13 @@ def test_graphpipe_py_reads_what_we_write_and_the_reverse(graphpipe_py, tmp_path
     assert graphpipe.read_request((tmp_path / "metadata.request").read_bytes()) == MetadataRequest()
 
 
-# ---- bodies that are broken
+# ---- malformed bodies
 
 READERS = [
     graphpipe.read_request,
     graphpipe.read_infer_response,
     graphpipe.read_metadata_response,
-    lambda body: graphpipe.read(Asked("infer", body), SERVED),
+    lambda body: graphpipe.read(RawRequest("infer", body), MODEL),
 ]
 MESSAGES = [
     graphpipe.write_infer_request({"x": np.arange(6, dtype=np.float32), "s": WORDS}, ["y"], "{}"),
@@ -353,7 +353,7 @@ MESSAGES = [
 
 @pytest.mark.parametrize("body", MESSAGES)
 @pytest.mark.parametrize("read", READERS)
-def test_every_truncation_is_refused_or_read(read, body):
+def test_truncated_bodies_are_refused_or_read(read, body):
     for end in range(len(body)):
         try:
             read(body[:end])
@@ -368,34 +368,34 @@ CHANGES = st.lists(
 )
 
 
-def broken(body: bytes, changes) -> bytes:
+def mutate(body: bytes, changes) -> bytes:
     """The body with bytes and offsets overwritten, parts cut out or doubled."""
-    made = bytearray(body)
+    mutated = bytearray(body)
     for where, how, value in changes:
-        at = where % (len(made) + 1)
+        at = where % (len(mutated) + 1)
         if how == "byte":
-            made[at : at + 1] = [value % 256]
+            mutated[at : at + 1] = [value % 256]
         elif how == "word":  # mostly small offsets, which lead somewhere
-            made[at - at % 4 : at - at % 4 + 4] = struct.pack("<I", value if value % 8 == 0 else value % 256)
+            mutated[at - at % 4 : at - at % 4 + 4] = struct.pack("<I", value if value % 8 == 0 else value % 256)
         elif how == "cut":
-            del made[at : at + value % 16]
+            del mutated[at : at + value % 16]
         else:
-            made[at:at] = made[at : at + value % 64]
-    return bytes(made)
+            mutated[at:at] = mutated[at : at + value % 64]
+    return bytes(mutated)
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.sampled_from(MESSAGES), CHANGES)
-def test_changed_bodies_never_break_a_reader(body, changes):
+def test_mutated_bodies_never_crash_a_reader(body, changes):
     for read in READERS:
         try:
-            read(broken(body, changes))
+            read(mutate(body, changes))
         except SeawayError:
             continue
 
 
-def test_no_body_unfolds_to_much_more_than_its_size():
-    """4,000 tensors that all point at one vector of 100,000 strings cost no more than a few bodies."""
+def test_no_body_expands_to_much_more_than_its_size():
+    """4,000 tensors that point at one vector of 100,000 strings need no more memory than a few bodies."""
     plain = graphpipe.write_infer_request([("", strings([b""] * 100_000, (100_000,)))])
     writer = Writer()
     root, kind, infer = writer.table(1, 4)
@@ -427,7 +427,7 @@ def test_no_body_unfolds_to_much_more_than_its_size():
 
 @settings(deadline=None)
 @given(st.binary(max_size=200))
-def test_garbage_never_breaks_a_reader(body):
+def test_random_bytes_never_crash_a_reader(body):
     for read in READERS:
         try:
             read(body)
@@ -435,7 +435,7 @@ def test_garbage_never_breaks_a_reader(body):
             continue
 
 
-def test_no_strings_of_sizes_that_are_too_large_together():
+def test_an_empty_string_tensor_of_impossible_shape():
     body = graphpipe.write_infer_request([("text", np.empty((0, 3, 5), object))])
     sizes = struct.pack("<3q", 0, 3, 5)
     huge = body.replace(sizes, struct.pack("<3q", 0, 1 << 40, 1 << 40))

@@ -1,4 +1,4 @@
-"""Words and places beyond those that TensorFlow Serving was recorded with, which test_tfserving has."""
+"""Messages and offsets beyond those of the recordings of TensorFlow Serving, which test_tfserving has."""
 
 import json
 
@@ -15,7 +15,7 @@ HEX, LARGE = "Incorrect hex digit after \\u escape in string.", "Number too big 
 
 
 @pytest.mark.parametrize(
-    "text, said, offset",
+    "text, message, offset",
     [
         ('{"a" 1}', COLON, 5),
         ('{"a": 1, }', NAME, 9),
@@ -40,21 +40,21 @@ HEX, LARGE = "Incorrect hex digit after \\u escape in string.", "Number too big 
         (f"[1, {'9' * 400}]", LARGE, 4),
     ],
 )
-def test_what_is_wrong_and_where(text, said, offset):
+def test_messages_and_offsets(text, message, offset):
     with pytest.raises(InvalidInput) as caught:
         jsontensor.parse(text.encode())
-    assert str(caught.value) == f"JSON Parse error: {said} at offset: {offset}"
+    assert str(caught.value) == f"JSON Parse error: {message} at offset: {offset}"
 
 
 @pytest.mark.parametrize(
-    "text, message, at, said",
+    "text, python_message, at, expected",
     [
         ("[1 , ]", "Illegal trailing comma before end of array", 3, (VALUE, 5)),
         ('{"a": 1,}', "Illegal trailing comma before end of object", 7, (NAME, 8)),
     ],
 )
-def test_words_of_later_pythons(text, message, at, said):
-    assert jsonerrors.parse_error(json.JSONDecodeError(message, text, at), text) == said
+def test_messages_of_newer_pythons(text, python_message, at, expected):
+    assert jsonerrors.parse_error(json.JSONDecodeError(python_message, text, at), text) == expected
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,12 @@ def test_words_of_later_pythons(text, message, at, said):
         ([1] * 10**6, "[" + "1, " * 39 + "1,…"),
     ],
 )
-def test_shown(value, text):
-    assert jsonerrors.shown(value) == text
+def test_excerpt(value, text):
+    assert jsonerrors.excerpt(value) == text
 
 
-def test_what_is_deeper_than_python_goes_is_shown_too():
+def test_excerpt_of_lists_deeper_than_the_recursion_limit():
     deep = []
     for _ in range(100_000):
         deep = [deep]
-    assert jsonerrors.shown(deep) == "[" * 120 + "…"
+    assert jsonerrors.excerpt(deep) == "[" * 120 + "…"

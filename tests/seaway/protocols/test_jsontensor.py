@@ -23,9 +23,9 @@ INF, NAN = float("inf"), float("nan")
         (b"[NaN, Infinity, -Infinity]", [NAN, INF, -INF]),
         (b'{"a": 1, "a": 2}', {"a": 1}),  # the first counts
         (b'{"a": "x", "b": "a"}', {"a": "x", "b": "a"}),
-        (b'["\xff"]', ["\udcff"]),  # bytes that are no UTF-8 pass through
+        (b'["\xff"]', ["\udcff"]),  # bytes that are not UTF-8 pass through
         (b"18446744073709551615", 2**64 - 1),
-        (b"[18446744073709551616, NaN]", [float(2**64), NAN]),  # beyond 64 bits an integer is a double
+        (b"[18446744073709551616, NaN]", [float(2**64), NAN]),  # an integer beyond 64 bits becomes a double
         (b"[-9223372036854775808, -9223372036854775809, NaN]", [-(2**63), float(-(2**63)), NAN]),
         (b'[Inf, -Inf, -NaN, "Inf -NaN", Infinity]', [INF, -INF, NAN, "Inf -NaN", INF]),
         (b'{"inputs": {"x": 1, "x": 2}}', {"inputs": {"x": 1}}),
@@ -46,8 +46,8 @@ def test_parse(body, value):
         *(b"1e999", b"-1e999", b'["\\ud800"]', b'["\\ude00\\ud83d"]', b'["\\udcff"]', b"[Inf", b'[Inf, "a]', b"+Inf"),
     ],
 )
-def test_what_is_no_json(body):
-    """Half a surrogate pair too, and numbers that no double holds."""
+def test_invalid_json(body):
+    """Including half a surrogate pair, and numbers beyond a double's range."""
     with pytest.raises(InvalidInput, match="JSON Parse error"):
         jsontensor.parse(body)
 
@@ -70,9 +70,9 @@ def test_what_is_no_json(body):
         ([True, False], "bool", np.array([True, False])),
     ],
 )
-@pytest.mark.parametrize("regular", [False, True])
-def test_numbers(value, dtype, expected, regular):
-    array = jsontensor.to_array(value, dtype, regular=regular and dtype != "bool")
+@pytest.mark.parametrize("no_bools", [False, True])
+def test_numbers(value, dtype, expected, no_bools):
+    array = jsontensor.to_array(value, dtype, no_bools=no_bools and dtype != "bool")
     assert array.dtype == expected.dtype
     np.testing.assert_array_equal(array, expected)
 
@@ -83,7 +83,7 @@ def test_strings_are_bytes():
 
 
 @pytest.mark.parametrize(
-    "value, dtype, said",
+    "value, dtype, message",
     [
         (["1"], "float32", "String is not of expected type: float"),
         ([None], "float32", "Null"),
@@ -113,17 +113,17 @@ def test_strings_are_bytes():
         (["\ud800"], "str", "surrogate"),
     ],
 )
-def test_what_cannot_be_read(value, dtype, said):
-    with pytest.raises(InvalidInput, match=said):
-        jsontensor.to_array(value, dtype, regular=not jsontensor.may_hold_bools(json.dumps(value).encode()))
+def test_values_that_cannot_be_read(value, dtype, message):
+    with pytest.raises(InvalidInput, match=message):
+        jsontensor.to_array(value, dtype, no_bools=jsontensor.has_no_bools(json.dumps(value).encode()))
 
 
-def test_a_list_nested_too_deep():
+def test_a_list_nested_too_deeply():
     value = 1
     for _ in range(255):
         value = [value]
     with pytest.raises(InvalidInput, match="255 lists deep; at most 254"):
-        jsontensor.to_array(value, "float32", regular=True)
+        jsontensor.to_array(value, "float32", no_bools=True)
 
 
 @pytest.mark.parametrize(
@@ -159,13 +159,13 @@ def test_base64_as_tensorflow_serving_reads_it(text, value):
 
 @pytest.mark.parametrize("depth", [32, 33, 64, 65, 254])
 @pytest.mark.parametrize("dtype", ["float32", "int64", "bool", "str"])
-def test_more_dimensions_than_numpy_has(depth, dtype):
+def test_more_dimensions_than_numpy_supports(depth, dtype):
     leaf = {"float32": [0.1, math.nan], "int64": [2**62, -1], "bool": [True, False], "str": ["ü", "b"]}[dtype]
     value = [leaf, leaf]
     for _ in range(depth - 2):
         value = [value]
     text = jsontensor.dump({"outputs": value})
-    array = jsontensor.to_array(jsontensor.parse(text)["outputs"], dtype, regular=dtype != "bool")
+    array = jsontensor.to_array(jsontensor.parse(text)["outputs"], dtype, no_bools=dtype != "bool")
     assert (array.shape, array.ndim, len(array), array.size) == ((*(1,) * (depth - 2), 2, 2), depth, 1, 4)
     assert tensors.dtype_name(array) == dtype
     assert json.loads(jsontensor.dump({"outputs": jsontensor.from_array(array)}).replace(b"NaN", b'"NaN"')) == (
@@ -173,7 +173,7 @@ def test_more_dimensions_than_numpy_has(depth, dtype):
     )
 
 
-def test_more_dimensions_than_numpy_has_and_nothing_in_them():
+def test_an_empty_array_of_more_dimensions_than_numpy_supports():
     value = []
     for _ in range(99):
         value = [value]
@@ -183,7 +183,7 @@ def test_more_dimensions_than_numpy_has_and_nothing_in_them():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "uint16", "complex64", "bfloat16"])
-def test_types_that_json_does_not_carry(dtype):
+def test_types_that_json_cannot_carry(dtype):
     with pytest.raises(Unsupported):
         jsontensor.to_array([1.0], dtype)
 
@@ -212,7 +212,7 @@ def test_dump(array, text):
     assert jsontensor.dump(jsontensor.from_array(np.asarray(array))).decode() == text
 
 
-def test_not_finite_numbers_are_bare_tokens_and_the_others_keep_their_digits():
+def test_non_finite_numbers_are_bare_tokens_and_the_others_keep_their_digits():
     body = jsontensor.dump(jsontensor.from_array(np.float32([[NAN, INF], [-INF, 0.99999994]])))
     assert body == b"[[NaN, Infinity], [-Infinity, 0.99999994]]"
 
@@ -221,7 +221,7 @@ def test_a_scalar_that_is_not_finite():
     assert jsontensor.dump({"y": jsontensor.from_array(np.asarray(np.float32(NAN)))}) == b'{"y": NaN}'
 
 
-def test_text_that_is_no_utf8_is_written_as_it_came():
+def test_text_that_is_not_utf8_is_written_unchanged():
     assert jsontensor.dump(jsontensor.from_array(strings([b"\xff", b"\0"], (2,)))) == b'["\xff", "\\u0000"]'
 
 
@@ -232,13 +232,13 @@ def test_a_dtype_that_json_cannot_carry():
 
 @settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=12))
-def test_the_short_way_and_the_general_one_agree(value):
+def test_numpy_and_the_general_reader_agree(value):
     body = json.dumps(value).encode()
     for dtype in ("float32", "int64", "uint8"):
         outcomes = []
-        for regular in (not jsontensor.may_hold_bools(body), False):
+        for no_bools in (jsontensor.has_no_bools(body), False):
             try:
-                array = jsontensor.to_array(value, dtype, regular=regular)
+                array = jsontensor.to_array(value, dtype, no_bools=no_bools)
                 outcomes.append((array.shape, array.dtype, [v if v == v else None for v in array.ravel().tolist()]))
             except SeawayError as error:
                 outcomes.append(str(error))
@@ -247,7 +247,7 @@ def test_the_short_way_and_the_general_one_agree(value):
 
 @settings(deadline=None)
 @given(st.binary(max_size=100))
-def test_garbage_is_refused_or_read(body):
+def test_random_bytes_are_refused_or_read(body):
     try:
         jsontensor.parse(body)
     except InvalidInput:
@@ -262,20 +262,20 @@ def test_floats_round_trip(values):
     assert all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in zip(array.tolist(), again.tolist(), strict=True))
 
 
-def test_the_time_that_many_names_take_grows_with_their_number():
-    """Each would be searched for in the whole body: 20,000 names in a megabyte, for minutes."""
+def test_many_names_take_linear_time():
+    """20,000 names in a megabyte: a search of the whole body for each would take minutes."""
     body = json.dumps({f"{'name' * 10}{i}": 1 for i in range(20_000)}).encode()
     assert len(jsontensor.parse(body)) == 20_000
 
 
-def test_tokens_are_found_in_time_that_grows_with_the_text():
-    """The same for a text of quotes that a pattern could start to match anywhere."""
+def test_tokens_take_linear_time():
+    """The same for a text of quotes, where a pattern could start to match anywhere."""
     with pytest.raises(InvalidInput, match="JSON Parse error"):
         jsontensor.parse(b'[Inf, "' + b'\\"' * 500_000)
 
 
 def test_integers_become_floats_by_way_of_double():
-    """So that it does not matter which way they are read."""
+    """So that all readers return the same number."""
     twice_rounded = 2**60 + 2**36 + 1  # to float32 at once: 2**60 + 2**37
-    for regular in (True, False):
-        assert jsontensor.to_array([twice_rounded], "float32", regular=regular).tolist() == [2.0**60]
+    for no_bools in (True, False):
+        assert jsontensor.to_array([twice_rounded], "float32", no_bools=no_bools).tolist() == [2.0**60]

@@ -9,19 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tritonclient.http._utils import _get_inference_request
 
-from seaway.artifacts.card import Tensor
+from seaway.artifacts.artifact_metadata import Tensor
 from seaway.errors import InvalidInput, NotFound, SeawayError, Unsupported
 from seaway.protocols import oip
-from seaway.protocols.calls import BINARY, JSON, Asked, Call, Reply, Served, Signature
+from seaway.protocols.calls import BINARY, JSON, Call, ModelVersionInfo, RawRequest, Reply, Signature
 from seaway.protocols.oip import Route
-from seaway.protocols.oiptensors import DATATYPES
+from seaway.protocols.oiptensors import DATATYPE_BY_NAME
 from seaway.protocols.tensors import DTYPES, strings
 
-NUMBERS = [name for name in DATATYPES if name != "str"]
+NUMBERS = [name for name in DATATYPE_BY_NAME if name != "str"]
 WORDS = strings([b"", b"a\0b", "ü€".encode(), b"x"], (2, 2))
 BYTES = strings([b"\xff\xfe", b"a"], (2,))
 X, Y = Tensor("x", "float32", (None,)), Tensor("y", "float32", (None,))
-SERVED = Served(
+MODEL = ModelVersionInfo(
     "half",
     2,
     "half/2@abc",
@@ -34,23 +34,23 @@ SERVED = Served(
 )
 
 
-def served(dtype, shape=None, labels=()):
-    """A model that echoes x; of any rank where no shape is given."""
+def echo_model(dtype, shape=None, labels=()):
+    """A model that echoes x, of any rank without a shape."""
     unranked = frozenset("xy") if shape is None else frozenset()
     signature = Signature((Tensor("x", dtype, shape or ()),), (Tensor("y", dtype, shape or ()),), unranked=unranked)
-    return Served("echo", 1, "echo/1@abc", {"serving_default": signature}, labels=labels)
+    return ModelVersionInfo("echo", 1, "echo/1@abc", {"serving_default": signature}, labels=labels)
 
 
-def ask(document, model=SERVED, binary=b"", headers=None):
+def read(document, model=MODEL, binary=b"", headers=None):
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     if binary:
         headers = {oip.HEADER_LENGTH: str(len(body))}
-    return oip.read(Asked("infer", body + binary, headers or {}), model)
+    return oip.read(RawRequest("infer", body + binary, headers or {}), model)
 
 
 def infer(data, datatype="FP32", shape=None, name="x", **more):
-    given = {"name": name, "datatype": datatype, "shape": [len(data)] if shape is None else shape, "data": data}
-    return {"inputs": [given], **more}
+    tensor = {"name": name, "datatype": datatype, "shape": [len(data)] if shape is None else shape, "data": data}
+    return {"inputs": [tensor], **more}
 
 
 def body_of(reply: Reply) -> bytes:
@@ -100,15 +100,22 @@ def test_paths(method, target, route):
         ("POST", "/v2/models/m/versions/-1/infer", 400),
         ("POST", "/v2/models/m/versions/²/infer", 400),
         ("POST", "/v2/models/m/versions/9999999999999999999/infer", 400),
+        ("POST", "/v2/models/m/versions/" + "9" * 5000 + "/infer", 400),
+        ("POST", "/v2/models/m/versions/" + "0" * 40 + "9" * 20 + "/infer", 400),
         ("GET", "/v2/models/m/infer", 405),
         ("POST", "/v2/health/live", 405),
         ("DELETE", "/v2/models/m", 405),
     ],
 )
-def test_paths_that_are_none(method, target, status):
+def test_invalid_paths(method, target, status):
     with pytest.raises(SeawayError) as raised:
         oip.read_path(method, target)
     assert raised.value.status == status
+
+
+def test_leading_zeros_of_a_version_are_ignored():
+    assert oip.read_path("GET", f"/v2/models/m/versions/{'0' * 5000}").version == 0
+    assert oip.read_path("GET", f"/v2/models/m/versions/{'0' * 5000}12").version == 12
 
 
 # ---- reading
@@ -120,58 +127,58 @@ def test_paths_that_are_none(method, target, status):
 def test_numbers_both_ways(dtype, shape, binary):
     array = values(dtype, shape)
     body, headers = oip.write_infer_request({"x": array}, ["y"], binary, id="7")
-    call = oip.read(Asked("infer", body, {k.lower(): v for k, v in headers.items()}), served(dtype))
+    call = oip.read(RawRequest("infer", body, {k.lower(): v for k, v in headers.items()}), echo_model(dtype))
     assert same(call.inputs["x"], array)
     assert call.outputs == ["y"]
-    reply = oip.write(call, {"y": array}, served(dtype))
+    reply = oip.write(call, {"y": array}, echo_model(dtype))
     assert reply.type == (BINARY if binary else JSON)
-    assert same(oip.read_infer_answer(body_of(reply), reply.headers)["y"], array)
+    assert same(oip.read_infer_response(body_of(reply), reply.headers)["y"], array)
 
 
 @pytest.mark.parametrize("binary", [False, True])
 def test_strings_both_ways(binary):
     body, headers = oip.write_infer_request({"x": WORDS}, binary=binary)
-    call = oip.read(Asked("infer", body, {k.lower(): v for k, v in headers.items()}), served("str"))
+    call = oip.read(RawRequest("infer", body, {k.lower(): v for k, v in headers.items()}), echo_model("str"))
     assert same(call.inputs["x"], WORDS) or call.inputs["x"].tolist() == WORDS.tolist()
-    reply = oip.write(call, {"y": WORDS}, served("str"))
-    assert oip.read_infer_answer(body_of(reply), reply.headers)["y"].tolist() == WORDS.tolist()
+    reply = oip.write(call, {"y": WORDS}, echo_model("str"))
+    assert oip.read_infer_response(body_of(reply), reply.headers)["y"].tolist() == WORDS.tolist()
 
 
 @pytest.mark.parametrize("dtype, low, high", [(d, np.iinfo(d).min, np.iinfo(d).max) for d in NUMBERS if "int" in d])
 def test_integers_have_their_ranges(dtype, low, high):
-    model = served(dtype)
-    assert ask(infer([low, high], DATATYPES[dtype]), model).inputs["x"].tolist() == [low, high]
+    model = echo_model(dtype)
+    assert read(infer([low, high], DATATYPE_BY_NAME[dtype]), model).inputs["x"].tolist() == [low, high]
     for value in (low - 1, high + 1):
-        with pytest.raises(InvalidInput, match=f"input 'x'.*{DATATYPES[dtype]}"):
-            ask(infer([value], DATATYPES[dtype]), model)
+        with pytest.raises(InvalidInput, match=f"input 'x'.*{DATATYPE_BY_NAME[dtype]}"):
+            read(infer([value], DATATYPE_BY_NAME[dtype]), model)
 
 
 def test_data_may_be_nested_or_flat():
-    model = served("float32")
-    flat = ask(infer([1, 2, 3.5, 4], shape=[2, 2]), model).inputs["x"]
-    nested = ask(infer([[1, 2], [3.5, 4]], shape=[2, 2]), model).inputs["x"]
+    model = echo_model("float32")
+    flat = read(infer([1, 2, 3.5, 4], shape=[2, 2]), model).inputs["x"]
+    nested = read(infer([[1, 2], [3.5, 4]], shape=[2, 2]), model).inputs["x"]
     assert same(flat, np.float32([[1, 2], [3.5, 4]]))
     assert same(nested, flat)
-    mixed = ask(infer([[1, 2, 3.5, 4]], shape=[2, 2]), model).inputs["x"]
-    assert same(mixed, flat)  # as Triton, which looks at no nesting
-    words = ask(infer([["a"], ["b", ["c"]]], "BYTES", [3]), served("str")).inputs["x"]
+    mixed = read(infer([[1, 2, 3.5, 4]], shape=[2, 2]), model).inputs["x"]
+    assert same(mixed, flat)  # as in Triton, which ignores nesting
+    words = read(infer([["a"], ["b", ["c"]]], "BYTES", [3]), echo_model("str")).inputs["x"]
     assert words.tolist() == [b"a", b"b", b"c"]
 
 
 def test_nan_and_infinity_are_bare_tokens():
-    call = ask(b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [3], "data": [NaN, -Infinity, 1e39]}]}')
+    call = read(b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [3], "data": [NaN, -Infinity, 1e39]}]}')
     assert np.array_equal(call.inputs["x"], np.float32([np.nan, -np.inf, np.inf]), equal_nan=True)
-    reply = oip.write(call, {"y": np.float32([np.nan, -np.inf, 0.1])}, SERVED)
+    reply = oip.write(call, {"y": np.float32([np.nan, -np.inf, 0.1])}, MODEL)
     assert b"[NaN,-Infinity,0.1]" in reply.body
-    assert oip.read_infer_answer(reply.body, {})["y"][2] == np.float32(0.1)
+    assert oip.read_infer_response(reply.body, {})["y"][2] == np.float32(0.1)
 
 
 def test_binary_tensors_are_views_of_the_body():
     array = np.arange(1000, dtype=np.float32)
     body, headers = oip.write_infer_request({"x": array}, binary=True)
-    read = oip.read(Asked("infer", body, {oip.HEADER_LENGTH: headers["Inference-Header-Content-Length"]}), SERVED)
-    assert np.shares_memory(read.inputs["x"], np.frombuffer(body, np.uint8))
-    reply = oip.write(read, {"y": np.zeros(10_000, np.float32)}, SERVED)
+    call = oip.read(RawRequest("infer", body, {oip.HEADER_LENGTH: headers["Inference-Header-Content-Length"]}), MODEL)
+    assert np.shares_memory(call.inputs["x"], np.frombuffer(body, np.uint8))
+    reply = oip.write(call, {"y": np.zeros(10_000, np.float32)}, MODEL)
     assert isinstance(reply.body, list)
     assert reply.headers == {"Inference-Header-Content-Length": str(len(reply.body[0]))}
 
@@ -184,7 +191,7 @@ def test_json_and_binary_tensors_may_be_mixed():
         ],
         "outputs": [{"name": "y", "parameters": {"binary_data": True}}],
     }
-    call = ask(document, binary=b"\x03\0\0\0a\xff\0")
+    call = read(document, binary=b"\x03\0\0\0a\xff\0")
     assert call.signature == "pair"
     assert call.inputs["b"].tolist() == [b"a\xff\0"]
     assert call.inputs["a"].tolist() == [[1, 2]]
@@ -192,7 +199,7 @@ def test_json_and_binary_tensors_may_be_mixed():
 
 def test_any_byte_but_zero_is_true():
     document = {"inputs": [{"name": "x", "datatype": "BOOL", "shape": [3], "parameters": {"binary_data_size": 3}}]}
-    assert same(ask(document, served("bool"), b"\0\x02\xff").inputs["x"], np.array([False, True, True]))
+    assert same(read(document, echo_model("bool"), b"\0\x02\xff").inputs["x"], np.array([False, True, True]))
 
 
 @pytest.mark.parametrize(
@@ -205,33 +212,33 @@ def test_any_byte_but_zero_is_true():
         (infer([1], parameters=None, timeout=3), "serving_default", None),
     ],
 )
-def test_the_signature_that_a_request_means(document, signature, outputs):
-    call = ask(document)
+def test_the_signature_that_a_request_calls(document, signature, outputs):
+    call = read(document)
     assert (call.signature, call.outputs) == (signature, outputs)
 
 
 def entry(**changes):
-    given = {"name": "x", "datatype": "FP32", "shape": [2], "data": [1, 2]} | changes
-    return {"inputs": [{key: value for key, value in given.items() if value is not ...}]}
+    tensor = {"name": "x", "datatype": "FP32", "shape": [2], "data": [1, 2]} | changes
+    return {"inputs": [{key: value for key, value in tensor.items() if value is not ...}]}
 
 
 @pytest.mark.parametrize(
-    "document, said",
+    "document, message",
     [
-        (b"", "no JSON"),
-        (b"[1]", "no object"),
+        (b"", "not JSON"),
+        (b"[1]", "not an object"),
         (b"{}", "inputs is not a list"),
-        (b"[" * 100_000, "nested too deeply|no JSON"),
-        (b'{"inputs": ' + b"1" * 5000 + b"}", "no JSON"),
-        (b'\xff{"inputs": []}', "no JSON"),
+        (b"[" * 100_000, "nested too deeply|not JSON"),
+        (b'{"inputs": ' + b"1" * 5000 + b"}", "not JSON"),
+        (b'\xff{"inputs": []}', "not JSON"),
         ({"inputs": {}}, "inputs is not a list"),
         ({"inputs": [1]}, "an object with a name"),
         ({"inputs": [{"name": 1}]}, "an object with a name"),
         ({"inputs": []}, "takes 0 inputs"),
         ({"inputs": entry()["inputs"] * 2}, "takes 2 inputs"),
         (entry(name="z"), r"takes 1 inputs \['z'\].*serving_default\(x\) -> \(y\)"),
-        (entry() | {"outputs": [{"name": "z"}]}, r"gives \['z'\]"),
-        (entry() | {"outputs": [{"name": "y"}] * 2}, "asked for twice"),
+        (entry() | {"outputs": [{"name": "z"}]}, r"returns \['z'\]"),
+        (entry() | {"outputs": [{"name": "y"}] * 2}, "requested twice"),
         (entry() | {"outputs": [{"name": "y", "parameters": {"binary_data": 1}}]}, "binary_data is '1'"),
         (entry() | {"outputs": [{"name": "y", "parameters": {"classification": -1}}]}, "classification"),
         (entry() | {"parameters": {"signature_name": "nope"}}, "called 'nope'"),
@@ -239,48 +246,48 @@ def entry(**changes):
         (entry() | {"parameters": 3}, "not an object"),
         (entry() | {"id": 3}, "id is not a string"),
         (entry(datatype="FP64"), "input 'x' is FP64, but serving_default takes FP32"),
-        (entry(datatype="BF16"), "'BF16' is not offered"),
-        (entry(datatype=["FP32"]), "is not offered"),
+        (entry(datatype="BF16"), "'BF16' is not supported"),
+        (entry(datatype=["FP32"]), "is not supported"),
         (entry(shape=...), "shape is None"),
         (entry(shape=[-1, 2]), "negative"),
         (entry(shape=[True, 2]), "shape is"),
         (entry(shape=[2.0]), "shape is"),
         (entry(shape=2), "shape is"),
         (entry(shape=[1] * 33), "33 dimensions"),
-        (entry(shape=[3]), "needs 3 elements of data, but 2 came"),
-        (entry(shape=[2**62, 2**62]), "but 2 came"),
+        (entry(shape=[3]), "needs 3 elements of data, but got 2"),
+        (entry(shape=[2**62, 2**62]), "but got 2"),
         (entry(shape=[0, 2**62], data=[]), "cannot be used"),
         (entry(data=...), "neither data nor binary_data_size"),
-        (entry(data="ab"), "data is no list"),
-        (entry(data=[1, "2"]), "'2' is no FP32"),
-        (entry(data=[1, True]), "True is no FP32"),
-        (entry(data=[1, None]), "None is no FP32"),
-        (entry(data=[[1, 2], [3]]), "needs 2 elements of data, but 3 came"),
-        (entry(data=[[1, 2], [float("nan")]]), "needs 2 elements of data, but 3 came"),
-        (entry(data={"a": 1}), "data is no list"),
-        (entry(data=[10**400, 1]), "no JSON|outside the range"),
+        (entry(data="ab"), "data is not a list"),
+        (entry(data=[1, "2"]), "'2' is not FP32"),
+        (entry(data=[1, True]), "True is not FP32"),
+        (entry(data=[1, None]), "None is not FP32"),
+        (entry(data=[[1, 2], [3]]), "needs 2 elements of data, but got 3"),
+        (entry(data=[[1, 2], [float("nan")]]), "needs 2 elements of data, but got 3"),
+        (entry(data={"a": 1}), "data is not a list"),
+        (entry(data=[10**400, 1]), "not JSON|outside the range"),
         (entry(parameters={"binary_data_size": 8}), "data and binary_data_size"),
         (entry(data=..., parameters={"binary_data_size": 8}), "binary_data_size is 8, but 0 bytes are left"),
         (entry(data=..., parameters={"binary_data_size": -8}), "binary_data_size is -8"),
-        (entry(parameters={"shared_memory_region": "r"}), "shared memory is not offered"),
+        (entry(parameters={"shared_memory_region": "r"}), "shared memory is not supported"),
     ],
 )
-def test_requests_that_cannot_be_used(document, said):
-    with pytest.raises(SeawayError, match=said) as raised:
-        ask(document)
+def test_invalid_requests(document, message):
+    with pytest.raises(SeawayError, match=message) as raised:
+        read(document)
     assert raised.value.status == 400
 
 
-def test_true_is_no_integer_and_one_no_bool():
+def test_nothing_is_cast_in_json():
     for dtype, data in (("int32", [True]), ("int32", [1.0]), ("bool", [1]), ("str", [1]), ("str", [["a"], ["b"], [1]])):
-        with pytest.raises(InvalidInput, match="is no"):
-            ask(infer(data, DATATYPES[dtype]), served(dtype))
+        with pytest.raises(InvalidInput, match="is not"):
+            read(infer(data, DATATYPE_BY_NAME[dtype]), echo_model(dtype))
     with pytest.raises(InvalidInput, match="surrogate"):
-        ask(infer(["\ud800"], "BYTES"), served("str"))
+        read(infer(["\ud800"], "BYTES"), echo_model("str"))
 
 
 @pytest.mark.parametrize(
-    "shape, size, data, said",
+    "shape, size, data, message",
     [
         ([2], 8, bytes(8) + b"!", "1 bytes follow"),
         ([2], 9, bytes(9), "needs 8 bytes, but binary_data_size is 9"),
@@ -290,43 +297,43 @@ def test_true_is_no_integer_and_one_no_bool():
         ([0, 2**62], 0, b"", "cannot be used"),
     ],
 )
-def test_binary_tensors_that_do_not_fit(shape, size, data, said):
+def test_binary_tensors_that_do_not_fit(shape, size, data, message):
     document = entry(shape=shape, data=..., parameters={"binary_data_size": size})
     length = str(len(json.dumps(document)))
-    with pytest.raises(InvalidInput, match=said):
-        ask(json.dumps(document).encode() + data, headers={oip.HEADER_LENGTH: length})
+    with pytest.raises(InvalidInput, match=message):
+        read(json.dumps(document).encode() + data, headers={oip.HEADER_LENGTH: length})
 
 
 @pytest.mark.parametrize(
-    "shape, data, said",
+    "shape, data, message",
     [
         ([3], bytes(8), "needs 3 strings"),
         ([2**62], bytes(8), "strings"),
-        ([2], b"\x05\0\0\0abcd", "over the end"),
-        ([1], b"\x05\0\0\0abcd", "over the end"),
+        ([2], b"\x05\0\0\0abcd", "past the end"),
+        ([1], b"\x05\0\0\0abcd", "past the end"),
         ([1], b"\x03\0\0\0abcd", "1 bytes follow the last"),
     ],
 )
-def test_binary_strings_that_do_not_fit(shape, data, said):
+def test_binary_strings_that_do_not_fit(shape, data, message):
     document = entry(datatype="BYTES", shape=shape, data=..., parameters={"binary_data_size": len(data)})
-    with pytest.raises(InvalidInput, match=said):
-        ask(document, served("str"), data)
+    with pytest.raises(InvalidInput, match=message):
+        read(document, echo_model("str"), data)
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "99", "", "1" * 30, "²"])
-def test_a_header_length_that_is_none(length):
+def test_invalid_header_lengths(length):
     with pytest.raises(InvalidInput, match="Inference-Header-Content-Length"):
-        ask(b"{}", headers={oip.HEADER_LENGTH: length})
+        read(b"{}", headers={oip.HEADER_LENGTH: length})
 
 
-# ---- the raw form
+# ---- raw data
 
 
 def raw(body, dtype, shape):
-    return ask(body, served(dtype, shape), headers={oip.HEADER_LENGTH: "0"})
+    return read(body, echo_model(dtype, shape), headers={oip.HEADER_LENGTH: "0"})
 
 
-def test_the_raw_form():
+def test_raw_data():
     array = np.arange(12, dtype=np.float32)
     assert raw(array.tobytes(), "float32", (None, 2, 3)).inputs["x"].shape == (2, 2, 3)
     assert raw(array.tobytes(), "float32", (12,)).inputs["x"].shape == (12,)
@@ -334,37 +341,37 @@ def test_the_raw_form():
     assert raw(b"", "float32", (None, 3)).inputs["x"].shape == (0, 3)
     assert raw(b"a\0b", "str", (None, 1)).inputs["x"].tolist() == [[b"a\0b"]]
     call = raw(array.tobytes(), "float32", (None,))
-    reply = oip.write(call, {"y": array}, served("float32"))
-    assert same(oip.read_infer_answer(body_of(reply), reply.headers)["y"], array)
+    reply = oip.write(call, {"y": array}, echo_model("float32"))
+    assert same(oip.read_infer_response(body_of(reply), reply.headers)["y"], array)
 
 
 @pytest.mark.parametrize(
-    "body, dtype, shape, said",
+    "body, dtype, shape, message",
     [
         (bytes(13), "float32", (None,), "needs 12 bytes"),
         (bytes(12), "float32", (2,), "needs 8 bytes"),
-        (bytes(12), "float32", (None, None, None), "cannot be told"),
-        (bytes(12), "float32", (3, None, None), "cannot be told"),
-        (b"a", "str", (2,), "one string"),
+        (bytes(12), "float32", (None, None, None), "does not follow"),
+        (bytes(12), "float32", (3, None, None), "does not follow"),
+        (b"a", "str", (2,), "raw data is one string"),
         (b"a", "float32", (None, 0), "needs 0 bytes"),
     ],
 )
-def test_raw_data_that_does_not_fit(body, dtype, shape, said):
-    with pytest.raises(InvalidInput, match=said):
+def test_raw_data_that_does_not_fit(body, dtype, shape, message):
+    with pytest.raises(InvalidInput, match=message):
         raw(body, dtype, shape)
 
 
 def test_raw_data_needs_one_input():
-    only = Served("pair", 1, "pair/1@abc", {"pair": SERVED.signatures["pair"]})
+    only = ModelVersionInfo("pair", 1, "pair/1@abc", {"pair": MODEL.signatures["pair"]})
     with pytest.raises(InvalidInput, match="takes 1 inputs"):
-        ask(b"1234", only, headers={oip.HEADER_LENGTH: "0"})
+        read(b"1234", only, headers={oip.HEADER_LENGTH: "0"})
 
 
 # ---- writing
 
 
-def test_an_answer_names_model_version_and_id():
-    reply = oip.write(ask(infer([1], id="a-7")), {"y": np.float32([2.5])}, SERVED)
+def test_a_response_names_model_version_and_id():
+    reply = oip.write(read(infer([1], id="a-7")), {"y": np.float32([2.5])}, MODEL)
     assert json.loads(reply.body) == {
         "model_name": "half",
         "model_version": "2",
@@ -379,25 +386,25 @@ def test_an_answer_names_model_version_and_id():
     [({}, {}, False), ({"binary_data_output": True}, {}, True), ({}, {"binary_data": True}, True),
      ({"binary_data_output": True}, {"binary_data": False}, False)],
 )  # fmt: skip
-def test_the_word_for_one_output_goes_before_that_for_all(parameters, each, binary):
+def test_an_outputs_own_parameter_wins(parameters, each, binary):
     document = infer([1], parameters=parameters, outputs=[{"name": "y", "parameters": each}])
-    assert oip.write(ask(document), {"y": np.float32([1])}, SERVED).type == (BINARY if binary else JSON)
+    assert oip.write(read(document), {"y": np.float32([1])}, MODEL).type == (BINARY if binary else JSON)
 
 
-def test_outputs_come_in_the_order_asked_for():
+def test_outputs_come_in_the_requested_order():
     outputs = [{"name": "y", "parameters": {"binary_data": True}}, {"name": "double"}]
-    call = ask(infer([1], outputs=outputs))
-    reply = oip.write(call, {"double": np.float32([2]), "y": np.float32([1])}, SERVED)
-    found = oip.read_infer_answer(body_of(reply), reply.headers)
-    assert [(name, float(array[0])) for name, array in found.items()] == [("y", 1), ("double", 2)]
+    call = read(infer([1], outputs=outputs))
+    reply = oip.write(call, {"double": np.float32([2]), "y": np.float32([1])}, MODEL)
+    outputs = oip.read_infer_response(body_of(reply), reply.headers)
+    assert [(name, float(array[0])) for name, array in outputs.items()] == [("y", 1), ("double", 2)]
 
 
 def classes(array, count, labels=(), binary=False):
-    model = served(array.dtype.name, labels=labels)
+    model = echo_model(array.dtype.name, labels=labels)
     parameters = {"classification": count, "binary_data": binary}
-    document = infer([1], DATATYPES[array.dtype.name], outputs=[{"name": "y", "parameters": parameters}])
-    reply = oip.write(ask(document, model), {"y": array}, model)
-    return oip.read_infer_answer(body_of(reply), reply.headers)["y"]
+    document = infer([1], DATATYPE_BY_NAME[array.dtype.name], outputs=[{"name": "y", "parameters": parameters}])
+    reply = oip.write(read(document, model), {"y": array}, model)
+    return oip.read_infer_response(body_of(reply), reply.headers)["y"]
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -414,34 +421,34 @@ def test_classification(binary):
 def test_strings_have_no_best_classes():
     document = infer(["a"], "BYTES", outputs=[{"name": "y", "parameters": {"classification": 1}}])
     with pytest.raises(InvalidInput, match="no best classes"):
-        oip.write(ask(document, served("str")), {"y": WORDS}, served("str"))
+        oip.write(read(document, echo_model("str")), {"y": WORDS}, echo_model("str"))
 
 
-def test_what_an_answer_cannot_hold():
-    call = ask(infer(["a"], "BYTES"), served("str"))
-    with pytest.raises(InvalidInput, match="no UTF-8; ask for it with binary_data"):
-        oip.write(call, {"y": BYTES}, served("str"))
+def test_outputs_that_a_response_cannot_carry():
+    call = read(infer(["a"], "BYTES"), echo_model("str"))
+    with pytest.raises(InvalidInput, match="not UTF-8; request it with binary_data"):
+        oip.write(call, {"y": BYTES}, echo_model("str"))
     with pytest.raises(Unsupported, match="complex64"):
-        oip.write(call, {"y": np.zeros(2, np.complex64)}, served("str"))
+        oip.write(call, {"y": np.zeros(2, np.complex64)}, echo_model("str"))
 
 
 def test_strided_and_big_endian_arrays_travel_by_value():
     array = np.arange(12, dtype=">f4").reshape(3, 4)[:, ::2]
     for binary in (False, True):
         body, headers = oip.write_infer_request({"x": array}, binary=binary)
-        read = oip.read(Asked("infer", body, {k.lower(): v for k, v in headers.items()}), served("float32"))
-        assert read.inputs["x"].tolist() == array.tolist()
+        call = oip.read(RawRequest("infer", body, {k.lower(): v for k, v in headers.items()}), echo_model("float32"))
+        assert call.inputs["x"].tolist() == array.tolist()
 
 
 def test_errors():
     reply = oip.error(NotFound("no model \udcff"))
     assert (reply.status, reply.type, json.loads(reply.body)) == (404, JSON, {"error": "no model ?"})
-    with pytest.raises(InvalidInput, match="the server answered: no model"):
-        oip.read_infer_answer(reply.body, {})
+    with pytest.raises(InvalidInput, match="the server responded: no model"):
+        oip.read_infer_response(reply.body, {})
 
 
 @pytest.mark.parametrize(
-    "shape, sent, said",
+    "shape, sent, message",
     [
         ((None, 6), (1, 3), r'input "x": expected \[-1, 6\], got \[1, 3\]'),
         ((None, 6), (1, 0), r"expected \[-1, 6\], got \[1, 0\]"),
@@ -453,12 +460,12 @@ def test_errors():
     ],
 )
 @pytest.mark.parametrize("binary", [False, True])
-def test_shapes_are_those_that_are_declared(shape, sent, said, binary):
+def test_shapes_must_match_the_declared_ones(shape, sent, message, binary):
     body, headers = oip.write_infer_request({"x": np.zeros(sent, np.float32)}, binary=binary)
-    asked = Asked("infer", body, {k.lower(): v for k, v in headers.items()})
-    with pytest.raises(InvalidInput, match=said):
-        oip.read(asked, served("float32", shape))
-    assert oip.read(asked, served("float32", tuple(None for _ in sent))).inputs["x"].shape == sent
+    raw_request = RawRequest("infer", body, {k.lower(): v for k, v in headers.items()})
+    with pytest.raises(InvalidInput, match=message):
+        oip.read(raw_request, echo_model("float32", shape))
+    assert oip.read(raw_request, echo_model("float32", tuple(None for _ in sent))).inputs["x"].shape == sent
 
 
 # ---- metadata
@@ -470,19 +477,27 @@ def test_metadata():
         "version": "0.1.0",
         "extensions": ["binary_tensor_data", "classification"],
     }
-    found = json.loads(oip.model_metadata(SERVED, ["1", "2"]))
-    assert (found["name"], found["versions"], found["platform"]) == ("half", ["1", "2"], "tensorflow_savedmodel")
-    assert found["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1]}]
-    assert found["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [-1]}]
-    assert found["parameters"]["signature_name"] == "serving_default"
-    assert found["parameters"]["signatures"]["pair"]["inputs"][1] == {"name": "b", "datatype": "BYTES", "shape": [-1]}
+    document = json.loads(oip.model_metadata(MODEL, ["1", "2"]))
+    assert (document["name"], document["versions"], document["platform"]) == (
+        "half",
+        ["1", "2"],
+        "tensorflow_savedmodel",
+    )
+    assert document["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1]}]
+    assert document["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [-1]}]
+    assert document["parameters"]["signature_name"] == "serving_default"
+    assert document["parameters"]["signatures"]["pair"]["inputs"][1] == {
+        "name": "b",
+        "datatype": "BYTES",
+        "shape": [-1],
+    }
 
 
 def test_an_unknown_rank_in_metadata():
     signature = Signature((Tensor("x", "bool", ()),), (Tensor("y", "bfloat16", ()),), unranked=frozenset("x"))
-    found = json.loads(oip.model_metadata(Served("m", 1, "", {"s": signature}), []))
-    assert found["inputs"][0]["shape"] == [-1]
-    assert found["outputs"][0] == {"name": "y", "datatype": "BFLOAT16", "shape": []}
+    document = json.loads(oip.model_metadata(ModelVersionInfo("m", 1, "", {"s": signature}), []))
+    assert document["inputs"][0]["shape"] == [-1]
+    assert document["outputs"][0] == {"name": "y", "datatype": "BFLOAT16", "shape": []}
 
 
 # ---- tritonclient writes, we read; we write, tritonclient reads
@@ -490,7 +505,7 @@ def test_an_unknown_rank_in_metadata():
 
 def triton_request(inputs, outputs=None, id=""):
     body, length = _get_inference_request(inputs, id, outputs, 0, False, False, 0, None, None)
-    return Asked("infer", body, {} if length is None else {oip.HEADER_LENGTH: str(length)})
+    return RawRequest("infer", body, {} if length is None else {oip.HEADER_LENGTH: str(length)})
 
 
 def triton_reads(reply):
@@ -502,36 +517,38 @@ def triton_reads(reply):
 @pytest.mark.parametrize("binary", [False, True])
 def test_tritonclient(dtype, binary):
     array = WORDS if dtype == "str" else values(dtype, (2, 3))
-    given = triton.InferInput("x", list(array.shape), DATATYPES[dtype]).set_data_from_numpy(array, binary_data=binary)
+    tensor = triton.InferInput("x", list(array.shape), DATATYPE_BY_NAME[dtype]).set_data_from_numpy(
+        array, binary_data=binary
+    )
     wanted = triton.InferRequestedOutput("y", binary_data=binary)
-    for asked in (triton_request([given], id="5"), triton_request([given], [wanted], id="5")):
-        call = oip.read(asked, served(dtype))
+    for raw_request in (triton_request([tensor], id="5"), triton_request([tensor], [wanted], id="5")):
+        call = oip.read(raw_request, echo_model(dtype))
         assert call.inputs["x"].dtype == DTYPES[dtype]
         assert call.inputs["x"].tolist() == array.tolist()
-        result = triton_reads(oip.write(call, {"y": array}, served(dtype)))
+        result = triton_reads(oip.write(call, {"y": array}, echo_model(dtype)))
         assert result.get_response()["id"] == "5"
-        found = result.as_numpy("y")
-        if dtype == "str" and isinstance(found.item(0), str):
-            found = strings([text.encode() for text in found.reshape(-1)], found.shape)  # JSON's text is given as str
-        assert found.dtype == array.dtype
-        assert found.tolist() == array.tolist()
+        output = result.as_numpy("y")
+        if dtype == "str" and isinstance(output.item(0), str):
+            output = strings([text.encode() for text in output.reshape(-1)], output.shape)  # JSON's text comes as str
+        assert output.dtype == array.dtype
+        assert output.tolist() == array.tolist()
 
 
 def test_tritonclient_and_nan():
     array = np.float32([np.nan, np.inf, -np.inf, 0.1])
-    given = triton.InferInput("x", [4], "FP32").set_data_from_numpy(array, binary_data=False)
-    call = oip.read(triton_request([given], [triton.InferRequestedOutput("y", binary_data=False)]), SERVED)
+    tensor = triton.InferInput("x", [4], "FP32").set_data_from_numpy(array, binary_data=False)
+    call = oip.read(triton_request([tensor], [triton.InferRequestedOutput("y", binary_data=False)]), MODEL)
     assert same(call.inputs["x"], array)
-    assert same(triton_reads(oip.write(call, {"y": array}, SERVED)).as_numpy("y"), array)
+    assert same(triton_reads(oip.write(call, {"y": array}, MODEL)).as_numpy("y"), array)
 
 
 def test_tritonclient_and_classes():
-    given = triton.InferInput("x", [1], "FP32").set_data_from_numpy(np.float32([1]))
-    call = oip.read(triton_request([given], [triton.InferRequestedOutput("y", class_count=1)]), SERVED)
-    assert triton_reads(oip.write(call, {"y": np.float32([[1, 3]])}, SERVED)).as_numpy("y").tolist() == [[b"3.0:1"]]
+    tensor = triton.InferInput("x", [1], "FP32").set_data_from_numpy(np.float32([1]))
+    call = oip.read(triton_request([tensor], [triton.InferRequestedOutput("y", class_count=1)]), MODEL)
+    assert triton_reads(oip.write(call, {"y": np.float32([[1, 3]])}, MODEL)).as_numpy("y").tolist() == [[b"3.0:1"]]
 
 
-# ---- bodies that are broken
+# ---- malformed bodies
 
 PAIR = {"a": np.float32([[1, 2]]), "b": WORDS}
 MESSAGES = [
@@ -551,71 +568,71 @@ CHANGES = st.lists(
 TOKENS = b'{ } [ ] , : " -1 1e999 null true "x" "data" [] {} NaN 99999999999999999999 "\\ud800" [[[[ \xff'.split(b" ")
 
 
-def broken(body: bytes, changes) -> bytes:
-    made = bytearray(body)
+def mutate(body: bytes, changes) -> bytes:
+    mutated = bytearray(body)
     for where, how, value in changes:
-        at = where % (len(made) + 1)
+        at = where % (len(mutated) + 1)
         if how == "byte":
-            made[at : at + 1] = [value % 256]
+            mutated[at : at + 1] = [value % 256]
         elif how == "token":
-            made[at : at + value % 3] = TOKENS[value % len(TOKENS)]
+            mutated[at : at + value % 3] = TOKENS[value % len(TOKENS)]
         elif how == "cut":
-            del made[at : at + value % 16]
+            del mutated[at : at + value % 16]
         else:
-            made[at:at] = made[at : at + value % 64]
-    return bytes(made)
+            mutated[at:at] = mutated[at : at + value % 64]
+    return bytes(mutated)
 
 
 @settings(deadline=None, max_examples=500)
 @given(st.sampled_from(MESSAGES), CHANGES, st.integers(-3, 3))
-def test_changed_bodies_never_break_a_reader(message, changes, shift):
-    body, headers = broken(message[0], changes), {}
+def test_mutated_bodies_never_crash_a_reader(message, changes, shift):
+    body, headers = mutate(message[0], changes), {}
     if "Inference-Header-Content-Length" in message[1]:
         shifted = int(message[1]["Inference-Header-Content-Length"]) + len(body) - len(message[0]) + shift
         headers = {oip.HEADER_LENGTH: str(shifted)}
     try:
-        call = oip.read(Asked("infer", body, headers), SERVED)
+        call = oip.read(RawRequest("infer", body, headers), MODEL)
         assert isinstance(call, Call)
-        assert set(call.inputs) == {tensor.name for tensor in SERVED.signatures[call.signature].inputs}
+        assert set(call.inputs) == {tensor.name for tensor in MODEL.signatures[call.signature].inputs}
     except SeawayError as error:
         assert error.status == 400
     with contextlib.suppress(SeawayError):
-        oip.read_infer_answer(body, headers)
+        oip.read_infer_response(body, headers)
 
 
 def outcome(body):
     try:
-        call = ask(body)
+        call = read(body)
     except SeawayError as error:
         return str(error)
-    return call.signature, call.form, [(n, a.dtype, a.shape, a.tolist()) for n, a in call.inputs.items()]
+    return call.signature, call.response_format, [(n, a.dtype, a.shape, a.tolist()) for n, a in call.inputs.items()]
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.sampled_from([message for message, headers in MESSAGES if len(headers) == 1]), CHANGES)
-def test_long_and_short_bodies_read_the_same(body, changes):
-    """Blanks make a short text a long one, which another parser reads."""
-    changed = broken(body, changes)
+def test_both_parsers_read_the_same(body, changes):
+    """Trailing blanks make a text long enough for the other parser."""
+    changed = mutate(body, changes)
     short, long = outcome(changed), outcome(changed + b" " * 1_000)
-    assert short == long or "no JSON" in short or "nan" in str(short) or repeated_keys(changed)
+    assert short == long or "not JSON" in short or "nan" in str(short) or repeated_keys(changed)
 
 
 def repeated_keys(body):
     pairs = []
-    json.loads(body.decode(), object_pairs_hook=lambda found: pairs.append([k for k, _ in found]))
+    json.loads(body.decode(), object_pairs_hook=lambda members: pairs.append([key for key, _ in members]))
     return any(len(set(keys)) < len(keys) for keys in pairs)
 
 
 @pytest.mark.parametrize("dtype", NUMBERS)
 def test_long_lists(dtype):
     array = values(dtype, (20, 30))
-    call = ask(infer(array.tolist(), DATATYPES[dtype], [20, 30]), served(dtype))
+    call = read(infer(array.tolist(), DATATYPE_BY_NAME[dtype], [20, 30]), echo_model(dtype))
     assert same(call.inputs["x"], array)
     for wrong in ("1", None, [[{}]], 1 if dtype == "bool" else True, 10**30, "\ud800"):
         if wrong == 10**30 and "float" in dtype:
             continue
         with pytest.raises(InvalidInput, match="input 'x'"):
-            ask(infer([*array.ravel().tolist(), wrong], DATATYPES[dtype], [601]), served(dtype))
+            read(infer([*array.ravel().tolist(), wrong], DATATYPE_BY_NAME[dtype], [601]), echo_model(dtype))
 
 
 KEYS = st.sampled_from(["name", "shape", "datatype", "data", "parameters", "x"])
@@ -625,7 +642,7 @@ JSONS = st.recursive(SCALARS, lambda j: st.lists(j, max_size=4) | st.dictionarie
 
 @settings(deadline=None)
 @given(JSONS)
-def test_any_json_in_any_place(value):
+def test_any_json_anywhere(value):
     for key in ("name", "shape", "datatype", "data", "parameters"):
         for document in (
             entry(**{key: value}),
@@ -634,7 +651,7 @@ def test_any_json_in_any_place(value):
             {"inputs": value},
         ):
             try:
-                ask(document)
+                read(document)
             except SeawayError as error:
                 assert error.status == 400
 
@@ -651,10 +668,10 @@ def test_any_json_in_any_place(value):
     ],
     ids=range(6),
 )
-def test_no_body_unfolds_to_much_more_than_its_size(body):
+def test_no_body_expands_to_much_more_than_its_size(body):
     tracemalloc.start()
     try:
-        ask(body)
+        read(body)
     except SeawayError:
         pass
     finally:
@@ -664,8 +681,8 @@ def test_no_body_unfolds_to_much_more_than_its_size(body):
 
 
 @pytest.mark.parametrize("number", [float("nan"), 0.5])
-def test_an_id_that_no_answer_can_repeat(number):
-    given = {"name": "image", "shape": [1], "datatype": "FP32", "data": [number]}
-    document = json.dumps({"inputs": [given], "id": "\ud16d\ude00\ude00"})
-    with pytest.raises(InvalidInput, match=r"surrogate|no JSON"):
-        oip.read(Asked("infer", document.encode()), SERVED)
+def test_an_id_that_no_response_can_repeat(number):
+    tensor = {"name": "image", "shape": [1], "datatype": "FP32", "data": [number]}
+    document = json.dumps({"inputs": [tensor], "id": "\ud16d\ude00\ude00"})
+    with pytest.raises(InvalidInput, match=r"surrogate|not JSON"):
+        oip.read(RawRequest("infer", document.encode()), MODEL)

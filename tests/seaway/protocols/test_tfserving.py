@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from seaway.artifacts.card import Tensor
+from seaway.artifacts.artifact_metadata import Tensor
 from seaway.errors import InvalidInput, NotFound, SeawayError, Unsupported
 from seaway.protocols import tfserving
-from seaway.protocols.calls import Asked, Call, Served, Signature
+from seaway.protocols.calls import Call, ModelVersionInfo, RawRequest, Signature
 from seaway.protocols.tensors import strings
 from seaway.protocols.tfserving import Route, VersionStatus
 
@@ -24,20 +24,20 @@ WORDS = (Tensor("s", "str", (None,)),)
 HALF = (Tensor("x", "float16", (None,)),)
 
 
-def served(inputs, signature="serving_default"):
-    return Served("m", 1, "m/1@0", {signature: Signature(tuple(inputs), ())})
+def model_info(inputs, signature="serving_default"):
+    return ModelVersionInfo("m", 1, "m/1@0", {signature: Signature(tuple(inputs), ())})
 
 
 def read(body, inputs=X):
-    """The input arrays, and whether they came in row format."""
-    call = tfserving.read(Asked("predict", body), served(inputs))
+    """The input arrays, and whether they were in row format."""
+    call = tfserving.read(RawRequest("predict", body), model_info(inputs))
     assert call.outputs is None
-    return call.inputs, call.form == "row"
+    return call.inputs, call.response_format == "row"
 
 
 def write(outputs, row):
     call = Call("serving_default", {}, None, "row" if row else "column")
-    reply = tfserving.write(call, outputs, served(X))
+    reply = tfserving.write(call, outputs, model_info(X))
     assert reply.status == 200
     return reply.body
 
@@ -60,7 +60,7 @@ def test_paths(method, target, route):
 
 
 @pytest.mark.parametrize(
-    "method, target, said",
+    "method, target, message",
     [
         ("GET", "/v1/models", "Missing model name"),
         ("GET", "/v1/models/m:predict", "Malformed request: GET /v1/models/m:predict"),
@@ -73,11 +73,18 @@ def test_paths(method, target, route):
         ("GET", "/v1/models/m/version/1", "Malformed"),
         ("GET", "/v1/models/m/versions/9223372036854775808", "Failed to convert version"),
         ("GET", "/v1/models/m/versions/" + "9" * 5000, "Failed to convert version"),
+        ("GET", "/v1/models/m/versions/" + "0" * 20 + "9" * 20, "Failed to convert version"),
     ],
 )
-def test_paths_that_are_none(method, target, said):
-    with pytest.raises(InvalidInput, match=said):
+def test_invalid_paths(method, target, message):
+    with pytest.raises(InvalidInput, match=message):
         tfserving.read_path(method, target)
+
+
+@pytest.mark.parametrize("zeros", [1, 20, 5000])
+def test_leading_zeros_of_a_version_are_ignored(zeros):
+    assert tfserving.read_path("GET", f"/v1/models/m/versions/{'0' * zeros}").version == 0
+    assert tfserving.read_path("GET", f"/v1/models/m/versions/{'0' * zeros}12").version == 12
 
 
 ROWS = [
@@ -109,7 +116,7 @@ def test_inputs(row, cases):
 
 
 @pytest.mark.parametrize(
-    "body, inputs, said",
+    "body, inputs, message",
     [
         (b"[1]", X, r"\[1\] Is not object"),
         (b'{"signature_name": 1}', X, "'signature_name' key must be a string"),
@@ -132,30 +139,32 @@ def test_inputs(row, cases):
         (b'{"instances": [1.0]}', HALF, "UNIMPLEMENTED"),
     ],
 )
-def test_bodies_that_cannot_be_used(body, inputs, said):
-    with pytest.raises(InvalidInput, match=said):
+def test_invalid_bodies(body, inputs, message):
+    with pytest.raises(InvalidInput, match=message):
         read(body, inputs)
 
 
-def test_a_column_of_a_type_that_json_does_not_carry_is_unimplemented():
+def test_a_column_of_a_type_that_json_cannot_carry_is_unimplemented():
     with pytest.raises(Unsupported):
         read(b'{"inputs": [1.0]}', HALF)
 
 
-def test_the_signature_is_the_one_that_is_named_or_the_default():
-    half = served(X, "half")
+def test_the_signature_is_the_named_one_or_the_default():
+    half = model_info(X, "half")
     for body in (b'{"signature_name": "half", "instances": [1]}', b'{"signature_name": "half", "inputs": {"x": 1}}'):
-        assert tfserving.read(Asked("predict", body), half).signature == "half"
+        assert tfserving.read(RawRequest("predict", body), half).signature == "half"
     for body in (b'{"instances": [1]}', b'{"instances": [1], "signature_name": ""}', b'{"inputs": {"x": 1}}'):
-        assert tfserving.read(Asked("predict", body), served(X)).signature == "serving_default"
+        assert tfserving.read(RawRequest("predict", body), model_info(X)).signature == "serving_default"
         with pytest.raises(InvalidInput, match='signature name: "serving_default" not found in signature def'):
-            tfserving.read(Asked("predict", body), half)
+            tfserving.read(RawRequest("predict", body), half)
 
 
-@pytest.mark.parametrize("body, said", [(b"x", "JSON Parse"), (b"[]", "object"), (b'{"signature_name": 1}', "string")])
-def test_a_body_is_checked_before_its_model_is_looked_up(body, said):
+@pytest.mark.parametrize(
+    "body, message", [(b"x", "JSON Parse"), (b"[]", "object"), (b'{"signature_name": 1}', "string")]
+)
+def test_a_body_is_checked_before_its_model_is_looked_up(body, message):
     tfserving.check(b'{"instances": 3}')
-    with pytest.raises(InvalidInput, match=said):
+    with pytest.raises(InvalidInput, match=message):
         tfserving.check(body)
 
 
@@ -186,19 +195,19 @@ OUTPUTS = {"y": np.float32([1, 2]), "name_bytes": strings([b"\xff", b"b"], (2,))
         ),
     ],
 )
-def test_answers(outputs, row, document):
+def test_responses(outputs, row, document):
     assert json.loads(write(outputs, row)) == document
 
 
 @pytest.mark.parametrize(
-    "outputs, said",
+    "outputs, message",
     [
         ({"y": np.asarray(np.float32(3))}, "no shape information"),
         ({"y": np.zeros(2), "z": np.zeros(3)}, "inconsistent batch size"),
     ],
 )
-def test_outputs_that_are_no_rows(outputs, said):
-    with pytest.raises(InvalidInput, match=said):
+def test_outputs_that_do_not_fit_rows(outputs, message):
+    with pytest.raises(InvalidInput, match=message):
         write(outputs, True)
 
 
@@ -212,11 +221,11 @@ def test_outputs_that_are_no_rows(outputs, said):
         {"s": np.array(["ü", "b"])},
     ],
 )
-def test_what_a_client_writes_the_server_reads(inputs, row):
+def test_the_server_reads_client_requests(inputs, row):
     declared = [Tensor(name, "str" if a.dtype.kind in "OU" else a.dtype.name, a.shape) for name, a in inputs.items()]
     body = tfserving.write_predict_request(inputs, "sig", row)
-    call = tfserving.read(Asked("predict", body), served(declared, "sig"))
-    assert (call.signature, call.form) == ("sig", "row" if row else "column")
+    call = tfserving.read(RawRequest("predict", body), model_info(declared, "sig"))
+    assert (call.signature, call.response_format) == ("sig", "row" if row else "column")
     arrays = call.inputs
     for name, array in inputs.items():
         expected = np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
@@ -224,24 +233,24 @@ def test_what_a_client_writes_the_server_reads(inputs, row):
 
 
 @pytest.mark.parametrize("row", [True, False])
-def test_what_the_server_answers_a_client_reads(row):
-    answer = tfserving.read_predict_answer(write(OUTPUTS, row))
-    assert answer.keys() == OUTPUTS.keys()
+def test_a_client_reads_server_responses(row):
+    arrays = tfserving.read_predict_response(write(OUTPUTS, row))
+    assert arrays.keys() == OUTPUTS.keys()
     for name, array in OUTPUTS.items():
-        np.testing.assert_array_equal(answer[name], array)
-    sole = tfserving.read_predict_answer(write({"y": np.float32([[1, np.nan]])}, row))
+        np.testing.assert_array_equal(arrays[name], array)
+    sole = tfserving.read_predict_response(write({"y": np.float32([[1, np.nan]])}, row))
     np.testing.assert_array_equal(sole[""], [[1, np.nan]])
 
 
 @pytest.mark.parametrize(
-    "body, said", [(b'{"error": "no model"}', "no model"), (b"[]", "not a predict"), (b"<html>", "JSON")]
+    "body, message", [(b'{"error": "no model"}', "no model"), (b"[]", "not a predict"), (b"<html>", "JSON")]
 )
-def test_answers_that_are_none(body, said):
-    with pytest.raises(InvalidInput, match=said):
-        tfserving.read_predict_answer(body)
+def test_invalid_responses(body, message):
+    with pytest.raises(InvalidInput, match=message):
+        tfserving.read_predict_response(body)
 
 
-def test_inputs_of_unequal_length_are_no_rows():
+def test_inputs_of_unequal_length_do_not_fit_rows():
     with pytest.raises(InvalidInput, match="equal length"):
         tfserving.write_predict_request({"a": np.zeros(2), "b": np.zeros(3)})
 
@@ -275,37 +284,37 @@ def test_an_error_is_json_whatever_it_quotes():
         (np.array([True]), b"[true]"),
     ],
 )
-def test_numbers_have_the_digits_that_they_need(array, text):
+def test_numbers_have_their_shortest_digits(array, text):
     for row, key in ((True, b"predictions"), (False, b"outputs")):
         written = write({"y": array}, row)
         assert written.replace(b'": ', b'":') == b'{"%s":%s}' % (key, text)
 
 
-# ---- the short way to numbers, and the general one
+# ---- the shortcut to numbers, and the general reader
 
 
 def outcome(reader, body, inputs):
-    """All that can be told of a call or an error, arrays bit for bit."""
+    """Everything about a call or an error, arrays bit for bit."""
     try:
-        call = reader(Asked("predict", body), served(inputs))
+        call = reader(RawRequest("predict", body), model_info(inputs))
     except SeawayError as error:
         return type(error), str(error)
-    return call.signature, call.outputs, call.form, {
+    return call.signature, call.outputs, call.response_format, {
         name: (a.dtype, a.shape, a.tolist() if a.dtype == object else a.tobytes()) for name, a in call.inputs.items()
     }  # fmt: skip
 
 
-def read_generally(asked, served):
-    request = tfserving.read_predict(asked.body)
-    signature = served.signatures.get(request.signature)
+def read_without_shortcut(raw_request, model_info):
+    request = tfserving.read_predict(raw_request.body)
+    signature = model_info.signatures.get(request.signature)
     if signature is None:
         raise InvalidInput(f'Serving signature name: "{request.signature}" not found in signature def')
     inputs, row = tfserving.read_inputs(request, signature.inputs)
     return Call(request.signature, inputs, None, "row" if row else "column")
 
 
-def is_short(body, inputs):
-    return tfserving._read_regular(body, served(inputs)) is not None
+def takes_shortcut(body, inputs):
+    return tfserving._read_regular(body, model_info(inputs)) is not None
 
 
 DTYPES = ["float32", "float64", "int8", "int64", "uint32", "uint64"]
@@ -337,15 +346,15 @@ def regular_bodies(draw, numerals=NUMERALS):
 
 @settings(deadline=None)
 @given(regular_bodies(), st.sampled_from(DTYPES))
-def test_both_ways_read_the_same(body, dtype):
+def test_the_shortcut_reads_the_same(body, dtype):
     inputs = (Tensor("x", dtype, (None,)),)
-    assert outcome(tfserving.read, body, inputs) == outcome(read_generally, body, inputs)
+    assert outcome(tfserving.read, body, inputs) == outcome(read_without_shortcut, body, inputs)
 
 
 @settings(deadline=None)
 @given(regular_bodies(st.floats(-9, 9).map(repr)), st.sampled_from(["float32", "float64"]))
-def test_regular_bodies_take_the_short_way(body, dtype):
-    assert is_short(body, (Tensor("x", dtype, (None,)),))
+def test_regular_bodies_take_the_shortcut(body, dtype):
+    assert takes_shortcut(body, (Tensor("x", dtype, (None,)),))
 
 
 @st.composite
@@ -368,8 +377,8 @@ def mutated_bodies(draw):
 
 @settings(deadline=None, max_examples=400)
 @given(mutated_bodies(), st.sampled_from([X, (Tensor("x", "int64", (None,)),)]))
-def test_both_ways_say_the_same_of_what_is_not_quite_regular(body, inputs):
-    assert outcome(tfserving.read, body, inputs) == outcome(read_generally, body, inputs)
+def test_the_shortcut_gives_the_same_errors_for_nearly_regular_bodies(body, inputs):
+    assert outcome(tfserving.read, body, inputs) == outcome(read_without_shortcut, body, inputs)
 
 
 @pytest.mark.parametrize(
@@ -386,12 +395,12 @@ def test_both_ways_say_the_same_of_what_is_not_quite_regular(body, inputs):
         *("[" * 40 + "1" + "]" * 40, "[" * 2000 + "1" + "]" * 2000, "9" * 5000, f"[{'9' * 400}]", f"[{'9' * 300}]"),
     ],
 )
-def test_both_ways_agree_where_it_is_easy_not_to(value):
+def test_the_shortcut_agrees_on_edge_cases(value):
     for key in ("instances", "inputs"):
         for body in (f'{{"{key}": {value}}}', f'{{"signature_name": "serving_default", "{key}": {value}}}'):
             for dtype in (*DTYPES, "bool", "str", "float16"):
                 inputs = (Tensor("x", dtype, (None,)),)
-                expected = outcome(read_generally, body.encode(), inputs)
+                expected = outcome(read_without_shortcut, body.encode(), inputs)
                 assert outcome(tfserving.read, body.encode(), inputs) == expected
 
 
@@ -421,12 +430,12 @@ def refused_or_read(body):
     for verb in ("predict", "classify", "regress"):
         for inputs in (X, AB, WORDS, HALF):
             try:
-                tfserving.read(Asked(verb, body), served(inputs))
+                tfserving.read(RawRequest(verb, body), model_info(inputs))
             except SeawayError:
                 continue
 
 
-# ---- what TensorFlow Serving answered; test_example has classify and regress
+# ---- recorded responses of TensorFlow Serving; test_example has those of classify and regress
 
 
 def identity(x):
@@ -470,25 +479,25 @@ MODELS = {  # (model, version) → signature → (Signature, the model in NumPy)
 }
 LATEST = {"half": 2, "multi": 7, "types": 1}
 LABELS = {"stable": 1, "canary": 2}
-# Silently wrong there, or half a surrogate pair; 400 is the right answer
+# TensorFlow Serving is silently wrong, or accepts half a surrogate pair; 400 is right
 DEVIATIONS = {"uint8-overflow", "int8-overflow", "uint8-negative", "i8-below", "esc-lone-low"}
-# What TensorFlow refuses, or computes of another rank; not the protocol
-OF_THE_GRAPH = {"shaped-wrong-rank-col", "shaped-empty", "multi-col-scalar-b"}
-# What a server says of paths, and of models that it has not
-OF_THE_SERVER = {"path-absolute", "unknown-model", "unknown-version", "unknown-label", "path-name-long"}
+# Errors of TensorFlow's graph, or a result of another rank; not of the protocol
+RAISED_BY_THE_GRAPH = {"shaped-wrong-rank-col", "shaped-empty", "multi-col-scalar-b"}
+# Errors of a server: unknown paths and models
+RAISED_BY_THE_SERVER = {"path-absolute", "unknown-model", "unknown-version", "unknown-label", "path-name-long"}
 
 
-def is_of_predict(recording):
+def is_predict(recording):
     return (
         recording.method == "POST"
         and recording.verb not in ("classify", "regress")
-        and recording.id not in OF_THE_GRAPH | OF_THE_SERVER
+        and recording.id not in RAISED_BY_THE_GRAPH | RAISED_BY_THE_SERVER
         and "Content-Encoding" not in recording.headers
     )
 
 
-def answer(recording):
-    """(status, body) as a server gives them that holds MODELS."""
+def respond(recording):
+    """(status, body) of a server with MODELS."""
     try:
         route = tfserving.read_path(recording.method, recording.path)
         version = LABELS.get(route.label) if route.label else route.version or LATEST.get(route.model)
@@ -496,17 +505,17 @@ def answer(recording):
         if model is None:
             tfserving.check(recording.body)
             raise NotFound(f"Servable not found for request: Latest({route.model})")
-        held = Served(route.model, version, "", {name: signature for name, (signature, _) in model.items()})
-        call = tfserving.read(Asked(route.verb, recording.body), held)
-        reply = tfserving.write(call, model[call.signature][1](**call.inputs), held)
+        info = ModelVersionInfo(route.model, version, "", {name: signature for name, (signature, _) in model.items()})
+        call = tfserving.read(RawRequest(route.verb, recording.body), info)
+        reply = tfserving.write(call, model[call.signature][1](**call.inputs), info)
     except SeawayError as error:
         reply = tfserving.error(error)
     return reply.status, reply.body.decode("utf-8", "backslashreplace")
 
 
-@pytest.mark.parametrize("recording", parameters(is_of_predict))
-def test_answers_are_those_of_tensorflow_serving(recording):
-    status, body = answer(recording)
+@pytest.mark.parametrize("recording", parameters(is_predict))
+def test_responses_match_tensorflow_serving(recording):
+    status, body = respond(recording)
     if recording.id in DEVIATIONS:
         assert status == 400
         return
@@ -517,7 +526,7 @@ def test_answers_are_those_of_tensorflow_serving(recording):
         check_message(recording, json.loads(body)["error"])
 
 
-def test_messages_of_our_own_are_of_recorded_errors():
+def test_own_messages_belong_to_recorded_errors():
     own = [name for ours in OWN_MESSAGES.values() for name in ours]
     assert len(own) == len(set(own))
     assert set(own) <= {recording.id for recording in recordings() if "error" in (parsed(recording.text) or {})}

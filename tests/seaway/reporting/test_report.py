@@ -1,6 +1,8 @@
+import re
 from html.parser import HTMLParser
 
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 
 from seaway.reporting import report
@@ -56,7 +58,7 @@ def test_a_page_is_whole_and_needs_nothing_from_elsewhere() -> None:
     sections = [
         Section("Figures", [report.figure(drawing(1), "up"), report.figure(drawing(2), "higher", "With a caption")]),
         Section("Numbers", [report.table(["a"], [[1]], "Caption"), report.facts({"n": 814255})]),
-        Section("Picture", [report.picture(b"\x89PNG", "nothing", "c", pixelated=True), report.verdict("equal", True)]),
+        Section("Image", [report.image(b"\x89PNG", "nothing", "c", pixelated=True), report.verdict("equal", True)]),
     ]
     seen = Seen(report.page("Everything", sections, "In short."))
     assert seen.open == []
@@ -78,7 +80,7 @@ def test_what_is_given_as_text_is_text() -> None:
                 report.facts({evil: evil}),
                 report.verdict(evil, False),
                 report.figure(drawing(1), evil, evil),
-                report.picture(b"", evil, evil),
+                report.image(b"", evil, evil),
             ],
         )
     ]
@@ -94,7 +96,7 @@ def test_numbers_are_aligned_and_readable() -> None:
     assert '<td class="number">n/a</td>' in html
     assert '<td class="number">4.2%</td>' in report.table(["share"], [["4.2%"]])
     assert '<th scope="col" class="number">share</th>' in html
-    assert "<td>ONNX</td>" in html
+    assert '<td class="short">ONNX</td>' in html
 
 
 def test_a_figure_takes_the_pages_colours_and_is_the_same_each_time() -> None:
@@ -103,3 +105,28 @@ def test_a_figure_takes_the_pages_colours_and_is_the_same_each_time() -> None:
     assert "currentColor" in html
     assert "<?xml" not in html
     assert report.figure(drawing(1), "up") == html
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([3], ["2", "5"]),
+        ([1, 1], ["1", "2"]),
+        ([5.01, 9.9], ["5", "10", "20"]),
+        ([0.0006, 0.007], ["0.0005", "0.001", "0.002", "0.005", "0.01"]),
+        ([0.8, 2345], ["1", "10", "100", "1,000"]),
+    ],
+)
+def test_a_logarithmic_axis_has_few_plain_numbers(values: list[float], ticks: list[str]) -> None:
+    axes = Figure().subplots()
+    report.log_scale(axes, "y", values)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ticks
+    low, high = axes.get_ylim()
+    assert low <= min(values) <= max(values) <= high
+
+
+def test_settings_are_named_in_words() -> None:
+    html = report.settings({"batch_size": 256, "amp": False, "image_size": [28, 28]}, ["dataset", "strokes"])
+    assert re.findall(r"<td.*?>(.*?)</td>", html) == [
+        *("dataset", "strokes", "batch size", "256", "amp", "off", "image size", "28 x 28"),
+    ]

@@ -1,4 +1,4 @@
-"""Real servers over real SavedModels. Starting one costs an import of TensorFlow, so most tests share two of them."""
+"""Real servers of real SavedModels. Starting one imports TensorFlow, so most tests share two of them."""
 
 import http.client
 import json
@@ -17,12 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seaway.artifacts import card as cards
+from seaway.artifacts import artifact_metadata, model_repository
 from seaway.artifacts import golden as goldens
-from seaway.artifacts import store
-from seaway.artifacts.card import Card, Tensor, Tolerance
+from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tensor, Tolerance
 
-START_SECONDS, WAIT_SECONDS = 240.0, 120.0
+START_TIMEOUT_S, WAIT_TIMEOUT_S = 240.0, 120.0
 GO = shutil.which("go") or "/usr/local/go/bin/go"
 GO_PROGRAM = Path(__file__).resolve().parents[2] / "conformance" / "graphpipe-go"
 
@@ -38,23 +37,14 @@ class Reply:
 
 
 class Server:
-    """`python -m seaway.serve` on ports of its own choosing; `log` is what it said on stderr."""
+    """`python -m seaway.serve` on free ports; `log` is its stderr."""
 
-    def __init__(self, volume: Path, *options: str) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "seaway.serve",
-            "--volume",
-            str(volume),
-            "--port",
-            "0",
-            "--admin-port",
-            "0",
-        ]
+    def __init__(self, repository: Path, *options: str) -> None:
+        command = [sys.executable, "-m", "seaway.serve", "--model-repository", str(repository)]
+        command += ["--port", "0", "--admin-port", "0"]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SEAWAY_")}
         self.process = subprocess.Popen(
-            [*command, "--workers", "1", "--poll-seconds", "0.2", *options],
+            [*command, "--workers", "1", "--poll-interval-s", "0.2", *options],
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
@@ -107,19 +97,19 @@ class Server:
         [worker] = self.status()["workers"]
         return worker["pid"]
 
-    def wait(self, condition: Callable[[], object], seconds: float = WAIT_SECONDS) -> None:
-        """Looks again until the condition holds; fails with the server's log at the deadline."""
+    def wait(self, condition: Callable[[], object], seconds: float = WAIT_TIMEOUT_S) -> None:
+        """Polls until the condition holds; fails with the server's log at the deadline."""
         deadline = time.monotonic() + seconds
         while not condition():
-            assert self.process.poll() is None, "the server ended:\n" + "".join(self.log)
-            assert time.monotonic() < deadline, "it did not come about:\n" + "".join(self.log)
+            assert self.process.poll() is None, "the server exited:\n" + "".join(self.log)
+            assert time.monotonic() < deadline, "the condition never held:\n" + "".join(self.log)
             time.sleep(0.05)
 
     def wait_ready(self) -> None:
-        self.wait(lambda: self.get("/readyz").status == 200, START_SECONDS)
+        self.wait(lambda: self.get("/readyz").status == 200, START_TIMEOUT_S)
 
     def stop(self, seconds: float = 60.0) -> int:
-        """SIGTERM; the exit status."""
+        """Sends SIGTERM; returns the exit status."""
         self.process.send_signal(signal.SIGTERM)
         try:
             return self.process.wait(seconds)
@@ -133,13 +123,13 @@ class Server:
 
 
 class Load:
-    """Threads that ask without a pause and check each answer against the version that it names."""
+    """Threads that send requests without a pause and check each response against the version that it names."""
 
     def __init__(self, port, model, offsets, threads=2):
         self.answers, self.failed, self.wrong = {}, [], []
         self._port, self._model, self._offsets = port, model, offsets
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(threads)]
+        self._threads = [threading.Thread(target=self._send, args=(n,)) for n in range(threads)]
 
     def __enter__(self):
         for thread in self._threads:
@@ -151,7 +141,7 @@ class Load:
         for thread in self._threads:
             thread.join(60)
 
-    def _ask(self, seed):
+    def _send(self, seed):
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         random = np.random.default_rng(seed)
         while not self._stop.is_set():
@@ -186,11 +176,11 @@ def server_class() -> type[Server]:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of SavedModels, see make_models.py. Never served or changed itself."""
+    """A folder of SavedModels, see make_models.py. Tests copy from it and never change it."""
     out = tmp_path_factory.mktemp("models")
     program = Path(__file__).with_name("make_models.py")
     done = subprocess.run(
-        [sys.executable, str(program), str(out)], capture_output=True, text=True, timeout=START_SECONDS
+        [sys.executable, str(program), str(out)], capture_output=True, text=True, timeout=START_TIMEOUT_S
     )
     assert done.returncode == 0, done.stderr
     return out
@@ -214,8 +204,8 @@ def start() -> Iterator[Callable[..., Server]]:
     """Starts servers that end with the test."""
     started: list[Server] = []
 
-    def begin(volume: Path, *options: str) -> Server:
-        started.append(Server(volume, *options))
+    def begin(repository: Path, *options: str) -> Server:
+        started.append(Server(repository, *options))
         return started[-1]
 
     yield begin
@@ -226,14 +216,14 @@ def start() -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture(scope="session")
 def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Plain SavedModels, as TensorFlow Serving would have them; half has labels. Its volume is not changed by tests."""
-    volume = tmp_path_factory.mktemp("plain")
+    """A server of plain SavedModels, as for TensorFlow Serving; half has labels. Tests do not change its repository."""
+    repository = tmp_path_factory.mktemp("plain")
     for model in ("half", "multi", "types", "every", "hard"):
-        shutil.copytree(models / model, volume / model)
+        shutil.copytree(models / model, repository / model)
     for label, version in (("stable", 1), ("canary", 2)):
-        store.set_label(volume, "half", label, version)
+        model_repository.set_label(repository, "half", label, version)
     running = Server(
-        volume, "--default-version", "latest", "--max-body-bytes", "1000000", "--access-log", "--threads", "2"
+        repository, "--default-version", "latest", "--max-body-bytes", "1000000", "--access-log", "--threads", "2"
     )
     try:
         running.wait_ready()
@@ -244,17 +234,17 @@ def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 @dataclass(frozen=True)
 class Following:
-    """A server and the volume that tests publish to, each under a model's name of its own."""
+    """A server and the repository that tests publish to, each a model of its own."""
 
     server: Server
-    volume: Path
+    repository: Path
     models: Path
 
     def publish(self, name: str, version: int = 1, offset: float | None = None, wrong: str = "") -> int:
-        """Publishes half/<version> as the name's next, with golden examples that say x/2 + `offset`."""
+        """Publishes half/<version> as the name's next, with golden examples of x/2 + `offset`."""
         offset = {1: 2.0, 2: 3.0}[version] if offset is None else offset
-        return store.publish(
-            self.volume, name, lambda folder: fill(folder, self.models / "half" / str(version), name, offset, wrong)
+        return model_repository.publish(
+            self.repository, name, lambda folder: fill(folder, self.models / "half" / str(version), name, offset, wrong)
         )
 
     def wait_available(self, name: str, version: int) -> None:
@@ -266,9 +256,9 @@ class Following:
 
 
 def fill(folder: Path, saved_model: Path, name: str, offset: float, wrong: str) -> None:
-    """`wrong`: "truncated" cuts saved_model.pb short before the card is written, "changed" alters a byte after that."""
+    """`wrong`: "truncated" cuts saved_model.pb before the metadata is written, "changed" alters a byte afterwards."""
     shutil.copytree(saved_model, folder, dirs_exist_ok=True)
-    extra = folder / store.EXTRA
+    extra = folder / model_repository.EXTRA
     extra.mkdir()
     graph = folder / "saved_model.pb"
     if wrong == "truncated":
@@ -276,8 +266,10 @@ def fill(folder: Path, saved_model: Path, name: str, offset: float, wrong: str) 
     x = np.float32([0, 1, 2, 80])
     goldens.write(extra / goldens.GOLDEN, goldens.Golden({"x": x}, {"y": x / 2 + np.float32(offset)}))
     interface = Tensor("x", "float32", (None,)), Tensor("y", "float32", (None,))
-    card = Card("version", name, (interface[0],), (interface[1],), tolerances={"y": Tolerance(1e-6, 1e-6)})
-    cards.write(folder, card, at=store.CARD)
+    metadata = ArtifactMetadata(
+        "version", name, (interface[0],), (interface[1],), tolerances={"y": Tolerance(1e-6, 1e-6)}
+    )
+    artifact_metadata.write(folder, metadata, at=model_repository.METADATA_FILE)
     if wrong == "changed":
         variables = folder / "variables" / "variables.data-00000-of-00001"
         variables.write_bytes(variables.read_bytes()[:-1] + b"!")
@@ -285,8 +277,8 @@ def fill(folder: Path, saved_model: Path, name: str, offset: float, wrong: str) 
 
 @pytest.fixture(scope="session")
 def following(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Following]:
-    volume = tmp_path_factory.mktemp("followed")
-    running = Following(Server(volume, "--threads", "2"), volume, models)
+    repository = tmp_path_factory.mktemp("followed")
+    running = Following(Server(repository, "--threads", "2"), repository, models)
     try:
         running.publish("first")
         running.server.wait_ready()

@@ -1,12 +1,12 @@
-"""Writes the tiny SavedModels that the tests serve; run as a program, so that no test process holds TensorFlow.
+"""Writes the tiny SavedModels that the tests serve; run as a program, so that no test process imports TensorFlow.
 
 half/1, half/2   y = x/2 + 2 and x/2 + 3, and the same of tf.Examples as a regression and a classification
-centred/1        y = x - mean(x): what a row gives depends on its batch
+centred/1        y = x - mean(x): a row's output depends on its batch
 multi/7          two inputs, three outputs of different types and ranks
 every/1          one input and output of each type that GraphPipe has
 types/1          one signature for each type and shape that JSON must carry
-hard/1           `conv` ends the process on an input of rank 1, `fatal` where `sizes` are of another rank than 4;
-                 `slow` takes as many steps as it is told
+hard/1           `conv` kills the process on an input of rank 1, `fatal` unless `sizes` has 4 elements; `slow` takes
+                 the given number of steps
 """
 
 import sys
@@ -77,7 +77,7 @@ class Hard(tf.Module):
         return {"y": tf.reduce_sum(self.convolved(tf.ones(sizes)))}
 
     def convolved(self, x):
-        # Of the operators that end the process on a wrong rank, one that does so on every kind of CPU.
+        # This operator kills the process on a wrong rank on every kind of CPU.
         pads = tf.zeros([4, 2], tf.int32)
         return tf.raw_ops.FusedPadConv2D(
             input=x, paddings=pads, filter=self.weights, mode="REFLECT", strides=[1, 1, 1, 1], padding="VALID"
@@ -121,7 +121,7 @@ def types() -> tuple[tf.Module, dict[str, tf.types.experimental.ConcreteFunction
 
 
 def name_methods(path: Path) -> None:
-    """TensorFlow 2 gives every signature the method "predict"."""
+    """Sets the methods: TensorFlow 2 always writes "predict"."""
     model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for name, method in METHODS.items():
         model.meta_graphs[0].signature_def[name].method_name = method

@@ -1,15 +1,17 @@
-"""HTTP/1.1 over real sockets, with an application that answers what it was sent."""
+"""HTTP/1.1 over real sockets, with an application that echoes bodies."""
 
 import asyncio
 import contextlib
 import socket
 import struct
+import time
 
 import pytest
 
 from seaway.protocols import tfserving
 from seaway.protocols.calls import TEXT, Reply
-from seaway.serve.supervisor.connection import Limits, Port
+from seaway.serve.supervisor import connection
+from seaway.serve.supervisor.connection import MAX_REFUSED, Limits, ServerState
 
 LIMITS = {"max_body_bytes": 1000, "max_held_bytes": 3000, "max_head_bytes": 2000, "max_connections": 8}
 HEAD = b"POST /x?y=%20 HTTP/1.1\r\nHost: h\r\n"
@@ -20,56 +22,60 @@ H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A
 
 
 class Application:
-    """Answers with the request's body at once; requests to /later only when `release` is called."""
+    """Echoes the request's body at once, or for /later when `release` is called."""
 
     def __init__(self):
-        self.seen, self.held = [], []
+        self.seen, self.waiting, self.rejected = [], [], []
 
     def handle(self, request):
         self.seen.append(request)
         if request.target == "/later":
-            self.held.append(request)
+            self.waiting.append(request)
         else:
-            request.answer(Reply(200, [b"<", request.body, b">"], TEXT))
+            request.respond(Reply(200, [b"<", request.body, b">"], TEXT))
+
+    def on_rejection(self, request, reply):
+        self.rejected.append((request.method, request.target, reply.status))
 
     def release(self):
-        for request in self.held:
-            request.answer(Reply(200, b"late", TEXT))
+        for request in self.waiting:
+            request.respond(Reply(200, b"late", TEXT))
 
 
 @contextlib.asynccontextmanager
 async def serving(**limits):
     application = Application()
-    port = Port(tfserving.error, Limits(**{**LIMITS, **limits}), application.handle)
-    server = await asyncio.get_running_loop().create_server(port.connection, "127.0.0.1", 0)
-    sweep = asyncio.create_task(port.sweep())
+    state = ServerState(tfserving.error, Limits(**{**LIMITS, **limits}), application.handle)
+    state.on_rejection = application.on_rejection
+    server = await asyncio.get_running_loop().create_server(state.connection, "127.0.0.1", 0)
+    sweep = asyncio.create_task(state.sweep())
     try:
-        yield port, application, server.sockets[0].getsockname()[1]
+        yield state, application, server.sockets[0].getsockname()[1]
     finally:
         sweep.cancel()
         server.close()
-        for connection in list(port.connections):
+        for connection in list(state.connections):
             connection.close()
         await asyncio.sleep(0.02)
 
 
 async def talk(number, sent, expected=1):
-    """Sends bytes and returns the answers, each as (status line, headers, body)."""
+    """Sends bytes and returns the responses, each as (status line, headers, body)."""
     reader, writer = await asyncio.open_connection("127.0.0.1", number)
     writer.write(sent)
-    answers = [await answer(reader) for _ in range(expected)]
+    responses = [await read_response(reader) for _ in range(expected)]
     writer.close()
-    return answers if expected > 1 else answers[0]
+    return responses if expected > 1 else responses[0]
 
 
-async def answer(reader):
+async def read_response(reader):
     async with asyncio.timeout(20):
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in head[1:-2])
         return head[0], headers, await reader.readexactly(int(headers.get("content-length", 0)))
 
 
-def test_a_request_and_its_answer():
+def test_a_request_and_its_response():
     async def work():
         async with serving() as (_, application, number):
             status, headers, body = await talk(number, HEAD + b"X-A: 1\r\nX-a: 2\r\nContent-Length: 5\r\n\r\nhello")
@@ -83,10 +89,10 @@ def test_a_request_and_its_answer():
     asyncio.run(work())
 
 
-def test_every_answer_carries_what_the_port_always_says():
+def test_every_response_has_the_port_s_extra_headers():
     async def work():
-        async with serving() as (port, _, number):
-            port.always = b"seaway-pod: seaway-0\r\n"
+        async with serving() as (state, _, number):
+            state.extra_headers = b"seaway-pod: seaway-0\r\n"
             for sent in (HEAD + b"\r\n", b"nonsense\r\n\r\n", HEAD + b"Content-Length: 9999\r\n\r\n"):
                 _, headers, _ = await talk(number, sent)
                 assert headers["seaway-pod"] == "seaway-0"
@@ -108,19 +114,19 @@ def test_ids_and_traces_are_passed_on():
     asyncio.run(work())
 
 
-def test_pipelined_requests_are_answered_in_order():
+def test_pipelined_requests_get_responses_in_order():
     async def work():
         async with serving() as (_, application, number):
             sent = b"GET /later HTTP/1.1\r\n\r\n" + b"".join(
                 HEAD + b"Content-Length: 2\r\n\r\n%02d" % i for i in range(40)
             )
-            answers = asyncio.create_task(talk(number, sent, 41))
-            while not application.held:
+            responses = asyncio.create_task(talk(number, sent, 41))
+            while not application.waiting:
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.05)
             assert len(application.seen) == 1  # the others wait for the first
             application.release()
-            assert [body for _, _, body in await answers] == [b"late", *(b"<%02d>" % i for i in range(40))]
+            assert [body for _, _, body in await responses] == [b"late", *(b"<%02d>" % i for i in range(40))]
 
     asyncio.run(work())
 
@@ -131,7 +137,7 @@ def test_an_offer_to_upgrade_is_ignored(protocol, connection):
     offer = b"%b\r\nUpgrade: %b\r\n" % (connection, protocol)
 
     async def work():
-        async with serving() as (port, _, number):
+        async with serving() as (state, _, number):
             for sent, body in (
                 (HEAD + offer + b"Content-Length: 5\r\n\r\nhello", b"<hello>"),
                 (HEAD + offer + CHUNKED + b"\r\n", b"<abcde>"),
@@ -142,7 +148,7 @@ def test_an_offer_to_upgrade_is_ignored(protocol, connection):
                 assert (line.split()[1], got) == ("200", body)
                 assert "upgrade" not in headers
                 assert headers.get("connection") == ("close" if b"close" in offer or b"1.0" in sent else None)
-            assert port.held_bytes == 0
+            assert state.held_bytes == 0
 
     asyncio.run(work())
 
@@ -166,20 +172,20 @@ def test_an_offer_to_upgrade_among_pipelined_requests_however_they_arrive(size):
                 writer.write(sent[start : start + size])
                 await writer.drain()
                 await asyncio.sleep(0)
-            answers = [await answer(reader) for _ in range(5)]
-            assert [body for _, _, body in answers] == [b"<hello>", b"<abcde>", b"<ab>", b"<>", b"<yz>"]
+            responses = [await read_response(reader) for _ in range(5)]
+            assert [body for _, _, body in responses] == [b"<hello>", b"<abcde>", b"<ab>", b"<>", b"<yz>"]
             assert application.seen[-1].headers["x-a"] == "ü"
             writer.close()
 
     asyncio.run(work())
 
 
-def test_connect_is_answered_and_closed():
+def test_connect_gets_a_response_and_is_closed():
     async def work():
         async with serving() as (_, application, number):
             reader, writer = await asyncio.open_connection("127.0.0.1", number)
             writer.write(b"CONNECT h:443 HTTP/1.1\r\n" + H2C + b"\r\nfor another server")
-            _, headers, body = await answer(reader)
+            _, headers, body = await read_response(reader)
             assert (headers["connection"], body, await reader.read()) == ("close", b"<>", b"")
             assert [(request.method, request.target) for request in application.seen] == [("CONNECT", "h:443")]
             writer.close()
@@ -200,7 +206,7 @@ def test_connect_is_answered_and_closed():
         (b"ftp://h/x", "ftp://h/x"),
     ],
 )
-def test_of_an_absolute_target_the_path_counts(target, path):
+def test_the_path_of_an_absolute_target_is_used(target, path):
     async def work():
         async with serving() as (_, application, number):
             await talk(number, b"POST " + target + b" HTTP/1.1\r\n\r\n")
@@ -209,7 +215,7 @@ def test_of_an_absolute_target_the_path_counts(target, path):
     asyncio.run(work())
 
 
-def test_a_trailer_changes_nothing_of_its_request():
+def test_a_trailer_does_not_change_its_request():
     async def work():
         async with serving() as (_, application, number):
             trailer = b"Content-Encoding: gzip\r\nX-Request-Id: other\r\n\r\n"
@@ -222,22 +228,22 @@ def test_a_trailer_changes_nothing_of_its_request():
 
 def test_a_trailer_that_never_ends():
     async def work():
-        async with serving() as (port, application, number):
+        async with serving() as (state, application, number):
             reader, writer = await asyncio.open_connection("127.0.0.1", number)
             writer.write(HEAD + CHUNKED + b"X: ")
-            answered = asyncio.create_task(answer(reader))
-            while not answered.done():
+            responded = asyncio.create_task(read_response(reader))
+            while not responded.done():
                 writer.write(b"x" * 100)
                 await asyncio.sleep(0.001)
-            line, headers, _ = await answered
+            line, headers, _ = await responded
             assert (line.split()[1], headers["connection"]) == ("431", "close")
             writer.close()
-            assert (application.seen, port.held_bytes) == ([], 0)
+            assert (application.seen, state.held_bytes) == ([], 0)
 
     asyncio.run(work())
 
 
-def test_a_list_that_is_cut_into_lines_is_one():
+def test_a_list_on_several_lines_is_joined():
     async def work():
         async with serving() as (_, application, number):
             await talk(number, HEAD + b"Content-Encoding: gzip\r\nContent-Encoding: deflate\r\n\r\n")
@@ -267,21 +273,21 @@ def test_keep_alive_of_http_1_0():
     async def work():
         async with serving() as (_, _, number):
             sent = b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"
-            answers = await talk(number, sent * 2, 2)
-            assert [headers["connection"] for _, headers, _ in answers] == ["keep-alive"] * 2
+            responses = await talk(number, sent * 2, 2)
+            assert [headers["connection"] for _, headers, _ in responses] == ["keep-alive"] * 2
             assert (await talk(number, b"GET / HTTP/1.0\r\n\r\n"))[1]["connection"] == "close"
 
     asyncio.run(work())
 
 
-def test_who_asks_whether_to_go_on_is_told():
+def test_expect_100_continue():
     async def work():
         async with serving() as (_, _, number):
             reader, writer = await asyncio.open_connection("127.0.0.1", number)
             writer.write(HEAD + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n")
             assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
             writer.write(b"abc")
-            assert (await answer(reader))[2] == b"<abc>"
+            assert (await read_response(reader))[2] == b"<abc>"
             writer.close()
             old = HEAD.replace(b"1.1", b"1.0") + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc"
             assert (await talk(number, old))[2] == b"<abc>"
@@ -312,56 +318,89 @@ def test_who_asks_whether_to_go_on_is_told():
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "not HTTP/1.1"),
     ],
 )
-def test_what_is_refused_before_it_is_read(sent, status, said):
+def test_requests_that_are_rejected_before_they_are_read(sent, status, said):
     async def work():
-        async with serving() as (port, application, number):
+        async with serving() as (state, application, number):
             reader, writer = await asyncio.open_connection("127.0.0.1", number)
             writer.write(sent)
-            line, headers, body = await answer(reader)
+            line, headers, body = await read_response(reader)
             assert int(line.split()[1]) == status
             assert said in body.decode()
             assert headers["connection"] == "close"
             assert await reader.read() == b""
             writer.close()
             assert application.seen == []
-            assert (await talk(number, HEAD + b"\r\n"))[2] == b"<>"  # others are served
-            assert port.held_bytes == 0
+            [(method, target, recorded)] = application.rejected
+            assert recorded == status
+            assert not target or sent.startswith(f"{method} {target}".encode())
+            assert (await talk(number, HEAD + b"\r\n"))[2] == b"<>"  # others still work
+            assert state.held_bytes == 0
 
     asyncio.run(work())
 
 
-def test_bodies_are_held_up_to_a_limit_and_given_back():
+def test_the_memory_of_bodies_is_limited_and_released():
     async def work():
-        async with serving() as (port, application, number):
+        async with serving() as (state, application, number):
             later = b"POST /later HTTP/1.1\r\nContent-Length: 900\r\n\r\n" + b"x" * 900
             waiting = [asyncio.create_task(talk(number, later)) for _ in range(3)]
-            while len(application.held) < 3:
+            while len(application.waiting) < 3:
                 await asyncio.sleep(0.01)
-            assert port.held_bytes == 2700
+            assert state.held_bytes == 2700
             line, headers, _ = await talk(number, later)
             assert (line.split()[1], headers["retry-after"]) == ("503", "1")
+            assert application.rejected == [("POST", "/later", 503)]
             application.release()
             assert [(await task)[2] for task in waiting] == [b"late"] * 3
-            assert port.held_bytes == 0
+            assert state.held_bytes == 0
 
     asyncio.run(work())
 
 
 def test_more_connections_than_allowed():
     async def work():
-        async with serving() as (port, _, number):
+        async with serving() as (state, application, number):
             idle = [await asyncio.open_connection("127.0.0.1", number) for _ in range(8)]
-            while len(port.connections) < 8:
+            while len(state.connections) < 8:
                 await asyncio.sleep(0.01)
             reader, writer = await asyncio.open_connection("127.0.0.1", number)
-            line, headers, _ = await answer(reader)
+            line, headers, _ = await read_response(reader)
             assert (line.split()[1], headers["retry-after"]) == ("503", "1")
+            assert application.rejected == [("", "", 503)]
             writer.close()
             for _, one in idle:
                 one.close()
-            while port.connections:
+            while state.connections:
                 await asyncio.sleep(0.01)
             assert (await talk(number, HEAD + b"\r\n"))[2] == b"<>"
+
+    asyncio.run(work())
+
+
+def test_a_refused_connection_reads_its_response_although_it_sends_a_body():
+    async def work():
+        async with serving(max_connections=1) as (state, application, number):
+            _, idle = await asyncio.open_connection("127.0.0.1", number)
+            while not state.connections:
+                await asyncio.sleep(0.01)
+            reader, writer = await asyncio.open_connection("127.0.0.1", number)
+            await asyncio.sleep(0.05)  # the response is on its way, and the connection closed for the server's part
+            for _ in range(100):
+                writer.write(b"x" * (1 << 16))
+                await writer.drain()
+            line, *_ = await read_response(reader)
+            assert line.split()[1] == "503"
+            assert await reader.read() == b""
+            writer.close()
+            others = [await asyncio.open_connection("127.0.0.1", number) for _ in range(MAX_REFUSED + 1)]
+            for reader, _ in others:
+                assert (await read_response(reader))[0].split()[1] == "503"
+            assert (len(state.connections), len(state.refused)) == (1, MAX_REFUSED)
+            for _, one in [*others, (None, idle)]:
+                one.close()
+            while state.connections or state.refused:
+                await asyncio.sleep(0.01)
+            assert len(application.rejected) == MAX_REFUSED + 2
 
     asyncio.run(work())
 
@@ -369,60 +408,98 @@ def test_more_connections_than_allowed():
 @pytest.mark.parametrize("sent", [b"P", HEAD, HEAD + b"Content-Length: 5\r\n\r\nhel"])
 def test_a_request_that_never_ends(sent):
     async def work():
-        async with serving(read_seconds=0.2) as (port, _, number):
+        async with serving(read_timeout_s=0.2) as (state, application, number):
             line, headers, _ = await talk(number, sent)
             assert (line.split()[1], headers["connection"]) == ("408", "close")
-            assert port.held_bytes == 0
+            assert [status for *_, status in application.rejected] == [408]
+            assert state.held_bytes == 0
 
     asyncio.run(work())
 
 
-def test_a_client_that_takes_no_answer_is_cut_off():
+def test_a_client_that_does_not_read_is_disconnected():
     async def work():
-        async with serving(read_seconds=0.2, max_body_bytes=1 << 24, max_held_bytes=1 << 28) as (port, _, number):
+        async with serving(read_timeout_s=0.2, max_body_bytes=1 << 24, max_held_bytes=1 << 28) as (state, _, number):
             _, writer = await asyncio.open_connection("127.0.0.1", number, limit=1)
             body = b"x" * (1 << 24)
             with contextlib.suppress(ConnectionResetError, BrokenPipeError):
                 writer.write((HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body) * 2)
                 async with asyncio.timeout(30):
-                    while not port.connections:
+                    while not state.connections:
                         await asyncio.sleep(0.01)
-                    while port.connections:
+                    while state.connections:
                         await asyncio.sleep(0.05)
             writer.transport.abort()
-            assert port.connections == set()
-            assert port.held_bytes == 0
+            assert state.connections == set()
+            assert state.held_bytes == 0
 
     asyncio.run(work())
 
 
-def test_who_leaves_before_the_answer_leaves_nothing_behind():
+def test_a_client_that_disconnects_early_leaves_no_memory_in_use():
     async def work():
-        async with serving() as (port, application, number):
+        async with serving() as (state, application, number):
             _, writer = await asyncio.open_connection("127.0.0.1", number)
             writer.write(b"POST /later HTTP/1.1\r\nContent-Length: 9\r\n\r\n" + b"x" * 9)
-            while not application.held:
+            while not application.waiting:
                 await asyncio.sleep(0.01)
-            linger = struct.pack("ii", 1, 0)  # a reset, which says that nobody reads either
+            linger = struct.pack("ii", 1, 0)  # a reset, so the client does not read either
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.transport.abort()
-            while port.connections:
+            while state.connections:
                 await asyncio.sleep(0.01)
-            assert (application.held[0].gone, application.held[0].body) == (True, b"")  # queues may hold it for long
+            [request] = application.waiting
+            assert request.abandoned
+            assert request.body == b""  # queues may keep the request for long
             application.release()  # harmless
-            assert port.held_bytes == 0
+            assert state.held_bytes == 0
 
     asyncio.run(work())
 
 
-def test_half_a_close_still_gets_its_answer():
+def test_a_half_closed_connection_still_gets_its_response():
     async def work():
         async with serving() as (_, _, number):
             reader, writer = await asyncio.open_connection("127.0.0.1", number)
             writer.write(HEAD + b"Content-Length: 2\r\n\r\nab")
             writer.write_eof()
-            assert (await answer(reader))[2] == b"<ab>"
+            assert (await read_response(reader))[2] == b"<ab>"
             assert await reader.read() == b""
+            writer.close()
+
+    asyncio.run(work())
+
+
+def test_the_time_of_a_pipelined_request_counts_from_its_first_byte():
+    async def work():
+        async with serving() as (_, application, number):
+            reader, writer = await asyncio.open_connection("127.0.0.1", number)
+            second = HEAD + b"Content-Length: 5\r\n\r\nhello"
+            writer.write(b"POST /later HTTP/1.1\r\nContent-Length: 0\r\n\r\n" + second[:-3])
+            while not application.waiting:
+                await asyncio.sleep(0.01)
+            before_the_first_response = time.perf_counter()
+            application.release()
+            assert (await read_response(reader))[2] == b"late"
+            writer.write(second[-3:])
+            assert (await read_response(reader))[2] == b"<hello>"
+            assert application.seen[1].began < before_the_first_response
+            writer.close()
+
+    asyncio.run(work())
+
+
+def test_empty_lines_do_not_keep_an_idle_connection_open(monkeypatch):
+    monkeypatch.setattr(connection, "KEEP_ALIVE_TIMEOUT_S", 0.5)
+
+    async def work():
+        async with serving() as (_, _, number):
+            reader, writer = await asyncio.open_connection("127.0.0.1", number)
+            async with asyncio.timeout(10):
+                while not reader.at_eof():
+                    writer.write(b"\r\n")
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(reader.read(1), 0.1)
             writer.close()
 
     asyncio.run(work())

@@ -1,4 +1,4 @@
-"""Pages of other sites, as browsers let them ask; the answers are of servers without a model, which needs none."""
+"""Calls from pages of other sites, as browsers make them, to servers without models."""
 
 import socket
 import urllib.request
@@ -22,13 +22,13 @@ def allowed(reply):
     }
 
 
-def test_nobody_elses_pages_unless_they_are_named(server):
+def test_no_other_site_by_default(server):
     for reply in (server.request("GET", "/v1/models/half", headers={"Origin": PAGE}), preflight(server, PREDICT, PAGE)):
         assert (reply.status, allowed(reply), reply.headers["Vary"]) == (200, {}, None)
     assert preflight(server, INFER, PAGE).status == 405
 
 
-def test_all_sites_as_tensorflow_serving(start, tmp_path):
+def test_all_sites_as_in_tensorflow_serving(start, tmp_path):
     """http_server.cc and http_rest_api_util.cc of TensorFlow Serving 2.20, with --rest_api_enable_cors_support."""
     server = start(tmp_path, "--backend", "onnx", "--cors-origin", "*")
     theirs = {"origin": ["*"], "methods": ["POST, GET"], "headers": ["Content-Type"]}
@@ -52,7 +52,7 @@ def test_all_sites_as_tensorflow_serving(start, tmp_path):
         assert not any(name.lower().startswith("access-control") for name in reply.headers)
 
 
-def test_sites_that_are_named(start, tmp_path):
+def test_only_the_given_sites(start, tmp_path):
     server = start(tmp_path, "--backend", "onnx", "--cors-origin", PAGE, "--cors-origin", "http://localhost:3000")
     for origin in (PAGE, "http://localhost:3000", OTHER, f"{PAGE}.evil.example", "null", ""):
         named = origin in (PAGE, "http://localhost:3000")
@@ -65,7 +65,7 @@ def test_sites_that_are_named(start, tmp_path):
             assert reply.headers["Vary"] == "origin"
 
 
-def test_an_ipv6_address_is_written_as_urls_have_it(start, tmp_path):
+def test_ipv6_addresses_in_urls(start, tmp_path):
     try:
         with socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::1", 0))

@@ -1,4 +1,4 @@
-"""Versions that are served and whose files then vanish or are damaged, before their worker ends."""
+"""Versions whose files vanish or are damaged while they are served, before their worker dies."""
 
 import os
 import shutil
@@ -9,10 +9,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from seaway.artifacts import store
+from seaway.artifacts import model_repository
 
 BACKENDS = ("savedmodel", "onnx")
-LARGEST_FILE = {"savedmodel": "variables/variables.data-00000-of-00001", "onnx": "model.onnx"}
+MAX_FILE_BYTES = {"savedmodel": "variables/variables.data-00000-of-00001", "onnx": "model.onnx"}
 
 
 def write_onnx(folder: Path, offset: float) -> None:
@@ -28,29 +28,29 @@ def write_onnx(folder: Path, offset: float) -> None:
 
 
 class World:
-    """A volume, a server on it, and two versions of a model of its own for each test: x/2 + 2 and x/2 + 3."""
+    """A model repository, a server on it, and two versions of a model of its own for each test: x/2 + 2 and x/2 + 3."""
 
     def __init__(self, backend, models, folder, server_class, workers=1):
-        self.volume, self._whole, self.backend = folder / "volume", folder / "whole", backend
+        self.repository, self._whole, self.backend = folder / "models", folder / "whole", backend
         for version, offset in ((1, 2.0), (2, 3.0)):
             if backend == "onnx":
                 write_onnx(self._whole / str(version), offset)
             else:
                 shutil.copytree(models / "half" / str(version), self._whole / str(version))
-        self.volume.mkdir()
-        settings = {"--backend": backend, "--workers": workers, "--threads": 1, "--timeout-seconds": 8}
-        self.server = server_class(self.volume, *(str(part) for pair in settings.items() for part in pair))
+        self.repository.mkdir()
+        settings = {"--backend": backend, "--workers": workers, "--threads": 1, "--timeout-s": 8}
+        self.server = server_class(self.repository, *(str(part) for pair in settings.items() for part in pair))
 
     def add(self, name, *versions, labels=()):
         for version in versions:
             shutil.copytree(self._whole / str(version), self.folder(name, version))
         for label, version in labels:
-            store.set_label(self.volume, name, label, version)
+            model_repository.set_label(self.repository, name, label, version)
         wanted = {max(versions), *(version for _, version in labels)}
         self.server.wait(lambda: self.server.states(name) == dict.fromkeys(wanted, "AVAILABLE"))
 
     def folder(self, name, version):
-        return self.volume / name / str(version)
+        return self.repository / name / str(version)
 
     def restore(self, name, version):
         shutil.rmtree(self.folder(name, version), ignore_errors=True)
@@ -58,7 +58,7 @@ class World:
 
     def damage(self, name, version, fault="truncated"):
         folder = self.folder(name, version)
-        file = folder / LARGEST_FILE[self.backend]
+        file = folder / MAX_FILE_BYTES[self.backend]
         if fault == "a file is gone":
             file.unlink()
         elif fault == "truncated":
@@ -73,7 +73,7 @@ class World:
         os.kill(pid, signal.SIGKILL)
         self.server.wait(lambda: all(w["alive"] and w["pid"] != pid for w in self.server.status()["workers"]))
 
-    def ask(self, target):
+    def predict(self, target):
         return self.server.predict(target, {"instances": [1.0]})
 
     def state(self, name, version):
@@ -99,46 +99,46 @@ def test_the_only_model(world):
     server = world.server
     world.add("only", 2)
     server.wait_ready()
-    digest = world.ask("only").headers["Seaway-Model"]
+    digest = world.predict("only").headers["Seaway-Model"]
     world.damage("only", 2)
-    assert world.ask("only").json() == {"predictions": [3.5]}  # what is in memory is served
+    assert world.predict("only").json() == {"predictions": [3.5]}  # the version in memory is served
     world.kill()
     server.wait(lambda: world.state("only", 2) == "END")
     assert server.get("/readyz").status == 503
     assert server.get("/v2/health/ready").status == 503
     assert server.get("/v2/models/only/ready").status == 503
-    assert world.ask("only").status == 503
-    shutil.rmtree(world.volume / "only")  # and its volume too, as when a mount is lost
-    server.wait(lambda: b"all models are gone at once" in server.get("/readyz").body)
-    assert world.ask("only").status == 503
+    assert world.predict("only").status == 503
+    shutil.rmtree(world.repository / "only")  # and its folder too, as if a mount were lost
+    server.wait(lambda: b"all models disappeared at once" in server.get("/readyz").body)
+    assert world.predict("only").status == 503
     world.restore("only", 2)
-    server.wait(lambda: world.ask("only").status == 200)
-    assert world.ask("only").headers["Seaway-Model"] == digest
+    server.wait(lambda: world.predict("only").status == 200)
+    assert world.predict("only").headers["Seaway-Model"] == digest
     assert server.get("/readyz").status == 200
     assert server.get("/v2/models/only/ready").status == 200
 
 
 @pytest.mark.parametrize("fault", ["a file is gone", "truncated", "changed"])
-def test_what_cannot_be_loaded_again_is_told_at_once_and_recovers(world, fault):
+def test_a_version_that_cannot_be_reloaded_fails_at_once_and_recovers(world, fault):
     server, name = world.server, f"fault-{fault}".replace(" ", "-")
     world.add(name, 2)
-    digest = world.ask(name).headers["Seaway-Model"]
+    digest = world.predict(name).headers["Seaway-Model"]
     world.damage(name, 2, fault)
     world.kill()
     server.wait(lambda: world.state(name, 2) == "END")
     for target in (name, f"{name}/versions/2"):
-        reply = world.ask(target)
+        reply = world.predict(target)
         assert reply.status == 503, reply.body
         assert str(world.folder(name, 2)) in reply.json()["error"]
     said = server.error_of(name, 2)
     assert str(world.folder(name, 2)) in said
-    assert "it is tried again when its files change, or in" in said or "it is being tried again" in said
+    assert "it is retried when its files change, or in" in said or "it is being retried" in said
     assert server.get(f"/v2/models/{name}/ready").status == 503
     server.wait(lambda: server.get("/readyz").status == 200)  # there are others
     world.restore(name, 2)
     server.wait(lambda: world.state(name, 2) == "AVAILABLE")
-    assert world.ask(name).json() == {"predictions": [3.5]}
-    assert world.ask(name).headers["Seaway-Model"] == digest
+    assert world.predict(name).json() == {"predictions": [3.5]}
+    assert world.predict(name).headers["Seaway-Model"] == digest
     assert server.error_of(name, 2) == ""
 
 
@@ -161,74 +161,74 @@ def test_the_version_before_answers_who_asks_for_none(world, labels):
     server, name = world.server, f"before{len(labels)}"
     world.add(name, 2, labels=labels)
     world.restore(name, 1)
-    assert world.ask(name).json() == {"predictions": [3.5]}
+    assert world.predict(name).json() == {"predictions": [3.5]}
     world.damage(name, 2)
     world.kill()
-    server.wait(lambda: world.ask(name).json() == {"predictions": [2.5]})
-    assert world.ask(f"{name}/versions/2").status == 503
+    server.wait(lambda: world.predict(name).json() == {"predictions": [2.5]})
+    assert world.predict(f"{name}/versions/2").status == 503
     assert server.get("/readyz").status == 200
     assert server.get(f"/v2/models/{name}/ready").status == 200
     assert server.get(f"/v2/models/{name}/versions/2/ready").status == 503
-    for label, _ in labels:  # who asks for what is stable gets that or nothing
-        assert world.ask(f"{name}/labels/{label}").status == 503
+    for label, _ in labels:  # a label gets its own version or none
+        assert world.predict(f"{name}/labels/{label}").status == 503
     world.restore(name, 2)
-    server.wait(lambda: world.ask(name).json() == {"predictions": [3.5]})
+    server.wait(lambda: world.predict(name).json() == {"predictions": [3.5]})
     server.wait(lambda: server.states(name) == {2: "AVAILABLE"})
 
 
-def test_a_folder_that_is_gone_while_a_label_points_at_it(world):
+def test_a_labelled_version_whose_folder_disappears(world):
     server, name = world.server, "pointed"
     world.add(name, 1, 2, labels=[("stable", 2)])
     shutil.rmtree(world.folder(name, 2))
-    assert world.ask(name).json() == {"predictions": [3.5]}
+    assert world.predict(name).json() == {"predictions": [3.5]}
     world.kill()
-    server.wait(lambda: world.ask(name).json() == {"predictions": [2.5]})
-    reply = world.ask(f"{name}/labels/stable")
+    server.wait(lambda: world.predict(name).json() == {"predictions": [2.5]})
+    reply = world.predict(f"{name}/labels/stable")
     assert reply.status == 503
-    assert "it is not in the volume" in reply.json()["error"]
+    assert "it is not in the model repository" in reply.json()["error"]
     world.restore(name, 2)
-    server.wait(lambda: world.ask(name).json() == {"predictions": [3.5]})
+    server.wait(lambda: world.predict(name).json() == {"predictions": [3.5]})
 
 
-def test_a_newer_version_that_was_not_promoted_answers_for_no_other(world):
+def test_a_newer_version_that_was_not_promoted_replaces_no_other(world):
     server, name = world.server, "canary"
     world.add(name, 1, 2, labels=[("stable", 1), ("canary", 2)])
     world.damage(name, 1)
     world.kill()
-    server.wait(lambda: world.state(name, 1) == "END" and world.ask(f"{name}/labels/canary").status == 200)
-    reply = world.ask(name)
+    server.wait(lambda: world.state(name, 1) == "END" and world.predict(f"{name}/labels/canary").status == 200)
+    reply = world.predict(name)
     assert reply.status == 503
     assert "label 'stable' points at version 1, which is not available" in reply.json()["error"]
-    assert world.ask(f"{name}/versions/2").json() == {"predictions": [3.5]}
+    assert world.predict(f"{name}/versions/2").json() == {"predictions": [3.5]}
 
 
-def test_another_worker_goes_on_serving(two_workers):
+def test_another_worker_continues_to_serve(two_workers):
     world = two_workers
     server, name = world.server, "half"
     world.add(name, 2)
     world.damage(name, 2)
     world.kill()
-    server.wait(lambda: any("which others go on serving" in line for line in server.log))
-    assert [world.ask(name).json() for _ in range(5)] == [{"predictions": [3.5]}] * 5
+    server.wait(lambda: any("which others continue to serve" in line for line in server.log))
+    assert [world.predict(name).json() for _ in range(5)] == [{"predictions": [3.5]}] * 5
     assert world.state(name, 2) == "AVAILABLE"
     assert server.get("/readyz").status == 200
     assert server.get(f"/v2/models/{name}/ready").status == 200
     world.restore(name, 2)
     server.wait(lambda: all(w["loaded"] for w in server.status()["workers"]))
-    assert sum("which others go on serving" in line for line in server.log) == 1
+    assert sum("which others continue to serve" in line for line in server.log) == 1
 
 
-def test_nobody_waits_where_no_worker_can_be_started(start, tmp_path, monkeypatch):
+def test_requests_fail_at_once_if_no_worker_can_be_started(start, tmp_path, monkeypatch):
     shadow = tmp_path / "shadow"
     shadow.mkdir()
     monkeypatch.setenv("PYTHONPATH", str(shadow))
-    write_onnx(tmp_path / "volume" / "half" / "1", 2.0)
-    server = start(tmp_path / "volume", "--backend", "onnx", "--timeout-seconds", "20")
+    write_onnx(tmp_path / "models" / "half" / "1", 2.0)
+    server = start(tmp_path / "models", "--backend", "onnx", "--timeout-s", "20")
     server.wait_ready()
     (shadow / "onnxruntime.py").write_text("raise ImportError('it was uninstalled')")
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
     worker = server.worker()
-    for pid in (*map(int, children), worker):  # what starts workers, and the one that there is
+    for pid in (*map(int, children), worker):  # the forkserver, and the only worker
         os.kill(pid, signal.SIGKILL)
 
     def refused():
@@ -237,7 +237,7 @@ def test_nobody_waits_where_no_worker_can_be_started(start, tmp_path, monkeypatc
 
     server.wait(refused)
     assert server.get("/readyz").status == 503
-    assert sum(f"worker {worker} ended" in line for line in server.log) == 1
+    assert sum(f"worker {worker} exited" in line for line in server.log) == 1
     (shadow / "onnxruntime.py").unlink()
     server.wait(lambda: server.predict("half", {"instances": [1.0]}).status == 200)
     assert server.get("/readyz").status == 200

@@ -1,4 +1,4 @@
-"""GraphPipe at a running server: our client codec, and the Go reference as client and as server."""
+"""GraphPipe with a running server: our client codec, and the Go reference as client and as server."""
 
 import base64
 import json
@@ -34,12 +34,12 @@ def test_infer_by_path(server):
         assert answer.tolist() == y
 
 
-def test_every_answer_names_the_version(server):
+def test_every_response_names_the_version(server):
     reply = server.request("POST", "/graphpipe/half", graphpipe.write_infer_request({"x": np.float32([1])}))
     assert reply.headers["Seaway-Model"].startswith("half/2@")
 
 
-def test_several_inputs_and_outputs_in_the_order_asked_for(server):
+def test_several_inputs_and_outputs_in_the_requested_order(server):
     inputs = {"b": np.int32([3]), "a": np.float32([[1, 2]])}
     pair, label = infer(server, "/graphpipe/multi", inputs, ["pair", "label"])
     assert pair.tolist() == [[6, -6]]
@@ -61,7 +61,7 @@ def test_strings(server):
     assert [a.tolist() for a in answers] == [words.tolist()] * 2
 
 
-def test_an_output_of_another_signature_finds_that_signature(server):
+def test_an_output_of_another_signature_selects_that_signature(server):
     [doubled] = infer(server, "/graphpipe/half", {"x": np.float32([4])}, ["double"])
     assert doubled.tolist() == [8]
 
@@ -100,7 +100,7 @@ def test_errors_are_text(server, path, inputs, outputs, config, status, said):
     assert said in reply.body.decode()
 
 
-def test_the_root_needs_the_only_model(server):
+def test_the_root_path_requires_a_single_model(server):
     assert "several models" in server.get("/").body.decode()
     assert server.get("/").status == 404
 
@@ -122,7 +122,7 @@ def go_call(go, url, inputs, outputs):
 
 
 @pytest.mark.slow
-def test_the_go_client_at_our_server(server, go):
+def test_the_go_client_with_our_server(server, go):
     x = {"name": "x", "type": 10, "shape": [2], "data": base64.b64encode(np.float32([1, 2]).tobytes()).decode()}
     status, [answer] = go_call(go, f"{server.url}/graphpipe/half", [x], ["y"])
     assert status == 0
@@ -137,7 +137,7 @@ def test_the_go_client_at_our_server(server, go):
 
 
 @pytest.mark.slow
-def test_our_client_at_the_go_server(go):
+def test_our_client_with_the_go_server(go):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""The clients that others wrote, at a running server: tritonclient, GraphPipe's Go reference, PyPI's graphpipe."""
+"""Third-party clients with a running server: tritonclient, GraphPipe's Go reference, PyPI's graphpipe."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from seaway.protocols import graphpipe
 from seaway.protocols.tensors import strings
 
-# What model `every` takes and gives back: in_T and out_T for each of GraphPipe's twelve types
+# Inputs of the model `every`, which returns in_T as out_T for each of GraphPipe's twelve types
 LIMITS = {
     name: np.array([[np.iinfo(name).min, np.iinfo(name).max], [0, 7]], name)
     for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
@@ -24,7 +24,7 @@ EVERY = LIMITS | FRACTIONS | {"string": strings([b"", b"a\0b", "ü€".encode(),
 
 
 def type_code(name):
-    return graphpipe.TYPES["str" if name == "string" else name]
+    return graphpipe.CODE_BY_NAME["str" if name == "string" else name]
 
 
 # ---- tritonclient
@@ -38,8 +38,8 @@ def client(server):
 
 
 def triton_input(name, array, binary):
-    given = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
-    return given.set_data_from_numpy(array, binary_data=binary)
+    tensor = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+    return tensor.set_data_from_numpy(array, binary_data=binary)
 
 
 def test_triton_health_and_metadata(client):
@@ -50,9 +50,9 @@ def test_triton_health_and_metadata(client):
     assert not client.is_model_ready("nope")
     assert not client.is_model_ready("half", "9")
     assert "binary_tensor_data" in client.get_server_metadata()["extensions"]
-    found = client.get_model_metadata("multi", "7")
-    assert (found["name"], found["versions"]) == ("multi", ["7"])
-    assert found["inputs"] == [
+    metadata = client.get_model_metadata("multi", "7")
+    assert (metadata["name"], metadata["versions"]) == ("multi", ["7"])
+    assert metadata["inputs"] == [
         {"name": "a", "datatype": "FP32", "shape": [-1, 2]},
         {"name": "b", "datatype": "INT32", "shape": [-1]},
     ]
@@ -80,10 +80,10 @@ def test_triton_every_type(client, binary):
     result = client.infer("every", inputs, outputs=outputs)
     assert [output["name"] for output in result.get_response()["outputs"]] == [f"out_{n}" for n in reversed(EVERY)]
     for name, array in EVERY.items():
-        found = result.as_numpy(f"out_{name}")
-        assert found.dtype == array.dtype
+        output = result.as_numpy(f"out_{name}")
+        assert output.dtype == array.dtype
         expected = array.tolist() if binary or name != "string" else [[v.decode() for v in row] for row in array]
-        assert found.tolist() == expected
+        assert output.tolist() == expected
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -126,10 +126,10 @@ def test_triton_errors(client, model, version, name, array, status, said):
 
 
 def as_go(name, array):
-    held = {"name": f"in_{name}", "type": type_code(name), "shape": list(array.shape)}
+    tensor = {"name": f"in_{name}", "type": type_code(name), "shape": list(array.shape)}
     if name == "string":
-        return held | {"strings": [value.decode() for value in array.ravel()]}
-    return held | {"data": base64.b64encode(array.tobytes()).decode()}
+        return tensor | {"strings": [value.decode() for value in array.ravel()]}
+    return tensor | {"data": base64.b64encode(array.tobytes()).decode()}
 
 
 @pytest.mark.slow
@@ -150,12 +150,12 @@ def test_go_every_type(server, go):
         assert (answer.get("data"), answer.get("strings")) == (expected.get("data"), expected.get("strings"))
 
 
-# ---- PyPI's graphpipe, in an environment of its own, because of its pins
+# ---- PyPI's graphpipe, in a separate environment because of its pins
 
 
 @pytest.fixture(scope="module")
 def graphpipe_py(tmp_path_factory) -> Path:
-    """The interpreter of an environment with it."""
+    """The interpreter of an environment with graphpipe."""
     folder = tmp_path_factory.mktemp("graphpipe_py")
     uv, interpreter = Path(sys.executable).with_name("uv"), folder / "bin" / "python"
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True, timeout=60)

@@ -18,33 +18,32 @@ from google.protobuf.json_format import MessageToDict
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageDraw
 
-from seaway.artifacts import card as cards
+from seaway.artifacts import artifact_metadata, model_repository
 from seaway.artifacts import golden as goldens
-from seaway.artifacts import store
-from seaway.artifacts.card import Card, Tensor
+from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tensor
 from seaway.errors import InvalidInput, ModelError, NotFound, SeawayError
 from seaway.protocols import tensors
 from seaway.serve.backends import onnx as backend
-from seaway.serve.backends import pictures
+from seaway.serve.backends import png_decoder
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "seaway" / "example" / "characters" / "1"
 SHAPES = ((28, 28, 1), (14, 40, 1), (32, 20, 3))
 
-# Asks TensorFlow, in a process of its own: what the graph reads from each picture, and what the example answers.
+# Asks TensorFlow, in a process of its own: what the graph reads from each image, and what the example answers.
 ASK_TENSORFLOW = """
 import sys
 from pathlib import Path
 import numpy as np
-from seaway import quiet
-tf = quiet.import_tensorflow()
-from seaway.convert import pictures
+from seaway.tensorflow_import import import_tensorflow
+tf = import_tensorflow()
+from seaway.convert import png_decoder
 example, folder, shapes = Path(sys.argv[1]), Path(sys.argv[2]), eval(sys.argv[3])
 files = sorted(folder.glob("*.png"), key=lambda file: file.stem)
 spec = [tf.TensorSpec([], tf.string)]
 found = {}
 for shape in shapes:
-    read = tf.function(lambda png, shape=shape: pictures.read(png, *shape), input_signature=spec)
+    read = tf.function(lambda png, shape=shape: png_decoder.read(png, *shape), input_signature=spec)
     found |= {f"{file.stem} {shape}": read(file.read_bytes()).numpy() for file in files}
 answers = tf.saved_model.load(str(example)).signatures["from_png"](png=tf.constant([f.read_bytes() for f in files]))
 np.savez(folder / "found.npz", **found, **{f"answer:{k}": v.numpy().astype("S") if v.dtype == tf.string else v.numpy()
@@ -54,22 +53,28 @@ np.savez(folder / "found.npz", **found, **{f"answer:{k}": v.numpy().astype("S") 
 
 @pytest.fixture(scope="module")
 def example() -> backend.OnnxModel:
-    return backend.load(EXAMPLE, cards.check(EXAMPLE, "version", at=store.CARD), 1, frozenset())
+    return backend.load(
+        EXAMPLE, artifact_metadata.check(EXAMPLE, "version", at=model_repository.METADATA_FILE), 1, frozenset()
+    )
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., backend.OnnxModel]:
-    """Writes and loads a model of a few nodes, without a card unless one is given."""
+    """Writes and loads a model of a few nodes, by default without metadata."""
 
     def build(
-        nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: Any = (), card: Card | None = None
+        nodes: list[Any],
+        inputs: list[Any],
+        outputs: list[Any],
+        weights: Any = (),
+        metadata: ArtifactMetadata | None = None,
     ) -> backend.OnnxModel:
         graph = helper.make_graph(nodes, "tiny", inputs, outputs, list(weights))
         domains = {node.domain for node in nodes} - {""}
         opsets = [helper.make_opsetid("", 17), *(helper.make_opsetid(domain, 1) for domain in domains)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
         (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
-        return backend.load(tmp_path, card, 1, frozenset())
+        return backend.load(tmp_path, metadata, 1, frozenset())
 
     return build
 
@@ -85,17 +90,22 @@ def strings(*values: bytes) -> np.ndarray:
 # ---- the example: the same version as ONNX and as a SavedModel
 
 
-def test_golden_examples_are_answered_rightly_at_every_batch_size(example: backend.OnnxModel) -> None:
-    card, golden = cards.read(EXAMPLE, store.CARD), goldens.read(EXAMPLE / store.EXTRA / goldens.GOLDEN)
+def test_golden_examples_are_predicted_right_at_every_batch_size(example: backend.OnnxModel) -> None:
+    metadata, golden = (
+        artifact_metadata.read(EXAMPLE, model_repository.METADATA_FILE),
+        goldens.read(EXAMPLE / model_repository.EXTRA / goldens.GOLDEN),
+    )
     for rows in (1, 2, 64):
         inputs = {name: array[:rows] for name, array in golden.inputs.items()}
         for signature, output in (("serving_default", "scores"), ("logits", "logits")):
             answers = example.predict(signature, inputs, None)
             assert list(answers) == [output]
-            assert goldens.compare(answers[output], golden.outputs[output][:rows], card.tolerances[output]).wrong == 0
+            assert (
+                goldens.compare(answers[output], golden.outputs[output][:rows], metadata.tolerances[output]).wrong == 0
+            )
 
 
-def test_no_rows_in_no_rows_out(example: backend.OnnxModel) -> None:
+def test_a_batch_of_no_rows(example: backend.OnnxModel) -> None:
     assert example.predict("serving_default", {"image": np.empty((0, 28, 28, 1), np.float32)})["scores"].shape == (
         0,
         62,
@@ -103,7 +113,7 @@ def test_no_rows_in_no_rows_out(example: backend.OnnxModel) -> None:
     assert example.predict("from_png", {"png": strings()})["top_labels"].shape == (0, 3)
 
 
-def test_signatures_and_metadata_are_the_saved_models(example: backend.OnnxModel) -> None:
+def test_signatures_and_metadata_equal_the_saved_model_s(example: backend.OnnxModel) -> None:
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     saved = SavedModel()
@@ -121,7 +131,7 @@ def test_signatures_and_metadata_are_the_saved_models(example: backend.OnnxModel
         assert example.signatures[name].method == signature.method_name
 
 
-# ---- pictures
+# ---- images
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -131,7 +141,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 def png(
     width: int, height: int, bits: int, colour: int, channels: int, seed: int, *extra: tuple[bytes, bytes]
 ) -> bytes:
-    """A PNG of noise in any of the format's kinds."""
+    """A PNG of noise in any pixel format."""
     noise = np.random.default_rng(seed).integers(0, 256, (height, (width * bits * channels + 7) // 8), np.uint8)
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in noise))
@@ -139,17 +149,17 @@ def png(
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
-def encoded(picture: Image.Image) -> bytes:
+def encoded(image: Image.Image) -> bytes:
     written = BytesIO()
-    picture.save(written, "PNG")
+    image.save(written, "PNG")
     return written.getvalue()
 
 
 def drawn(size: tuple[int, int], paper: int, ink: int) -> Image.Image:
-    picture = Image.new("L", size, paper)
+    image = Image.new("L", size, paper)
     line = [(size[0] * x, size[1] * y) for x, y in ((0.15, 0.1), (0.2, 0.6), (0.5, 0.8))]
-    ImageDraw.Draw(picture).line(line, fill=ink, width=max(1, min(size) // 12))
-    return picture
+    ImageDraw.Draw(image).line(line, fill=ink, width=max(1, min(size) // 12))
+    return image
 
 
 def kinds() -> dict[str, bytes]:
@@ -181,9 +191,9 @@ def kinds() -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def tensorflow_found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    folder = tmp_path_factory.mktemp("pictures")
-    for name, picture in kinds().items():
-        (folder / f"{name}.png").write_bytes(picture)
+    folder = tmp_path_factory.mktemp("images")
+    for name, image in kinds().items():
+        (folder / f"{name}.png").write_bytes(image)
     command = [sys.executable, "-c", ASK_TENSORFLOW, str(EXAMPLE), str(folder), str(SHAPES)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
@@ -191,17 +201,17 @@ def tensorflow_found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.n
 
 
 @pytest.mark.slow
-def test_pictures_are_read_as_the_graph_reads_them(tensorflow_found: dict[str, np.ndarray]) -> None:
-    for name, picture in kinds().items():
+def test_images_are_decoded_as_in_the_graph(tensorflow_found: dict[str, np.ndarray]) -> None:
+    for name, image in kinds().items():
         for shape in SHAPES:
-            expected, got = tensorflow_found[f"{name} {shape}"], pictures.read(picture, *shape)
+            expected, got = tensorflow_found[f"{name} {shape}"], png_decoder.decode(image, *shape)
             assert got.dtype == np.float32
             assert got.shape == shape
             np.testing.assert_allclose(got, expected, rtol=0, atol=2e-5, err_msg=name)
 
 
 @pytest.mark.slow
-def test_from_png_answers_as_the_saved_model(
+def test_from_png_predicts_what_the_saved_model_does(
     example: backend.OnnxModel, tensorflow_found: dict[str, np.ndarray]
 ) -> None:
     made = kinds()
@@ -217,17 +227,17 @@ def test_from_png_answers_as_the_saved_model(
     assert answers["top_labels"][clear, 0].tolist() == answers["label"][clear].tolist()
 
 
-def test_from_png_gives_what_is_asked_for_in_that_order(example: backend.OnnxModel) -> None:
+def test_from_png_returns_the_requested_outputs_in_order(example: backend.OnnxModel) -> None:
     answers = example.predict("from_png", {"png": strings(encoded(drawn((90, 80), 255, 0)))}, ["score", "label"])
     assert list(answers) == ["score", "label"]
     assert isinstance(answers["label"][0], bytes)
 
 
-def test_pictures_that_are_none_are_refused_before_they_unfold(example: backend.OnnxModel) -> None:
+def test_invalid_images_are_rejected_before_decompression(example: backend.OnnxModel) -> None:
     whole = encoded(drawn((90, 80), 255, 0))
-    for picture, why in (
-        (b"", "not a PNG picture, or a truncated one"),
-        (b"GIF89a" + bytes(60), "not a PNG picture; its length: 66"),
+    for image, why in (
+        (b"", "not a PNG image, or a truncated one"),
+        (b"GIF89a" + bytes(60), "not a PNG image; its length: 66"),
         (png(1, 1, 8, 0, 1, 0)[:16] + struct.pack(">II", 2049, 9) + whole[24:], r"2,048 px, .* are: \[2049, 9\]"),
         (whole[:16] + struct.pack(">II", 60000, 60000) + whole[24:], "between 1 and 2,048 px"),
         (whole[:16] + struct.pack(">II", 0, 9) + whole[24:], "between 1 and"),
@@ -235,10 +245,10 @@ def test_pictures_that_are_none_are_refused_before_they_unfold(example: backend.
         (whole[:60] + b"\xff\xff" + whole[62:], "cannot be decoded"),
     ):
         with pytest.raises(InvalidInput, match=why):
-            example.predict("from_png", {"png": strings(whole, picture)})
+            example.predict("from_png", {"png": strings(whole, image)})
 
 
-def test_from_png_takes_strings_of_one_dimension(example: backend.OnnxModel) -> None:
+def test_from_png_requires_strings_of_one_dimension(example: backend.OnnxModel) -> None:
     for inputs in (
         {"png": np.zeros((1, 28, 28, 1), np.float32)},
         {"png": tensors.strings([b"x"], [1, 1])},
@@ -252,25 +262,29 @@ def test_from_png_takes_strings_of_one_dimension(example: backend.OnnxModel) -> 
 # ---- calls that do not fit
 
 
-def test_calls_that_do_not_fit_say_why(example: backend.OnnxModel) -> None:
+def test_invalid_calls_say_why(example: backend.OnnxModel) -> None:
     image = np.zeros((1, 28, 28, 1), np.float32)
-    with pytest.raises(NotFound, match=r"'other'; there are .*serving_default"):
+    with pytest.raises(NotFound, match=r"'other'; choose from .*serving_default"):
         example.predict("other", {"image": image})
     for inputs, outputs, why in (
-        ({"picture": image}, None, r"takes \['image'\], but \['picture'\] came"),
+        ({"photo": image}, None, r"takes \['image'\], but got \['photo'\]"),
         ({"image": image, "more": image}, None, "more"),
         ({"image": image}, ["logits"], r"no output \['logits'\]; it has \['scores'\]"),
         ({"image": image.astype(np.float64)}, None, "'image' is float64, but the model takes float32"),
         ({"image": strings(b"x")}, None, "'image' is str"),
-        ({"image": image[0]}, None, "Got: 3 Expected: 4"),
-        ({"image": np.zeros((1, 28, 27, 1), np.float32)}, None, "Got: 27 Expected: 28"),
+        ({"image": image[0]}, None, r'input "image": expected \[-1, 28, 28, 1\], got \[28, 28, 1\]'),
+        (
+            {"image": np.zeros((1, 28, 27, 1), np.float32)},
+            None,
+            r'"image": expected \[-1, 28, 28, 1\], got \[1, 28, 27, 1\]',
+        ),
     ):
         with pytest.raises(InvalidInput, match=why):
             example.predict("serving_default", inputs, outputs)
     assert example.predict("serving_default", {"image": image})["scores"].shape == (1, 62)
 
 
-def test_shapes_that_an_operator_refuses_are_the_callers(make: Callable[..., backend.OnnxModel]) -> None:
+def test_shapes_that_an_operator_rejects_are_the_caller_s_fault(make: Callable[..., backend.OnnxModel]) -> None:
     weight = numpy_helper.from_array(np.ones((3, 4), np.float32), "w")
     model = make(
         [helper.make_node("MatMul", ["x", "w"], ["y"])], [value("x", ["N", "M"])], [value("y", ["N", 4])], [weight]
@@ -280,15 +294,15 @@ def test_shapes_that_an_operator_refuses_are_the_callers(make: Callable[..., bac
         model.predict("serving_default", {"x": np.ones((2, 5), np.float32)})
 
 
-def test_an_input_that_asks_for_too_much_memory_is_told_so(make: Callable[..., backend.OnnxModel]) -> None:
+def test_an_input_that_needs_too_much_memory_is_rejected(make: Callable[..., backend.OnnxModel]) -> None:
     node = helper.make_node("ConstantOfShape", ["n"], ["y"])
     model = make([node], [value("n", ["N"], TensorProto.INT64)], [value("y", None)])
-    with pytest.raises(SeawayError, match="more memory than there is") as caught:
+    with pytest.raises(SeawayError, match="more memory than is available") as caught:
         model.predict("serving_default", {"n": np.array([1 << 45], np.int64)})
     assert caught.value.status == 429
 
 
-def test_read_only_strided_and_empty_arrays_are_taken(make: Callable[..., backend.OnnxModel]) -> None:
+def test_read_only_strided_and_empty_arrays_are_accepted(make: Callable[..., backend.OnnxModel]) -> None:
     model = make([helper.make_node("Neg", ["x"], ["y"])], [value("x", ["N", "M"])], [value("y", ["N", "M"])])
     for x in (
         np.frombuffer(np.float32([[1, 2, 3]]).tobytes(), "<f4").reshape(1, 3),
@@ -299,7 +313,7 @@ def test_read_only_strided_and_empty_arrays_are_taken(make: Callable[..., backen
         assert np.array_equal(model.predict("serving_default", {"x": x})["y"], -x)
 
 
-def test_strings_go_through_as_bytes(make: Callable[..., backend.OnnxModel]) -> None:
+def test_strings_are_bytes(make: Callable[..., backend.OnnxModel]) -> None:
     node = helper.make_node("Identity", ["x"], ["y"])
     model = make([node], [value("x", [None, 2], TensorProto.STRING)], [value("y", [None, 2], TensorProto.STRING)])
     x = tensors.strings([b"a", "é\0z".encode()], [1, 2])
@@ -313,7 +327,7 @@ def test_strings_go_through_as_bytes(make: Callable[..., backend.OnnxModel]) -> 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bool", "int8", "uint8", "int16", "uint16", "int32",
                                    "uint32", "int64", "uint64"])  # fmt: skip
-def test_every_type_of_numbers(make: Callable[..., backend.OnnxModel], dtype: str) -> None:
+def test_every_numeric_type(make: Callable[..., backend.OnnxModel], dtype: str) -> None:
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     model = make([helper.make_node("Identity", ["x"], ["y"])], [value("x", [None], kind)], [value("y", [None], kind)])
     assert model.signatures["serving_default"].outputs == (Tensor("y", dtype, (None,)),)
@@ -326,7 +340,7 @@ def test_every_type_of_numbers(make: Callable[..., backend.OnnxModel], dtype: st
 # ---- loading
 
 
-def test_without_a_card_serving_default_gives_all_outputs(make: Callable[..., backend.OnnxModel]) -> None:
+def test_without_metadata_serving_default_returns_all_outputs(make: Callable[..., backend.OnnxModel]) -> None:
     nodes = [helper.make_node("Add", ["b", "a"], ["sum"]), helper.make_node("Neg", ["a"], ["neg"])]
     model = make(nodes, [value("b", ["N", 2]), value("a", None)], [value("sum", ["N", 2]), value("neg", None)])
     (signature,) = model.signatures.values()
@@ -339,35 +353,40 @@ def test_without_a_card_serving_default_gives_all_outputs(make: Callable[..., ba
     assert list(model.predict("serving_default", {"a": one, "b": one}, ["neg"])) == ["neg"]
 
 
-def test_the_cards_order_and_shapes_win_and_another_models_card_is_refused(make: Callable[..., Any]) -> None:
+def test_the_metadata_s_order_and_shapes_win_and_foreign_metadata_is_refused(make: Callable[..., Any]) -> None:
     nodes = [helper.make_node("Add", ["b", "a"], ["sum"])]
     parts = nodes, [value("b", ["N", 2]), value("a", ["N", 2])], [value("sum", ["N", 2])]
     a, b, total = (Tensor(name, "float32", (None, 2)) for name in ("a", "b", "sum"))
-    model = make(*parts, card=Card("version", "adds", inputs=(a, b), outputs=(total,)))
+    model = make(*parts, metadata=ArtifactMetadata("version", "adds", inputs=(a, b), outputs=(total,)))
     assert model.signatures["serving_default"].inputs == (a, b)
-    with pytest.raises(ModelError, match=r"'sum': 'float32'.* but its card says .*'total'"):
-        make(*parts, card=Card("version", "adds", inputs=(a, b), outputs=(Tensor("total", "float32", (None, 2)),)))
+    with pytest.raises(ModelError, match=r"'sum': 'float32'.* but its metadata says .*'total'"):
+        make(
+            *parts,
+            metadata=ArtifactMetadata(
+                "version", "adds", inputs=(a, b), outputs=(Tensor("total", "float32", (None, 2)),)
+            ),
+        )
 
 
-def test_what_cannot_be_loaded_says_why(make: Callable[..., backend.OnnxModel], tmp_path: Path) -> None:
+def test_load_errors_say_why(make: Callable[..., backend.OnnxModel], tmp_path: Path) -> None:
     floats = [value("x", ["N"])], [value("y", ["N"])]
     with pytest.raises(ModelError, match=r"my.ops:Evil.* is not a registered"):
         make([helper.make_node("Evil", ["x"], ["y"], domain="my.ops")], *floats)
     sequence = helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)
     with pytest.raises(ModelError, match=r"'y' is seq\(tensor\(float\)\)"):
         make([helper.make_node("SequenceConstruct", ["x"], ["y"])], [value("x", ["N"])], [sequence])
-    whole = (EXAMPLE / store.EXTRA / "model.onnx").read_bytes()
+    whole = (EXAMPLE / model_repository.EXTRA / "model.onnx").read_bytes()
     for content in (b"", b"\0garbage", whole[:5000], whole[: len(whole) // 2]):
         (tmp_path / "model.onnx").write_bytes(content)
         with pytest.raises(ModelError, match=r"model.onnx: ONNX Runtime cannot load the model"):
             backend.load(tmp_path, None, 1, frozenset())
     (tmp_path / "model.onnx").unlink()
-    with pytest.raises(ModelError, match=r"there is no assets.extra/model.onnx"):
+    with pytest.raises(ModelError, match=r"no assets.extra/model.onnx or model.onnx found"):
         backend.load(tmp_path, None, 1, frozenset())
 
 
 @pytest.mark.parametrize("location", ["../outside.bin", "{outside}", "link.bin", "inside/weights.bin"])
-def test_weights_in_other_files_must_lie_inside_the_folder(tmp_path: Path, location: str) -> None:
+def test_external_weights_must_be_inside_the_folder(tmp_path: Path, location: str) -> None:
     folder, outside = tmp_path / "1", tmp_path / "outside.bin"
     (folder / "inside").mkdir(parents=True)
     for file in (outside, folder / "inside" / "weights.bin"):
@@ -412,7 +431,7 @@ def test_importing_starts_no_thread_and_no_other_framework() -> None:
     assert in_a_process(program).split() == ["1", "set()"]
 
 
-def test_a_forked_child_loads_and_answers_with_the_threads_it_was_given() -> None:
+def test_a_forked_child_loads_and_predicts_with_its_threads() -> None:
     program = """
 import os, sys
 from pathlib import Path
@@ -429,7 +448,7 @@ for threads in (1, 2):
     assert in_a_process(program).split() == ["1", "2"]
 
 
-def test_a_large_batch_is_given_back() -> None:
+def test_the_memory_of_a_large_batch_is_released() -> None:
     program = """
 import sys
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""What the server answers is what its OpenAPI document says, and its page /docs shows it.
+"""The server's responses match its OpenAPI document, and /docs shows them.
 
-Schemathesis asks with what fits and with what does not. TensorFlow Serving's part is left out, since its status codes
-are TensorFlow Serving's; so is the admin port.
+Schemathesis sends valid and invalid requests. TensorFlow Serving's paths are excluded because their status codes follow
+TensorFlow Serving; so is the admin port.
 """
 
 import copy
@@ -18,7 +18,7 @@ from playwright.sync_api import expect, sync_playwright
 from schemathesis.checks import negative_data_rejection, positive_data_acceptance
 
 from seaway.protocols import graphpipe
-from seaway.serve.supervisor import openapi, schemas
+from seaway.serve.supervisor import openapi
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
@@ -31,13 +31,13 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-METADATA_REQUEST = bytes.fromhex(schemas.GRAPHPIPE_METADATA_REQUEST)
+METADATA_REQUEST = bytes.fromhex(openapi.document("/")["paths"]["/"]["post"]["requestBody"]["x-hex"])
 INFER_REQUEST = bytes(graphpipe.write_infer_request([("x", np.float32([1, 2]))]))
 
 
 @st.composite
 def graphpipe_bodies(draw):
-    """A real request, or one with a few bytes changed, or anything."""
+    """A real request, one with a few changed bytes, or arbitrary bytes."""
     body = bytearray(draw(st.sampled_from([METADATA_REQUEST, INFER_REQUEST, b""])))
     for _ in range(draw(st.integers(0, 3)) if body else 0):
         body[draw(st.integers(0, len(body) - 1))] = draw(st.integers(0, 255))
@@ -48,8 +48,8 @@ schemathesis.openapi.media_type("application/octet-stream", graphpipe_bodies())
 
 
 def document():
-    """The server's document, narrowed to what the server under test has, so that not all is answered 404."""
-    made = copy.deepcopy(openapi.document("http://127.0.0.1", "0"))
+    """The server's document, narrowed to the models under test, so that not every response is 404."""
+    made = copy.deepcopy(openapi.document("http://127.0.0.1"))
     parameters, parts = made["components"]["parameters"], made["components"]["schemas"]
     for name, values in (
         ("model", ["half", "multi", "types", "nobody"]),
@@ -75,10 +75,10 @@ schema = schemathesis.openapi.from_dict(document()).exclude(tag=["TensorFlow Ser
 
 @schema.parametrize()
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
-def test_answers_are_as_documented(server, case):
+def test_responses_are_as_documented(server, case):
     excluded = [positive_data_acceptance]  # what fits the schema may still not fit this model: 400 is right there
     if "Inference-Header-Content-Length" in case.headers:
-        excluded.append(negative_data_rejection)  # it makes raw numbers of what is no JSON, whatever Content-Type says
+        excluded.append(negative_data_rejection)  # it sends plain numbers instead of JSON, whatever Content-Type says
     case.call_and_validate(base_url=server.url, excluded_checks=excluded)
 
 
@@ -97,7 +97,7 @@ def browser():
 
 @pytest.fixture
 def docs(browser, server):
-    """The page, read; at the end it must have said nothing on the console but that a request failed."""
+    """The loaded page; its console may have nothing but failed requests at the end."""
     page = browser.new_page()
     said = []
     page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
@@ -115,7 +115,7 @@ def opened(page, operation):
 
 
 def answer(operation):
-    return operation.get_by_label("Answer").inner_text()
+    return operation.get_by_label("Response").inner_text()
 
 
 def test_docs_shows_every_operation_and_schema(docs, server):
@@ -127,7 +127,7 @@ def test_docs_shows_every_operation_and_schema(docs, server):
     assert sorted(shown) == sorted([*names, *(f"schema-{name}" for name in served["components"]["schemas"])])
 
 
-def test_docs_sends_a_request_and_shows_its_answer(docs):
+def test_docs_sends_a_request_and_shows_the_response(docs):
     predict = opened(docs, "tfsPredict")
     predict.get_by_label("model").fill("half")
     predict.get_by_label("Request body").fill('{"instances": [1, 2]}')
@@ -160,7 +160,7 @@ def test_docs_shows_bytes_as_bytes(docs):
     assert answer(infer).startswith("000000  ")
 
 
-def test_docs_shows_what_the_server_says_of_a_mistake(docs):
+def test_docs_shows_the_server_s_error(docs):
     predict = opened(docs, "tfsPredict")
     predict.get_by_label("model").fill("half")
     predict.get_by_label("Request body").fill("{")
@@ -175,7 +175,7 @@ def test_docs_filter(docs):
     assert docs.locator("main details:visible").get_attribute("id") == "oipReadyLabel"
 
 
-def test_docs_opens_what_its_address_names(browser, server):
+def test_docs_opens_the_operation_in_its_address(browser, server):
     page = browser.new_page()
     page.goto(f"{server.url}/docs#oipInfer")
     expect(page.locator("#oipInfer form")).to_be_visible()

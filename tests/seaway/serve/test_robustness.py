@@ -1,4 +1,4 @@
-"""What must not end the server: garbage, an input that aborts TensorFlow, a killed worker; and how it does end."""
+"""The server survives garbage, inputs that abort TensorFlow and killed workers, and shuts down gracefully."""
 
 import json
 import os
@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seaway.artifacts import card as cards
+from seaway.artifacts import artifact_metadata, model_repository
 from seaway.artifacts import golden as goldens
-from seaway.artifacts import store
-from seaway.artifacts.card import Card, Tolerance
+from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tolerance
 from seaway.platform import sockets
 from seaway.protocols import graphpipe
 
@@ -38,7 +37,7 @@ def mutations(body: bytes, count: int):
     ("/graphpipe/half", graphpipe.write_infer_request({"x": np.float32([1, 2])}, ["y"])),
     ("/v1/models/half:predict", b'{"signature_name": "serving_default", "instances": [1.0, 2.5e3]}'),
 ])  # fmt: skip
-def test_garbage_is_answered_and_harms_nobody(server, path, body):
+def test_garbage_gets_a_response_and_does_no_harm(server, path, body):
     worker = server.worker()
     connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
     statuses = set()
@@ -54,14 +53,14 @@ def test_garbage_is_answered_and_harms_nobody(server, path, body):
 
 
 @pytest.mark.parametrize("sent", [b"\0\1\2\3\r\n\r\n", b"GET\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n"])
-def test_what_is_not_http(server, sent):
+def test_invalid_http(server, sent):
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as raw:
         raw.sendall(sent)
         assert raw.recv(4096).startswith(b"HTTP/1.1 400")
     assert server.get("/healthz").status == 200
 
 
-def test_a_client_that_leaves_midway(server):
+def test_a_client_that_disconnects_midway(server):
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as raw:
         raw.sendall(b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
     assert server.predict("half", {"instances": [1]}).status == 200
@@ -71,24 +70,24 @@ def test_an_input_that_aborts_tensorflow_fails_alone(server):
     worker = server.worker()
     reply = server.predict("hard", {"signature_name": "fatal", "inputs": [1]})
     assert reply.status == 500
-    assert "process that worked on this request ended" in reply.json()["error"]
+    assert "process that worked on this request died" in reply.json()["error"]
     assert server.get("/healthz").status == 200
     assert server.predict("half", {"instances": [1]}).json() == {"predictions": [3.5]}  # waits for the next worker
     assert server.worker() != worker
 
 
 def test_a_killed_worker_fails_only_what_it_was_computing(server):
-    """One long request is being computed, three short ones wait behind it: only the long one is lost."""
+    """One long request is running and three short ones wait: only the long one is lost."""
     server.wait(lambda: server.predict("hard", {"signature_name": "slow", "inputs": [1]}).status == 200)
     replies: dict[int, int] = {}
 
-    def ask(number, steps):
+    def send(number, steps):
         replies[number] = server.predict("hard", {"signature_name": "slow", "inputs": [steps]}).status
 
-    long = threading.Thread(target=ask, args=(0, 100_000_000))
+    long = threading.Thread(target=send, args=(0, 100_000_000))
     long.start()
     server.wait(lambda: server.status()["workers"][0]["running"] == 1)
-    short = [threading.Thread(target=ask, args=(number, number)) for number in (1, 2, 3)]
+    short = [threading.Thread(target=send, args=(number, number)) for number in (1, 2, 3)]
     for thread in short:
         thread.start()
     server.wait(lambda: server.status()["waiting"] == 3)
@@ -98,21 +97,21 @@ def test_a_killed_worker_fails_only_what_it_was_computing(server):
     assert replies == {0: 500, 1: 200, 2: 200, 3: 200}
 
 
-def test_who_shares_a_frame_with_an_input_that_ends_the_process(server):
-    """While one long request is computed, a fatal one and harmless ones gather behind it and go out together."""
+def test_requests_that_share_a_frame_with_a_fatal_one_succeed(server):
+    """While one long request runs, a fatal one and harmless ones queue up and are sent in one frame."""
     replies: dict[int, tuple[int, object]] = {}
 
-    def ask(number, document):
+    def send(number, document):
         reply = server.predict("hard", document)
         replies[number] = reply.status, reply.json()
 
-    long = threading.Thread(target=ask, args=(0, {"signature_name": "slow", "inputs": [60_000]}))
+    long = threading.Thread(target=send, args=(0, {"signature_name": "slow", "inputs": [60_000]}))
     long.start()
     server.wait(lambda: server.status()["workers"][0]["running"] == 1)
     fatal = {"signature_name": "fatal", "inputs": [1, 1]}
     behind = [{"signature_name": "slow", "inputs": [n]} for n in range(1, 5)]
     behind.insert(2, fatal)
-    threads = [threading.Thread(target=ask, args=(n, document)) for n, document in enumerate(behind, start=1)]
+    threads = [threading.Thread(target=send, args=(n, document)) for n, document in enumerate(behind, start=1)]
     for thread in threads:
         thread.start()
     server.wait(lambda: server.status()["waiting"] == 5)
@@ -122,8 +121,8 @@ def test_who_shares_a_frame_with_an_input_that_ends_the_process(server):
     assert [replies[n] for n in (1, 2, 4, 5)] == [(200, {"outputs": [float(n)]}) for n in (1, 2, 3, 4)]
 
 
-def test_shapes_that_end_a_process_do_so_at_most_once(server):
-    """Where the shape alone is at fault, and not what the signature declares, it is refused from then on."""
+def test_shapes_that_kill_a_process_are_quarantined(server):
+    """A shape that does not match the signature and kills the process is rejected from then on."""
     assert server.predict("hard", {"signature_name": "conv", "inputs": [[1.0]]}).status in (400, 500)
     server.wait(lambda: server.predict("half", {"instances": [1]}).status == 200)
     worker = server.worker()
@@ -132,43 +131,47 @@ def test_shapes_that_end_a_process_do_so_at_most_once(server):
     assert server.worker() == worker
 
 
-def test_the_process_that_starts_workers_is_replaced_too(following):
+def test_the_forkserver_is_replaced_too(following):
     server = following.server
 
     def children():
-        found = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-        return {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in found}
+        pids = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        return {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids}
 
-    [nursery] = [pid for pid, command in children().items() if b"seaway.serve.worker.nursery" in command]
-    os.kill(nursery, signal.SIGKILL)
-    assert server.predict("first", {"instances": [0]}).status == 200  # the worker goes on without it
+    [forkserver] = [pid for pid, command in children().items() if b"seaway.serve.worker.forkserver" in command]
+    os.kill(forkserver, signal.SIGKILL)
+    assert server.predict("first", {"instances": [0]}).status == 200  # the worker continues without it
     orphan = server.worker()
     server.wait(lambda: orphan in children())
     os.kill(orphan, signal.SIGKILL)
-    server.wait(lambda: any(f"worker {orphan} ended (signal 9)" in line for line in server.log))
-    # A new one imports TensorFlow first: on busy cores that may outlast a request's deadline.
+    server.wait(lambda: any(f"worker {orphan} exited (signal 9)" in line for line in server.log))
+    # A new forkserver imports TensorFlow first: on busy cores that may exceed a request's deadline.
     server.wait(lambda: server.predict("first", {"instances": [0]}).json() == {"predictions": [2.0]}, 120)
-    assert not {nursery, orphan} & set(children())  # no zombies
+    assert not {forkserver, orphan} & set(children())  # no zombies
 
 
-def test_a_version_whose_golden_inputs_end_the_process_is_taken_out(following):
+def test_a_version_whose_golden_inputs_kill_the_process_is_removed(following):
     def fill(folder):
         shutil.copytree(following.models / "hard" / "1", folder, dirs_exist_ok=True)
-        (folder / store.EXTRA).mkdir()
+        (folder / model_repository.EXTRA).mkdir()
         sizes = np.ones(3, np.int32)
         golden = goldens.Golden({"sizes": sizes}, {"y": np.ones(3, np.float32)})
-        goldens.write(folder / store.EXTRA / goldens.GOLDEN, golden)
-        cards.write(folder, Card("version", "aborting", tolerances={"y": Tolerance(1e-6, 1e-6)}), at=store.CARD)
+        goldens.write(folder / model_repository.EXTRA / goldens.GOLDEN, golden)
+        artifact_metadata.write(
+            folder,
+            ArtifactMetadata("version", "aborting", tolerances={"y": Tolerance(1e-6, 1e-6)}),
+            at=model_repository.METADATA_FILE,
+        )
 
-    version = store.publish(following.volume, "aborting", fill)
-    assert "ends the process" in following.wait_end("aborting", version)
+    version = model_repository.publish(following.repository, "aborting", fill)
+    assert "kills the process" in following.wait_end("aborting", version)
     assert following.server.predict("first", {"instances": [0]}).json() == {"predictions": [2.0]}
 
 
 def test_health_and_admin(server):
     assert server.get("/healthz").body == b"ok\n"
     assert server.get("/readyz").body == b"ready\n"
-    assert server.get("/status").status == 404  # the admin port's alone
+    assert server.get("/status").status == 404  # only on the admin port
     status = server.status()
     assert status["ready"] == "ready"
     assert status["models"]["half"]["labels"] == {"stable": 1, "canary": 2}
@@ -186,7 +189,7 @@ def test_the_access_log_is_json(server):
     assert logged()[-1]["model"].startswith("half/1@")
 
 
-def test_nothing_is_ready_without_a_model(start, tmp_path):
+def test_a_server_without_a_model_is_not_ready(start, tmp_path):
     server = start(tmp_path)
     assert server.get("/healthz").status == 200
     server.wait(lambda: b"no model" in server.get("/readyz").body)
@@ -206,27 +209,27 @@ def test_one_of_two_workers_is_killed_under_load(start, models, tmp_path, under_
         server.wait(lambda: all(w["pid"] != killed and w["loaded"] for w in server.status()["workers"]))
         seen = load.answers["half/2"]
         server.wait(lambda: load.answers["half/2"] > seen + 50)
-    assert [failure[0] for failure in load.failed] in ([], [500])  # what it was computing, where it was computing
+    assert [failure[0] for failure in load.failed] in ([], [500])  # the request that it was running, if any
     assert load.wrong == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="packets are filtered on Linux alone")
-def test_a_port_that_hears_no_new_ones_keeps_those_it_has():
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux filters packets")
+def test_a_port_that_stops_accepting_keeps_its_connections():
     with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as late:
         with socket.create_connection(listening.getsockname()) as early:
-            sockets.take_no_new(listening)
+            sockets.stop_accepting(listening)
             late.settimeout(0.2)
             with pytest.raises(TimeoutError):
                 late.connect(listening.getsockname())
             with listening.accept()[0] as accepted:
-                early.sendall(b"asked")
-                assert accepted.recv(5) == b"asked"
+                early.sendall(b"hello")
+                assert accepted.recv(5) == b"hello"
         listening.setblocking(False)
         with pytest.raises(BlockingIOError):
             listening.accept()
 
 
-def test_a_new_connection_is_all_that_sigterm_costs(start, models, tmp_path, under_load):
+def test_sigterm_fails_only_new_connections(start, models, tmp_path, under_load):
     shutil.copytree(models / "half", tmp_path / "half")
     server = start(tmp_path)
     server.wait_ready()
@@ -237,9 +240,29 @@ def test_a_new_connection_is_all_that_sigterm_costs(start, models, tmp_path, und
     assert set(load.failed) == {"ConnectionRefusedError(111, 'Connection refused')"}, load.failed
 
 
-def test_sigterm_answers_what_was_begun(start, models, tmp_path):
+def test_ctrl_c_while_the_backend_is_imported(start, tmp_path):
+    """Ctrl-C reaches the forkserver as well, which must not end with a traceback."""
+    server = start(tmp_path)
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+
+    def ignores_sigint() -> bool:
+        statuses = [Path(f"/proc/{child}/status").read_text() for child in children.read_text().split()]
+        masks = [status.partition("SigIgn:")[2] for status in statuses]
+        return bool(masks) and all(int(mask.split()[0], 16) & 1 << signal.SIGINT - 1 for mask in masks)
+
+    server.wait(ignores_sigint)
+    for process in (*children.read_text().split(), server.process.pid):
+        os.kill(int(process), signal.SIGINT)
+    assert server.process.wait(60) == 0
+    server.stop()
+    log = "".join(server.log)
+    assert "stopping after the requests in flight; the same command serves again\n" in log
+    assert "Traceback" not in log
+
+
+def test_requests_in_flight_at_sigterm_get_responses(start, models, tmp_path):
     shutil.copytree(models / "hard", tmp_path / "hard")
-    server = start(tmp_path, "--drain-seconds", "0.5")
+    server = start(tmp_path, "--drain-s", "0.5")
     server.wait_ready()
     replies = []
     request = {"signature_name": "slow", "inputs": [50_000]}  # about a second
@@ -269,7 +292,7 @@ def run(*options, **environment):
 
 
 def test_a_port_in_use(server, tmp_path):
-    done = run("--volume", str(tmp_path), "--port", str(server.port))
+    done = run("--model-repository", str(tmp_path), "--port", str(server.port))
     assert done.returncode == 1
     assert f"127.0.0.1:{server.port}: the port is in use" in done.stderr
     assert "Traceback" not in done.stderr
@@ -278,13 +301,15 @@ def test_a_port_in_use(server, tmp_path):
 @pytest.mark.parametrize(
     "options, environment, said",
     [
-        ([], {}, "--volume"),
-        (["--volume", "x", "--poll-seconds", "0"], {}, "poll_seconds"),
-        ([], {"SEAWAY_VOLUME": "x", "SEAWAY_PORT": "http"}, "SEAWAY_PORT='http'"),
-        ([], {"SEAWAY_VOLUME": "x", "SEAWAY_DEFAULT_VERSION": "newest"}, "newest"),
+        ([], {}, "--model-repository"),
+        (["--model-repository", "x", "--poll-interval-s", "0"], {}, "--poll-interval-s is 0"),
+        (["--model-repository", "x", "--port", "70000"], {}, "--port is 70000: it must be from 0 to 65535"),
+        ([], {"SEAWAY_MODEL_REPOSITORY": "x", "SEAWAY_TIMEOUT_S": "nan"}, "--timeout-s is nan"),
+        ([], {"SEAWAY_MODEL_REPOSITORY": "x", "SEAWAY_PORT": "http"}, "SEAWAY_PORT='http'"),
+        ([], {"SEAWAY_MODEL_REPOSITORY": "x", "SEAWAY_DEFAULT_VERSION": "newest"}, "newest"),
     ],
 )
-def test_settings_that_cannot_be_used(options, environment, said):
+def test_invalid_settings(options, environment, said):
     done = run(*options, **environment)
     assert done.returncode == 1
     assert said in done.stderr
@@ -293,7 +318,7 @@ def test_settings_that_cannot_be_used(options, environment, said):
 
 def test_a_backend_that_cannot_be_imported(tmp_path):
     (tmp_path / "tensorflow.py").write_text("raise ImportError('no tensorflow here')")
-    done = run("--volume", str(tmp_path), "--port", "0", PYTHONPATH=str(tmp_path))
+    done = run("--model-repository", str(tmp_path), "--port", "0", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     assert "no tensorflow here" in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("python -m seaway.serve: no worker could be started")

@@ -8,22 +8,22 @@ from seaway.platform import cgroup
 from seaway.serve.settings import Settings, from_environment
 
 
-def test_what_the_environment_gives():
-    environment = {"SEAWAY_VOLUME": "/models", "SEAWAY_PORT": "0", "SEAWAY_ACCESS_LOG": "yes", "PORT": "1"}
-    assert from_environment(environment) == {"volume": Path("/models"), "port": 0, "access_log": True}
+def test_settings_from_the_environment():
+    environment = {"SEAWAY_MODEL_REPOSITORY": "/models", "SEAWAY_PORT": "0", "SEAWAY_ACCESS_LOG": "yes", "PORT": "1"}
+    assert from_environment(environment) == {"model_repository": Path("/models"), "port": 0, "access_log": True}
     typed = {"SEAWAY_ADMIN_PORT": "8502", "SEAWAY_BATCH_DELAY_MS": "0.5", "SEAWAY_ALLOW_OP": "ReadFile, WriteFile"}
     assert from_environment(typed) == {"admin_port": 8502, "batch_delay_ms": 0.5, "allow_op": ("ReadFile", "WriteFile")}
     origins = {"SEAWAY_CORS_ORIGIN": "https://a.example, http://localhost:3000"}
     assert from_environment(origins) == {"cors_origin": ("https://a.example", "http://localhost:3000")}
 
 
-def test_bodies_are_held_within_the_memory():
-    assert Settings(Path("x"), max_body_bytes=1000, max_held_bytes=2000).held_bytes == 2000
-    assert Settings(Path("x"), max_body_bytes=5000, max_held_bytes=2000).held_bytes == 5000  # one must fit
+def test_the_limit_on_all_bodies_fits_at_least_one():
+    assert Settings(Path("x"), max_body_bytes=1000, max_held_bytes=2000).held_bytes_limit == 2000
+    assert Settings(Path("x"), max_body_bytes=5000, max_held_bytes=2000).held_bytes_limit == 5000  # one must fit
 
 
-@pytest.mark.parametrize("name, value", [("PORT", "x"), ("ACCESS_LOG", "perhaps"), ("POLL_SECONDS", "")])
-def test_a_value_that_does_not_read_is_named(name, value):
+@pytest.mark.parametrize("name, value", [("PORT", "x"), ("ACCESS_LOG", "perhaps"), ("POLL_INTERVAL_S", "")])
+def test_an_invalid_value_is_named(name, value):
     with pytest.raises(InvalidInput, match=f"SEAWAY_{name}='{value}'"):
         from_environment({f"SEAWAY_{name}": value})
 
@@ -32,18 +32,26 @@ def test_a_value_that_does_not_read_is_named(name, value):
     "wrong",
     [
         {"default_version": "newest"},
-        {"poll_seconds": 0},
+        {"poll_interval_s": 0},
         {"workers": -1},
         {"backend": "torch"},
-        {"model_version": 1},  # of no model
+        {"model_version": 1},  # without a model
         {"max_batch": 0},
+        {"max_connections": 0},
+        {"timeout_s": float("nan")},
+        {"drain_s": float("nan")},
+        {"batch_delay_ms": float("inf")},
+        {"port": 65536},
+        {"port": -1},
+        {"admin_port": 70000},
+        {"cors_origin": ("https://Example.com",)},  # never matches: browsers send lower case
         {"pod": "two\r\nlines"},
         {"cors_origin": ("example.com",)},
         {"cors_origin": ("https://example.com/",)},
         {"cors_origin": ("https://example.com\r\nx: y",)},
     ],
 )
-def test_settings_out_of_range(wrong):
+def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(InvalidInput):
         Settings(Path("x"), **wrong)
 
@@ -58,7 +66,7 @@ def test_settings_out_of_range(wrong):
         ("fe80::1%eth0", "http://[fe80::1%25eth0]:8501/"),
     ],
 )
-def test_urls_that_a_client_can_read(host, url):
+def test_urls_are_valid_for_every_kind_of_host(host, url):
     assert Settings(Path("x"), host=host).url(8501) == url
     assert urlsplit(url).port == 8501
 
@@ -71,7 +79,7 @@ def test_workers_share_the_cores():
     assert 1 <= Settings(Path("x")).worker_count <= cgroup.cores()
 
 
-def test_a_file_is_no_volume(tmp_path):
+def test_a_file_is_not_a_model_repository(tmp_path):
     (tmp_path / "models").touch()
-    with pytest.raises(InvalidInput, match="models: a file"):
+    with pytest.raises(InvalidInput, match="models: this is a file"):
         Settings(tmp_path / "models")

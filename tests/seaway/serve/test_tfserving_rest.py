@@ -70,7 +70,7 @@ def test_version_label_and_default(server):
         assert server.predict(target, {"instances": [1]}).json() == {"predictions": [y]}
 
 
-def test_every_answer_names_the_version_and_its_digest(server):
+def test_every_response_names_the_version_and_its_digest(server):
     identity = server.predict("half/labels/stable", {"instances": [1]}).headers["Seaway-Model"]
     model, _, digest = identity.partition("@")
     assert model == "half/1"
@@ -135,7 +135,7 @@ def test_regress_and_classify(server):
     assert ":predict" in reply.json()["error"]
 
 
-def test_more_dimensions_than_numpy_has(server):
+def test_more_dimensions_than_numpy_supports(server):
     deep = [0.5, float("nan"), 1e39]
     for _ in range(253):
         deep = [deep]
@@ -192,7 +192,7 @@ def test_a_body_that_is_too_large(server, encode):
     try:
         reply = server.request("POST", "/v1/models/half:predict", body, headers)
     except (BrokenPipeError, ConnectionResetError):
-        return  # the server answered and closed before all of the body was sent
+        return  # the server responded and closed before the whole body was sent
     assert reply.status == 413
     assert "--max-body-bytes" in reply.json()["error"]
 

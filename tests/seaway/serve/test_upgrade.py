@@ -1,4 +1,4 @@
-"""Clients that offer HTTP/2 in clear text with their first request, at a running server: Java's own, and curl."""
+"""Clients that offer cleartext HTTP/2 in their first request: Java's own, and curl."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ def values(path: str, body: bytes) -> list[float]:
     if path.startswith("/v1"):
         return json.loads(body)["predictions"]
     if path.startswith("/v2"):
-        return oip.read_infer_answer(body, {})["y"].tolist()
+        return oip.read_infer_response(body, {})["y"].tolist()
     return graphpipe.read_infer_response(body)[0].tolist()
 
 
@@ -42,7 +42,7 @@ def files(tmp_path):
     return made
 
 
-@pytest.mark.skipif(not shutil.which("java"), reason="there is no java, whose own client is asked here")
+@pytest.mark.skipif(not shutil.which("java"), reason="java is not installed")
 def test_javas_own_client(server, files):
     for order in (list(files), list(files)[::-1]):  # each once first on its connection, which then carries the offer
         asked = [text for path in order for text in (f"{server.url}{path}", files[path])]
@@ -52,12 +52,12 @@ def test_javas_own_client(server, files):
             assert (status, values(path, base64.b64decode(body))) == (b"200", [3.5, 4.0]), path
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("path", BODIES)
 def test_curl_that_offers_http_2(server, files, path, chunked):
     if b"HTTP2" not in run("curl", "--version"):
-        pytest.skip("this curl speaks no HTTP/2")
+        pytest.skip("this curl does not support HTTP/2")
     options = ["-H", "Transfer-Encoding: chunked"] if chunked else []
     command = ["curl", "-sSv", "--http2", *options, "--data-binary", f"@{files[path]}", f"{server.url}{path}"]
     done = subprocess.run(command, capture_output=True, timeout=60)

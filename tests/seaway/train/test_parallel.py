@@ -1,4 +1,4 @@
-"""Two real processes under torchrun, on the CPU: they do what one does, and none is left alone."""
+"""Two real processes under torchrun, on the CPU: they compute what one would, and end together."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from seaway.artifacts import card as cards
+from seaway.artifacts import artifact_metadata
 from seaway.errors import InvalidInput, Unavailable
 from seaway.train import parallel
 from seaway.train.augment import distort
@@ -25,13 +25,13 @@ from seaway.train.train import Settings, train
 
 ROOT = Path(__file__).parents[3]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-# 15: one process has 7 pictures, one 8. Slowly, so that the last bits of sums are not enlarged to differences.
+# 15: one process has 7 images, one 8. Slowly, so that the last bits of sums are not enlarged to differences.
 SETTINGS = Settings(
-    epochs=3, batch_size=15, validation=0.1, threads=1, learning_rate=5e-4, affine=1.0, elastic=0.5, pen=0.5
+    epochs=3, batch_size=15, validation=0.1, threads=1, learning_rate=5e-4, affine=1.0, elastic=0.5, stroke_jitter=0.5
 )
 OPTIONS = ["--epochs", "3", "--batch-size", "15", "--validation", "0.1", "--threads", "1"]  # the same
-OPTIONS += ["--learning-rate", "0.0005", "--affine", "1", "--elastic", "0.5", "--pen", "0.5"]
-AN_EPOCH = 24  # steps: 90 % of 400 pictures, 15 a step
+OPTIONS += ["--learning-rate", "0.0005", "--affine", "1", "--elastic", "0.5", "--stroke-jitter", "0.5"]
+STEPS_PER_EPOCH = 24  # steps: 90 % of 400 images, 15 a step
 
 
 @pytest.fixture(scope="module")
@@ -41,31 +41,31 @@ def bars(make, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(bars, tmp_path_factory):
-    """What one process makes of it."""
+    """The checkpoint that one process trains."""
     checkpoint = tmp_path_factory.mktemp("alone") / "checkpoint"
     train(bars, checkpoint, SETTINGS)
     return checkpoint
 
 
 def start(program, dataset, folder, *more):
-    """torchrun, in a group of its own, and two processes, each in another; their words come into folder/said."""
+    """torchrun in a process group of its own, and two processes, each in another; their output is in folder/stderr."""
     options = ["--dataset", dataset, "--checkpoint", folder / "checkpoint", "--work", folder / "work", *OPTIONS, *more]
     environ = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "WATCHED": str(folder)}
-    with (folder / "said").open("w") as said:
+    with (folder / "stderr").open("w") as stderr:
         return subprocess.Popen(
-            [*TORCHRUN, *program, *map(str, options)], cwd=ROOT, env=environ, stderr=said, start_new_session=True
+            [*TORCHRUN, *program, *map(str, options)], cwd=ROOT, env=environ, stderr=stderr, start_new_session=True
         )
 
 
 def saved(folder):
-    found = list((folder / "work").glob("train-*/state.pt"))
-    return torch.load(found[0], weights_only=True)["step"] if found else 0
+    states = list((folder / "work").glob("train-*/state.pt"))
+    return torch.load(states[0], weights_only=True)["step"] if states else 0
 
 
 def wait_until_saved(folder, step, running):
     deadline = time.monotonic() + 120
     while saved(folder) <= step:
-        assert running.poll() is None, (folder / "said").read_text()
+        assert running.poll() is None, (folder / "stderr").read_text()
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -76,7 +76,7 @@ def workers(torchrun):
 
 
 def end(torchrun):
-    """Whatever became of the test."""
+    """Ends torchrun, however the test went."""
     if torchrun.poll() is None:
         torchrun.terminate()  # so that it ends its processes
         torchrun.wait()
@@ -88,7 +88,7 @@ def left_alone(bars, tmp_path_factory):
     folder = tmp_path_factory.mktemp("left")
     running = start(["-m", "seaway.train"], bars, folder, "--save-seconds", "0")
     try:
-        wait_until_saved(folder, AN_EPOCH, running)
+        wait_until_saved(folder, STEPS_PER_EPOCH, running)
         processes = workers(running)
         os.kill(processes["1"], signal.SIGKILL)
         status = running.wait(timeout=60)
@@ -105,20 +105,20 @@ def resumed(bars, left_alone, tmp_path_factory):
     shutil.copytree(left_alone[0] / "work", folder / "work")
     running = start([Path(__file__).with_name("watched.py")], bars, folder)
     try:
-        assert running.wait(timeout=200) == 0, (folder / "said").read_text()
+        assert running.wait(timeout=200) == 0, (folder / "stderr").read_text()
     finally:
         end(running)
     return folder
 
 
 def assert_same_within_rounding(checkpoint, alone):
-    got, expected = (torch.load(folder / "weights.pt", weights_only=True) for folder in (checkpoint, alone))
-    assert got.keys() == expected.keys()
-    far = {name: float((got[name] - value).abs().max()) for name, value in expected.items()}
+    weights, expected = (torch.load(folder / "weights.pt", weights_only=True) for folder in (checkpoint, alone))
+    assert weights.keys() == expected.keys()
+    far = {name: float((weights[name] - value).abs().max()) for name, value in expected.items()}
     # AdamW enlarges rounding where gradients are almost nothing: 0.001. Statistics, draws or weights of parts that are
     # not the whole batch's make 0.2 to 1, and 0.0004 to 0.01 in the losses.
     assert {name: by for name, by in far.items() if by > 0.02} == {}
-    assert cards.read(checkpoint).metrics == pytest.approx(cards.read(alone).metrics, abs=1e-3)
+    assert artifact_metadata.read(checkpoint).metrics == pytest.approx(artifact_metadata.read(alone).metrics, abs=1e-3)
     rows, others = (json.loads((folder / "history.json").read_text()) for folder in (checkpoint, alone))
     assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in others], abs=1e-4)
 
@@ -126,27 +126,29 @@ def assert_same_within_rounding(checkpoint, alone):
 def test_a_killed_process_ends_the_others(left_alone):
     folder, status = left_alone
     assert status == 1
-    assert saved(folder) > AN_EPOCH
+    assert saved(folder) > STEPS_PER_EPOCH
     assert not (folder / "checkpoint").exists()
 
 
 def test_two_processes_interrupted_and_resumed_end_where_one_does(resumed, alone):
     assert_same_within_rounding(resumed / "checkpoint", alone)
-    assert cards.check(resumed / "checkpoint", "checkpoint").settings == cards.read(alone).settings
+    assert (
+        artifact_metadata.check(resumed / "checkpoint", "checkpoint").settings == artifact_metadata.read(alone).settings
+    )
 
 
-def test_one_process_goes_on_where_two_stood(bars, left_alone, alone, tmp_path):
+def test_one_process_continues_what_two_began(bars, left_alone, alone, tmp_path):
     shutil.copytree(left_alone[0] / "work", tmp_path / "work")
     train(bars, tmp_path / "checkpoint", SETTINGS, work=tmp_path / "work")
     assert_same_within_rounding(tmp_path / "checkpoint", alone)
 
 
-def test_one_process_speaks(resumed):
-    said = (resumed / "said").read_text()
-    assert said.count("resumed from") == said.count("epoch 3/3") == said.count("test accuracy") == 1
+def test_only_one_process_prints(resumed):
+    stderr = (resumed / "stderr").read_text()
+    assert stderr.count("resumed from") == stderr.count("epoch 3/3") == stderr.count("test accuracy") == 1
 
 
-def test_one_process_writes(resumed):
+def test_only_one_process_writes(resumed):
     first, second = (json.loads((resumed / f"{rank}.json").read_text())["changed"] for rank in range(2))
     assert second == []
     assert any(path.endswith("weights.pt") for path in first)
@@ -154,14 +156,14 @@ def test_one_process_writes(resumed):
     assert list((resumed / "work").iterdir()) == []
 
 
-def test_each_picture_is_learnt_from_once_an_epoch(resumed, bars):
+def test_each_image_is_trained_on_once_an_epoch(resumed, bars):
     """In the last epoch, which the resumed run did whole."""
-    parts = [json.loads((resumed / f"{rank}.json").read_text())["steps"][-AN_EPOCH:] for rank in range(2)]
+    parts = [json.loads((resumed / f"{rank}.json").read_text())["steps"][-STEPS_PER_EPOCH:] for rank in range(2)]
     assert {tuple(len(step) for step in both) for both in zip(*parts, strict=True)} == {(7, 8)}
-    seen = [picture for part in parts for step in part for picture in step]
+    seen = [image for part in parts for step in part for image in step]
     images = np.load(bars / "train_images.npy")
     rows = split(len(images), SETTINGS.validation, SETTINGS.seed)[0]
-    assert len(seen) == len({*seen}) == AN_EPOCH * 15 == len(rows)
+    assert len(seen) == len({*seen}) == STEPS_PER_EPOCH * 15 == len(rows)
     assert {*seen} == {hashlib.sha256(images[row].tobytes()).hexdigest() for row in rows}
 
 
@@ -180,7 +182,7 @@ def test_ctrl_c_ends_all(bars, tmp_path):
     assert not (tmp_path / "checkpoint").exists()
 
 
-def test_parts_of_a_batch_are_drawn_as_in_the_whole():
+def test_parts_of_a_batch_are_distorted_as_in_the_whole():
     images = torch.rand(7, 1, 12, 12)
     torch.manual_seed(1)
     whole = distort(images, 1, 1)
@@ -190,7 +192,7 @@ def test_parts_of_a_batch_are_drawn_as_in_the_whole():
         torch.testing.assert_close(part, whole[start_at:end_at])
 
 
-# ---- what cannot be
+# ---- errors
 
 
 @pytest.mark.parametrize(
@@ -199,13 +201,13 @@ def test_parts_of_a_batch_are_drawn_as_in_the_whole():
         ({"WORLD_SIZE": "2"}, "cpu", "MASTER_PORT is ''.*start all processes with torchrun"),
         ({"WORLD_SIZE": "2", "MASTER_PORT": "1"}, "cpu", "MASTER_ADDR is not"),
         ({"WORLD_SIZE": "2", "MASTER_PORT": "1", "MASTER_ADDR": "::1"}, "cpu", "RANK is ''"),
-        ({"WORLD_SIZE": "2", "MASTER_PORT": "1", "MASTER_ADDR": "::1", "RANK": "2"}, "cpu", "RANK has to be less"),
+        ({"WORLD_SIZE": "2", "MASTER_PORT": "1", "MASTER_ADDR": "::1", "RANK": "2"}, "cpu", "RANK must be less"),
         ({"WORLD_SIZE": "many"}, "cpu", "WORLD_SIZE is 'many'"),
-        ({"WORLD_SIZE": "2"}, "cuda:0", "--device cuda:0 names one GPU for several processes"),
+        ({"WORLD_SIZE": "2"}, "cuda:0", "--device cuda:0 is one GPU for several processes"),
         ({"WORLD_SIZE": "2", "LOCAL_RANK": "99"}, "cuda", r"process 99 of this machine finds \d+ GPUs"),
     ],
 )
-def test_an_environment_that_several_processes_cannot_have_is_refused(
+def test_an_environment_that_does_not_suit_several_processes_is_refused(
     bars, tmp_path, monkeypatch, environ, device, message
 ):
     for name, value in environ.items():
@@ -214,16 +216,16 @@ def test_an_environment_that_several_processes_cannot_have_is_refused(
         train(bars, tmp_path / "checkpoint", Settings(device=device))
 
 
-def test_a_master_that_is_not_there_is_told(monkeypatch):
+def test_an_unreachable_master_is_reported(monkeypatch):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and nobody listens
         port = closed.getsockname()[1]
         for name, value in {"RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
             monkeypatch.setenv(name, str(value))
-        expected = rf"the other processes cannot be reached \(.*127\.0\.0\.1.*{port}.*\).*look at MASTER_ADDR"
+        expected = rf"the other processes cannot be reached \(.*127\.0\.0\.1.*{port}.*\).*check MASTER_ADDR"
         with (
             pytest.raises(Unavailable, match=expected),
-            parallel.group("cpu", meeting=timedelta(seconds=1)),
+            parallel.group("cpu", rendezvous_timeout=timedelta(seconds=1)),
         ):
             pass
 
@@ -234,4 +236,4 @@ def test_one_process_under_torchrun_is_as_without(monkeypatch):
     with parallel.group("cuda:7") as device:
         assert device == "cuda:7"
         assert parallel.wrap(net) is net
-        assert parallel.part(5) == slice(0, 5)
+        assert parallel.batch_slice(5) == slice(0, 5)

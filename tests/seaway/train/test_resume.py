@@ -1,4 +1,4 @@
-"""A real process is killed in the middle of an epoch, and another goes on where it stood."""
+"""A real process is killed in the middle of an epoch, and another one continues."""
 
 import dataclasses
 import resource
@@ -13,20 +13,22 @@ import numpy as np
 import pytest
 import torch
 
-from seaway.artifacts import card as cards
+from seaway.artifacts import artifact_metadata
 from seaway.errors import InvalidInput
 from seaway.nets.build import build
 from seaway.train import loop, sampling
+from seaway.train.checkpoints import SCHEMA_VERSION
 from seaway.train.loop import split
-from seaway.train.state import SCHEMA_VERSION
 from seaway.train.train import Settings, train
 
 ROOT = Path(__file__).parents[3]
-SETTINGS = Settings(epochs=3, batch_size=8, validation=0.1, threads=1, sampling="synthetic", ema=0.9, pen=0.5)
+SETTINGS = Settings(epochs=3, batch_size=8, validation=0.1, threads=1, sampling="augment", ema=0.9, stroke_jitter=0.5)
 OPTIONS = ["--epochs", "3", "--batch-size", "8", "--validation", "0.1", "--threads", "1"]  # the same
-OPTIONS += ["--sampling", "synthetic", "--ema", "0.9", "--pen", "0.5"]
-COUNT = 400  # pictures
-AN_EPOCH = sampling.size((np.arange(COUNT) % 3).astype(np.uint8)[split(COUNT, 0.1, 0)[0]], "synthetic") // 8  # steps
+OPTIONS += ["--sampling", "augment", "--ema", "0.9", "--stroke-jitter", "0.5"]
+COUNT = 400  # images
+STEPS_PER_EPOCH = (
+    sampling.size((np.arange(COUNT) % 3).astype(np.uint8)[split(COUNT, 0.1, 0)[0]], "augment") // 8
+)  # steps
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def killed(bars, tmp_path_factory):
             assert process.poll() is None, "the run ended before it could be killed"
             assert time.monotonic() < deadline
             process.send_signal(signal.SIGSTOP)  # so that it stays where it is seen to be
-            if saved_step(work) > AN_EPOCH and saved_step(work) % AN_EPOCH:
+            if saved_step(work) > STEPS_PER_EPOCH and saved_step(work) % STEPS_PER_EPOCH:
                 break
             process.send_signal(signal.SIGCONT)
             time.sleep(0.002)
@@ -77,18 +79,18 @@ def command(dataset, checkpoint, work, *more):
 
 
 def saved_step(work):
-    found = list(work.glob("train-*/state.pt"))
-    return torch.load(found[0], weights_only=True)["step"] if found else 0
+    states = list(work.glob("train-*/state.pt"))
+    return torch.load(states[0], weights_only=True)["step"] if states else 0
 
 
 def assert_same_bits(checkpoint, whole):
-    got, expected = (torch.load(folder / "weights.pt", weights_only=True) for folder in (checkpoint, whole))
-    assert got.keys() == expected.keys()
-    assert [name for name, value in expected.items() if not torch.equal(got[name], value)] == []
-    assert cards.read(checkpoint).sha256 == cards.read(whole).sha256
+    weights, expected = (torch.load(folder / "weights.pt", weights_only=True) for folder in (checkpoint, whole))
+    assert weights.keys() == expected.keys()
+    assert [name for name, value in expected.items() if not torch.equal(weights[name], value)] == []
+    assert artifact_metadata.read(checkpoint).sha256 == artifact_metadata.read(whole).sha256
 
 
-def test_a_new_process_goes_on_and_ends_with_the_same_bits(bars, work, uninterrupted, tmp_path):
+def test_a_new_process_continues_and_ends_with_the_same_bits(bars, work, uninterrupted, tmp_path):
     ran = subprocess.run(command(bars, tmp_path / "second", work), cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert "resumed from" in ran.stderr
@@ -123,15 +125,13 @@ def spoil_by_key(path):
         (spoil_by_key, "belongs to other settings or data"),
     ],
 )
-def test_a_state_that_cannot_be_used_is_told_and_passed_over(
-    bars, work, uninterrupted, tmp_path, capsys, spoil, message
-):
+def test_an_unusable_state_is_reported_and_ignored(bars, work, uninterrupted, tmp_path, capsys, spoil, message):
     [state] = work.glob("train-*/state.pt")
     spoil(state)
     train(bars, tmp_path / "checkpoint", SETTINGS, work=work)
-    told = capsys.readouterr().err
-    assert f"{state} {message}" in told
-    assert "epoch 1/3" in told
+    stderr = capsys.readouterr().err
+    assert f"{state} {message}" in stderr
+    assert "epoch 1/3" in stderr
     assert_same_bits(tmp_path / "checkpoint", uninterrupted)
 
 
@@ -154,16 +154,16 @@ def of_an_optimizer_of_less(state):
         (of_a_newer_seaway, r"state\.pt was written by a newer version .*schema_version \d+, this one reads \d+\)"),
         (
             of_another_net,
-            r"train-\w+: the state does not fit what cnn is now \(Error\(s\) in loading state_dict",
+            r"train-\w+: the state does not fit cnn as it is now \(Error\(s\) in loading state_dict",
         ),
-        (of_an_optimizer_of_less, r"does not fit what cnn is now \(loaded state dict contains"),
+        (of_an_optimizer_of_less, r"does not fit cnn as it is now \(loaded state dict contains"),
     ],
 )
-def test_a_state_that_another_version_can_go_on_from_is_refused_and_kept(bars, work, tmp_path, change, message):
+def test_a_state_that_another_version_can_continue_from_is_refused_and_kept(bars, work, tmp_path, change, message):
     [path] = work.glob("train-*/state.pt")
     torch.save(change(torch.load(path, weights_only=True)), path)
     before = path.read_bytes()
-    with pytest.raises(InvalidInput, match=f"{message}.*go on with th.* version.*to start from the beginning"):
+    with pytest.raises(InvalidInput, match=f"{message}.*continue with th.* version.*to start from the beginning"):
         train(bars, tmp_path / "checkpoint", SETTINGS, work=work)
     assert path.read_bytes() == before
     assert not (tmp_path / "checkpoint").exists()
@@ -173,10 +173,10 @@ def test_other_settings_do_not_find_the_state(bars, work, tmp_path, capsys):
     other = Settings(epochs=1, batch_size=8, validation=0.1, threads=1)
     train(bars, tmp_path / "checkpoint", other, work=work)
     assert "resumed" not in capsys.readouterr().err
-    assert saved_step(work) > AN_EPOCH  # the other run's is still there
+    assert saved_step(work) > STEPS_PER_EPOCH  # the other run's is still there
 
 
-def test_a_disk_that_takes_no_more_is_told_and_the_last_state_stays(bars, work, tmp_path):
+def test_a_full_disk_is_reported_and_the_last_state_stays(bars, work, tmp_path):
     before = saved_step(work)
 
     def no_large_files():
@@ -191,7 +191,7 @@ def test_a_disk_that_takes_no_more_is_told_and_the_last_state_stays(bars, work, 
     )
     assert ran.returncode == 1
     assert "state.pt: the training state cannot be saved (" in ran.stderr
-    assert "run again to go on from the last state saved" in ran.stderr
+    assert "run again to continue from the last saved state" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert saved_step(work) == before
     assert not (tmp_path / "second").exists()
@@ -202,9 +202,9 @@ def test_a_checkpoint_that_cannot_be_written_names_the_place_and_costs_no_traini
     with pytest.raises(OSError, match="No space left") as caught:
         train(bars, small_disk / "checkpoint", SETTINGS, work=tmp_path / "work")
     assert str(small_disk) in caught.value.filename
-    assert saved_step(tmp_path / "work") == 3 * AN_EPOCH
-    card = train(bars, tmp_path / "checkpoint", SETTINGS, work=tmp_path / "work")
-    assert card.kind == "checkpoint"
+    assert saved_step(tmp_path / "work") == 3 * STEPS_PER_EPOCH
+    metadata = train(bars, tmp_path / "checkpoint", SETTINGS, work=tmp_path / "work")
+    assert metadata.kind == "checkpoint"
 
 
 def test_an_epoch_that_ends_in_its_validation_is_validated_again(bars, uninterrupted, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Trains as `python -m seaway.train` does, and writes to $WATCHED/<rank>.json which pictures this process trained
+"""Trains as `python -m seaway.train` does, and writes to $WATCHED/<rank>.json which images this process trained
 on, step by step, and which files and folders it made or changed, where they are under $WATCHED."""
 
 import hashlib
@@ -25,12 +25,12 @@ def note_changes(event, args):
         changed.add(str(Path(args[0]).relative_to(folder)))
 
 
-def note_pictures(images):
+def note_images(images):
     steps.append([hashlib.sha256(image.tobytes()).hexdigest() for image in images])
     return to_batch(images)
 
 
-to_batch, loop.to_batch = loop.to_batch, note_pictures
+to_batch, loop.to_batch = loop.to_batch, note_images
 sys.addaudithook(note_changes)
 try:
     main()

@@ -1,6 +1,6 @@
 """A real chain, made once: a small character net through export and convert; each test breaks a copy of its own.
 
-Parts of the chain can be made again from an edited ONNX model, so that a SavedModel is wrong but its card is not.
+Parts of the chain can be rebuilt from an edited ONNX model, so that a SavedModel is wrong but its metadata is not.
 """
 
 import dataclasses
@@ -17,8 +17,8 @@ import torch
 import torchvision  # noqa: F401  before TensorFlow: the other way round, importing it ends the process
 from onnx import numpy_helper
 
-from seaway.artifacts import card as cards
-from seaway.artifacts.card import Card
+from seaway.artifacts import artifact_metadata
+from seaway.artifacts.artifact_metadata import ArtifactMetadata
 from seaway.convert.convert import DEFAULT_CONVERTER, convert_artifact
 from seaway.export.export import export_checkpoint
 from seaway.nets.build import build
@@ -54,15 +54,15 @@ class Chain:
     def report(self) -> Path:
         return self.folder / "report.html"
 
-    def validate(self, dataset: bool = True, report: bool = False) -> Card:
-        pictures, page = self.dataset if dataset else None, self.report if report else None
-        return validate(self.onnx, self.saved_model, pictures, self.parity, page)
+    def validate(self, dataset: bool = True, report: bool = False) -> ArtifactMetadata:
+        images, page = self.dataset if dataset else None, self.report if report else None
+        return validate(self.onnx, self.saved_model, images, self.parity, page)
 
-    def edit_onnx(self, change: Change, recard: bool = True) -> None:
-        """Changes model.onnx after export; `recard` makes a card that fits its bytes again."""
+    def edit_onnx(self, change: Change, rewrite_metadata: bool = True) -> None:
+        """Changes model.onnx after export; `rewrite_metadata` makes the metadata match it."""
         edit(self.onnx, change)
-        if recard:
-            cards.write(self.onnx, cards.read(self.onnx))
+        if rewrite_metadata:
+            artifact_metadata.write(self.onnx, artifact_metadata.read(self.onnx))
 
     def convert(self, converter: str = DEFAULT_CONVERTER) -> None:
         convert_artifact(self.onnx, self.saved_model, converter)
@@ -70,17 +70,19 @@ class Chain:
     def convert_edited(
         self, change: Change, labels: tuple[str, ...] | None = None, converter: str = DEFAULT_CONVERTER
     ) -> None:
-        """A SavedModel from an edited ONNX model, with the card that the right SavedModel would have."""
+        """A SavedModel from an edited ONNX model, with the metadata of the right SavedModel."""
         other = self.folder / "edited"
         shutil.copytree(self.onnx, other)
         edit(other, change)
-        card = cards.read(other)
-        cards.write(other, dataclasses.replace(card, labels=labels or card.labels))
+        metadata = artifact_metadata.read(other)
+        artifact_metadata.write(other, dataclasses.replace(metadata, labels=labels or metadata.labels))
         convert_artifact(other, self.saved_model, converter)
         shutil.copy(self.onnx / "labels.txt", self.saved_model)
-        parent = cards.read(self.onnx)
-        made = cards.read(self.saved_model)
-        cards.write(self.saved_model, dataclasses.replace(made, labels=parent.labels, parents={"onnx": parent}))
+        parent = artifact_metadata.read(self.onnx)
+        converted = artifact_metadata.read(self.saved_model)
+        artifact_metadata.write(
+            self.saved_model, dataclasses.replace(converted, labels=parent.labels, parents={"onnx": parent})
+        )
 
 
 def edit(folder: Path, change: Change) -> None:
@@ -129,7 +131,7 @@ def _write_dataset(folder: Path) -> None:
         images[:, 2:-2, 2:-2] = rng.integers(0, 256, (count, SIZE[0] - 4, SIZE[1] - 4))
         np.save(folder / f"{part}_images.npy", images)
         np.save(folder / f"{part}_labels.npy", np.resize(np.arange(len(LABELS), dtype=np.uint8), count))
-    cards.write(folder, Card(kind="dataset", name="characters", labels=LABELS))
+    artifact_metadata.write(folder, ArtifactMetadata(kind="dataset", name="characters", labels=LABELS))
 
 
 def _write_checkpoint(folder: Path, dataset: Path) -> None:
@@ -143,5 +145,7 @@ def _write_checkpoint(folder: Path, dataset: Path) -> None:
     folder.mkdir()
     torch.save(net.state_dict(), folder / "weights.pt")
     settings = {"net": "cnn", "image_size": list(SIZE), "classes": len(LABELS), "mean": 0.17, "std": 0.33}
-    parents = {"dataset": cards.read(dataset)}
-    cards.write(folder, Card("checkpoint", "characters", labels=LABELS, settings=settings, parents=parents))
+    parents = {"dataset": artifact_metadata.read(dataset)}
+    artifact_metadata.write(
+        folder, ArtifactMetadata("checkpoint", "characters", labels=LABELS, settings=settings, parents=parents)
+    )

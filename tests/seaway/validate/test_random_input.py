@@ -1,4 +1,4 @@
-"""What `seaway convert --check` tells: differences that are there are found, and of the size that they have."""
+"""`seaway convert --check`: it detects differences, and reports their size."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 import torchvision  # noqa: F401  before TensorFlow: the other way round, importing it ends the process
 from onnx import TensorProto, helper, numpy_helper
 
-from seaway.artifacts.card import Tensor
+from seaway.artifacts.artifact_metadata import Tensor
 from seaway.convert.convert import convert
 from seaway.errors import ModelError, Unsupported
 from seaway.validate import random_input
@@ -39,39 +39,41 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Any
 
 
 def test_the_same_model_has_no_difference(converted: tuple[Path, Path, Any]) -> None:
-    found = random_input.differences(*converted)
-    assert [*found] == ["y", "z"]
-    assert {difference for difference, _ in found.values()} == {0.0}
-    assert min(largest for _, largest in found.values()) > 0.5
+    differences = random_input.differences(*converted)
+    assert [*differences] == ["y", "z"]
+    assert {difference for difference, _ in differences.values()} == {0.0}
+    assert min(largest for _, largest in differences.values()) > 0.5
 
 
 def test_a_difference_is_found_in_the_output_that_has_it(converted: tuple[Path, Path, Any], tmp_path: Path) -> None:
-    _, saved_model, card = converted
-    found = random_input.differences(saved(tmp_path / "other", 1.25), saved_model, card)
-    assert found["y"][0] == pytest.approx(0.25, abs=1e-6)
-    assert found["z"][0] == 0
+    _, saved_model, metadata = converted
+    differences = random_input.differences(saved(tmp_path / "other", 1.25), saved_model, metadata)
+    assert differences["y"][0] == pytest.approx(0.25, abs=1e-6)
+    assert differences["z"][0] == 0
 
 
-def test_nan_where_the_other_has_a_number_is_no_agreement(converted: tuple[Path, Path, Any], tmp_path: Path) -> None:
-    _, saved_model, card = converted
-    assert random_input.differences(saved(tmp_path / "other", np.nan), saved_model, card)["y"][0] == np.inf
+def test_nan_against_a_number_is_a_difference(converted: tuple[Path, Path, Any], tmp_path: Path) -> None:
+    _, saved_model, metadata = converted
+    assert random_input.differences(saved(tmp_path / "other", np.nan), saved_model, metadata)["y"][0] == np.inf
 
 
 def test_another_shape_is_refused(converted: tuple[Path, Path, Any], tmp_path: Path) -> None:
-    _, saved_model, card = converted
+    _, saved_model, metadata = converted
     with pytest.raises(ModelError, match=r"ONNX Runtime failed|in TensorFlow and"):
-        random_input.differences(saved(tmp_path / "other", 1.0, size=4), saved_model, card)
+        random_input.differences(saved(tmp_path / "other", 1.0, size=4), saved_model, metadata)
 
 
-def test_random_values_are_of_the_type_that_is_wanted() -> None:
+def test_random_values_have_the_requested_type() -> None:
     tensors = [Tensor(kind, kind, (None, 40)) for kind in ("float32", "float16", "bfloat16", "int64", "bool", "uint8")]
-    made = random_input.random(tuple(tensors), 0)
-    assert {name: str(array.dtype) for name, array in made.items()} == {tensor.name: tensor.dtype for tensor in tensors}
-    assert {array.shape for array in made.values()} == {(2, 40)}
-    assert set(made["int64"].flat) == {0, 1}
-    assert len(set(made["float32"].flat)) == 80
+    arrays = random_input.random(tuple(tensors), 0)
+    assert {name: str(array.dtype) for name, array in arrays.items()} == {
+        tensor.name: tensor.dtype for tensor in tensors
+    }
+    assert {array.shape for array in arrays.values()} == {(2, 40)}
+    assert set(arrays["int64"].flat) == {0, 1}
+    assert len(set(arrays["float32"].flat)) == 80
 
 
 def test_strings_have_no_random_values() -> None:
-    with pytest.raises(Unsupported, match="there is no random input"):
+    with pytest.raises(Unsupported, match="random input does not support"):
         random_input.random((Tensor("x", "str", (1,)),), 0)

@@ -14,8 +14,8 @@ import torch
 import torchvision
 from onnx import helper, numpy_helper
 
-from seaway.artifacts import card as cards
-from seaway.artifacts.card import Card, Tensor
+from seaway.artifacts import artifact_metadata
+from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tensor
 from seaway.convert.convert import CONVERTERS, convert_artifact
 from seaway.errors import ModelError, Refused
 from seaway.export import graph, symbolics
@@ -34,7 +34,7 @@ assert "tensorflow" in sys.modules and "torch" not in sys.modules
 """
 
 
-def parity(folder: Path) -> Card:
+def parity(folder: Path) -> ArtifactMetadata:
     return validate(folder / "onnx", folder / "saved_model", None, folder / "parity")
 
 
@@ -74,10 +74,10 @@ def test_two_inputs_of_two_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert "churn is equal at every hop" in done.stdout
-    card = cards.check(tmp_path / "parity", "parity")
-    assert card.inputs == (Tensor("numeric", "float32", (None, 6)), Tensor("category", "int64", (None, 3)))
-    assert "✓ equal to PyTorch at every hop" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "churn matches PyTorch in ONNX Runtime and TensorFlow" in done.stdout
+    metadata = artifact_metadata.check(tmp_path / "parity", "parity")
+    assert metadata.inputs == (Tensor("numeric", "float32", (None, 6)), Tensor("category", "int64", (None, 3)))
+    assert "✓ matches PyTorch at every hop" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("converter", CONVERTERS)
@@ -92,8 +92,8 @@ def test_minutes_before_midnight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     hour_23 = weights["hours.weight"][23] @ weights["out.weight"].T + weights["out.bias"]
     signatures = runners.tensorflow(tmp_path / "saved_model")
     for run in (runners.onnx_runtime(tmp_path / "onnx/model.onnx"), signatures(["serving_default", "logits"])):
-        got = run({"minute": np.array([-30, -1, 1439])})["logits"]
-        np.testing.assert_allclose(got, np.tile(hour_23, (3, 1)), atol=1e-5)
+        logits = run({"minute": np.array([-30, -1, 1439])})["logits"]
+        np.testing.assert_allclose(logits, np.tile(hour_23, (3, 1)), atol=1e-5)
 
 
 def test_minutes_rounded_towards_zero_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,14 +110,12 @@ def test_minutes_rounded_towards_zero_are_refused(tmp_path: Path, monkeypatch: p
     assert "-9223372036854775808 to 9223372036854775807" in report.read_text(encoding="utf-8")
 
 
-def test_repeated_indices_are_summed_and_onnx_tf_says_that_it_cannot(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_repeated_indices_are_summed_and_onnx_tf_refuses_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(FIXTURES)
-    card = export_model(
+    metadata = export_model(
         "python:shipped_nets:Collects", tmp_path / "onnx", weights=None, inputs=["x:6", "place:6:int64"]
     )
-    assert card.settings["opset"] == 16
+    assert metadata.settings["opset"] == 16
     with pytest.raises(ModelError, match=r"ends at opset 15.*ScatterElements-16.*--converter seaway"):
         convert_artifact(tmp_path / "onnx", tmp_path / "saved_model", "onnx-tf")
     convert_artifact(tmp_path / "onnx", tmp_path / "saved_model")
@@ -125,10 +123,10 @@ def test_repeated_indices_are_summed_and_onnx_tf_says_that_it_cannot(
 
 
 def test_resnet18(resnet: Path) -> None:
-    card = parity(resnet)
-    assert card.inputs[0].shape == (None, 3, 32, 32)
-    assert len(card.labels) == 1000
-    assert len(card.parents["onnx"].weights) == 102
+    metadata = parity(resnet)
+    assert metadata.inputs[0].shape == (None, 3, 32, 32)
+    assert len(metadata.labels) == 1000
+    assert len(metadata.parents["onnx"].weights) == 102
     assert not (resnet / "saved_model/assets").exists()
 
 
@@ -148,17 +146,17 @@ def misread(resnet: Path, tmp_path: Path) -> Any:
         model.graph.node.extend([*nodes, *body])
         model.graph.initializer.extend(numpy_helper.from_array(np.array(s), n) for n, s in shapes.items())
         onnx.save(model, tmp_path / "edited/model.onnx")
-        cards.write(tmp_path / "edited", cards.read(tmp_path / "edited"))
+        artifact_metadata.write(tmp_path / "edited", artifact_metadata.read(tmp_path / "edited"))
         made = convert_artifact(tmp_path / "edited", tmp_path / "saved_model")
-        parent = cards.read(tmp_path / "onnx")
-        cards.write(tmp_path / "saved_model", dataclasses.replace(made, parents={"onnx": parent}))
+        parent = artifact_metadata.read(tmp_path / "onnx")
+        artifact_metadata.write(tmp_path / "saved_model", dataclasses.replace(made, parents={"onnx": parent}))
 
     return build
 
 
 def test_nchw_fed_as_nhwc(resnet: Path, tmp_path: Path, misread: Any) -> None:
-    """The bytes of [N, 3, H, W] taken for [N, H, W, 3]: every shape fits, every weight is there, and all is wrong."""
-    name = cards.read(resnet / "onnx").inputs[0].name
+    """The bytes of [N, 3, H, W] read as [N, H, W, 3]: every shape fits, every weight is there, and all is wrong."""
+    name = artifact_metadata.read(resnet / "onnx").inputs[0].name
     nodes = [
         helper.make_node("Reshape", [name, "as_nhwc"], ["nhwc"], "reshaped"),
         helper.make_node("Transpose", ["nhwc"], ["misread"], "transposed", perm=[0, 3, 1, 2]),
@@ -173,5 +171,8 @@ def test_nchw_fed_as_nhwc(resnet: Path, tmp_path: Path, misread: Any) -> None:
 
 
 def test_the_same_rebuilding_without_the_fault_passes(resnet: Path, tmp_path: Path, misread: Any) -> None:
-    misread([helper.make_node("Identity", [cards.read(resnet / "onnx").inputs[0].name], ["misread"], "same")], {})
+    misread(
+        [helper.make_node("Identity", [artifact_metadata.read(resnet / "onnx").inputs[0].name], ["misread"], "same")],
+        {},
+    )
     assert parity(tmp_path).kind == "parity"

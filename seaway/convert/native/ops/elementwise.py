@@ -1,4 +1,4 @@
-"""Operators that work element by element, their inputs broadcast."""
+"""Elementwise operators; their inputs broadcast."""
 
 import functools
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from seaway.convert.native import dtypes
 from seaway.convert.native.dtypes import HALVES, SMALL, scalar, tensor, through
-from seaway.convert.native.table import ELEMENTWISE, op
+from seaway.convert.native.registry import ELEMENTWISE, op
 
 UNARY: dict[str, Callable[[Any], Any]] = {
     "Acos": tf.acos, "Acosh": tf.acosh, "Asin": tf.asin, "Asinh": tf.asinh, "Atan": tf.atan, "Atanh": tf.atanh,
@@ -40,19 +40,19 @@ for _name, _function in (UNARY | ROUNDED).items():
     op(_name, kind=ELEMENTWISE)(_unary(_function))
 
 
-def _compared(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+def _comparison(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     """TensorFlow has no kernels that compare uint16 and uint32."""
 
     def compare(call: Any, a: Any, b: Any) -> Any:
         a, b = tensor(a), tensor(b)
-        wide = tf.int64 if a.dtype in (tf.uint16, tf.uint32) else a.dtype
-        return function(tf.cast(a, wide), tf.cast(b, wide))
+        compute_dtype = tf.int64 if a.dtype in (tf.uint16, tf.uint32) else a.dtype
+        return function(tf.cast(a, compute_dtype), tf.cast(b, compute_dtype))
 
     return compare
 
 
-# Before opset 7 the second input is aligned by an attribute, not from the end.
-def _aligned(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+# Before opset 7 an attribute says to which axis the second input is aligned.
+def _legacy_broadcast(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     def old(call: Any, a: Any, b: Any) -> Any:
         a, b = tensor(a), tensor(b)
         axis, rank = call.get("axis"), a.shape.rank
@@ -67,31 +67,31 @@ def _aligned(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
 for _name, _function in BINARY.items():
     _entry = _binary(_function)
     if _name.startswith(("Greater", "Less")):
-        _entry = _compared(_function)
+        _entry = _comparison(_function)
     if _name in ("Add", "Sub", "Mul"):
         _entry = through(tf.int64, tf.uint16, tf.uint32)(_entry)
     op(
         _name, since=1 if _name in ("GreaterOrEqual", "LessOrEqual") or _name.startswith("Bit") else 7, kind=ELEMENTWISE
     )(_entry)
     if _name in ("Add", "Sub", "Mul", "Equal", "Greater", "Less", "And", "Or", "Xor"):
-        op(_name, since=1)(_aligned(_function))
+        op(_name, since=1)(_legacy_broadcast(_function))
 
 
 @op("Max", "Min", "Sum", kind=ELEMENTWISE)
 @through(tf.int64, *SMALL, tf.uint32)
-def many(call: Any, *given: Any) -> Any:
+def variadic(call: Any, *inputs: Any) -> Any:
     function = {"Max": tf.maximum, "Min": tf.minimum, "Sum": tf.add}[call.node.op]
-    listed = [tensor(g) for g in given]
-    if listed[0].dtype != tf.uint64:
-        return functools.reduce(function, listed)
-    # There is no kernel for uint64: in the order of int64, the highest bit turned. (ONNX adds no uint64.)
-    turned = [tf.bitcast(g, tf.int64) ^ np.int64(-(2**63)) for g in listed]
-    return tf.bitcast(functools.reduce(function, turned) ^ np.int64(-(2**63)), tf.uint64)
+    tensors = [tensor(x) for x in inputs]
+    if tensors[0].dtype != tf.uint64:
+        return functools.reduce(function, tensors)
+    # No kernel for uint64: flipping the highest bit maps its order to that of int64. (ONNX sums no uint64.)
+    flipped = [tf.bitcast(x, tf.int64) ^ np.int64(-(2**63)) for x in tensors]
+    return tf.bitcast(functools.reduce(function, flipped) ^ np.int64(-(2**63)), tf.uint64)
 
 
 @op("Mean", kind=ELEMENTWISE)
-def mean(call: Any, *given: Any) -> Any:
-    return functools.reduce(tf.add, [tensor(g) for g in given]) / scalar(len(given), given[0])
+def mean(call: Any, *inputs: Any) -> Any:
+    return functools.reduce(tf.add, [tensor(x) for x in inputs]) / scalar(len(inputs), inputs[0])
 
 
 @op("Div", since=7, kind=ELEMENTWISE)
@@ -99,31 +99,31 @@ def div(call: Any, a: Any, b: Any) -> Any:
     a, b = tensor(a), tensor(b)
     if a.dtype.is_floating:
         return tf.divide(a, b)
-    wide = tf.int64 if a.dtype in (*SMALL, tf.uint32) else a.dtype
-    return tf.cast(tf.truncatediv(tf.cast(a, wide), tf.cast(b, wide)), a.dtype)
+    compute_dtype = tf.int64 if a.dtype in (*SMALL, tf.uint32) else a.dtype
+    return tf.cast(tf.truncatediv(tf.cast(a, compute_dtype), tf.cast(b, compute_dtype)), a.dtype)
 
 
-op("Div", since=1)(_aligned(lambda a, b: a / b if a.dtype.is_floating else tf.truncatediv(a, b)))
+op("Div", since=1)(_legacy_broadcast(lambda a, b: a / b if a.dtype.is_floating else tf.truncatediv(a, b)))
 
 
 @op("Mod", kind=ELEMENTWISE)
 def mod(call: Any, a: Any, b: Any) -> Any:
     a, b = tensor(a), tensor(b)
-    wide = tf.int64 if a.dtype in (*SMALL, tf.uint32) else tf.float32 if a.dtype in HALVES else a.dtype
+    compute_dtype = tf.int64 if a.dtype in (*SMALL, tf.uint32) else tf.float32 if a.dtype in HALVES else a.dtype
     function = tf.truncatemod if call.get("fmod", 0) else tf.math.floormod
-    return tf.cast(function(tf.cast(a, wide), tf.cast(b, wide)), a.dtype)
+    return tf.cast(function(tf.cast(a, compute_dtype), tf.cast(b, compute_dtype)), a.dtype)
 
 
 @op("Pow", since=7, kind=ELEMENTWISE)
 def power(call: Any, a: Any, b: Any) -> Any:
     a, b = tensor(a), tensor(b)
     if a.dtype.is_floating or b.dtype.is_floating:
-        wide = tf.float64 if tf.float64 in (a.dtype, b.dtype) or not a.dtype.is_floating else tf.float32
-        return tf.cast(tf.pow(tf.cast(a, wide), tf.cast(b, wide)), a.dtype)
+        compute_dtype = tf.float64 if tf.float64 in (a.dtype, b.dtype) or not a.dtype.is_floating else tf.float32
+        return tf.cast(tf.pow(tf.cast(a, compute_dtype), tf.cast(b, compute_dtype)), a.dtype)
     return tf.cast(tf.pow(tf.cast(a, tf.int64), tf.cast(b, tf.int64)), a.dtype)
 
 
-op("Pow", since=1)(_aligned(lambda a, b: power(None, a, b)))
+op("Pow", since=1)(_legacy_broadcast(lambda a, b: power(None, a, b)))
 
 
 @op("Abs", "Neg", "Sign", kind=ELEMENTWISE)
@@ -132,8 +132,8 @@ def signs(call: Any, x: Any) -> Any:
     x = tensor(x)
     if x.dtype in (tf.uint8, tf.uint16, tf.uint32, tf.uint64) and call.node.op == "Abs":
         return x
-    wide = tf.int64 if x.dtype in (*SMALL, tf.uint32, tf.uint64) else x.dtype
-    return tf.cast(function(tf.cast(x, wide)), x.dtype)
+    compute_dtype = tf.int64 if x.dtype in (*SMALL, tf.uint32, tf.uint64) else x.dtype
+    return tf.cast(function(tf.cast(x, compute_dtype)), x.dtype)
 
 
 @op("Relu", kind=ELEMENTWISE)
@@ -154,7 +154,7 @@ def prelu(call: Any, x: Any, slope: Any) -> Any:
 
 @op("PRelu", since=1, kind=ELEMENTWISE)
 def prelu_old(call: Any, x: Any, slope: Any) -> Any:
-    """One slope a channel, the second axis."""
+    """One slope per channel, the second axis."""
     rank = x.shape.rank if hasattr(x.shape, "rank") else x.ndim
     shape = [-1 if axis == call.axis(1, rank) else 1 for axis in range(rank)]
     return prelu(call, x, tf.reshape(slope, shape) if np.prod(slope.shape) > 1 else tf.reshape(slope, []))
@@ -199,7 +199,7 @@ def hard_sigmoid(call: Any, x: Any) -> Any:
 
 @op("HardSwish", kind=ELEMENTWISE)
 def hard_swish(call: Any, x: Any) -> Any:
-    """x · relu6(x + 3) / 6, which TensorFlow's optimiser knows how to fuse."""
+    """x · relu6(x + 3) / 6, which TensorFlow's optimizer fuses."""
     x = tensor(x)
     if x.dtype != tf.float32:
         return x * tf.clip_by_value(x / scalar(6, x) + scalar(0.5, x), scalar(0, x), scalar(1, x))
@@ -226,9 +226,16 @@ def thresholded_relu(call: Any, x: Any) -> Any:
 @op("Shrink", kind=ELEMENTWISE)
 def shrink(call: Any, x: Any) -> Any:
     x, limit, bias = tensor(x), call.get("lambd", 0.5), call.get("bias", 0.0)
-    wide = tf.cast(x, tf.float64) if not x.dtype.is_floating else x
-    shrunk = tf.where(wide > scalar(limit, wide), wide - scalar(bias, wide), tf.zeros_like(wide))
-    return tf.cast(tf.where(wide < scalar(-limit, wide), wide + scalar(bias, wide), shrunk), x.dtype)
+    floats = tf.cast(x, tf.float64) if not x.dtype.is_floating else x
+    shrunk = tf.where(
+        floats > scalar(limit, floats),
+        floats - scalar(bias, floats),
+        tf.zeros_like(floats),
+    )
+    return tf.cast(
+        tf.where(floats < scalar(-limit, floats), floats + scalar(bias, floats), shrunk),
+        x.dtype,
+    )
 
 
 @op("Clip", since=11, kind=ELEMENTWISE)
@@ -236,11 +243,11 @@ def clip(call: Any, x: Any, low: Any = None, high: Any = None) -> Any:
     x = tensor(x)
     if x.dtype == tf.float32 and _is(low, 0.0) and _is(high, 6.0):
         return tf.nn.relu6(x)
-    wide = tf.int64 if x.dtype in (*SMALL, tf.uint32) else x.dtype
-    got = tf.cast(x, wide)
-    got = got if low is None else tf.maximum(got, tf.cast(tf.reshape(low, []), wide))
-    got = got if high is None else tf.minimum(got, tf.cast(tf.reshape(high, []), wide))
-    return tf.cast(got, x.dtype)
+    compute_dtype = tf.int64 if x.dtype in (*SMALL, tf.uint32) else x.dtype
+    result = tf.cast(x, compute_dtype)
+    result = result if low is None else tf.maximum(result, tf.cast(tf.reshape(low, []), compute_dtype))
+    result = result if high is None else tf.minimum(result, tf.cast(tf.reshape(high, []), compute_dtype))
+    return tf.cast(result, x.dtype)
 
 
 @op("Clip", since=1, kind=ELEMENTWISE)
@@ -266,37 +273,39 @@ def is_nan(call: Any, x: Any) -> Any:
 @op("IsInf", kind=ELEMENTWISE)
 def is_inf(call: Any, x: Any) -> Any:
     x = tensor(x)
-    wanted = (call.get("detect_negative", 1), call.get("detect_positive", 1))
-    if wanted == (1, 1):
+    signs = (call.get("detect_negative", 1), call.get("detect_positive", 1))
+    if signs == (1, 1):
         return tf.math.is_inf(x)
-    if wanted == (0, 0):
+    if signs == (0, 0):
         return tf.zeros_like(x, tf.bool)
-    return tf.equal(x, scalar(float("-inf") if wanted[0] else float("inf"), x))
+    return tf.equal(x, scalar(float("-inf") if signs[0] else float("inf"), x))
 
 
 @op("BitShift", kind=ELEMENTWISE)
 def bit_shift(call: Any, x: Any, by: Any) -> Any:
-    """Beyond the type's width nothing is left but the sign; TensorFlow leaves that open."""
+    """A shift beyond the type's width leaves only the sign; in TensorFlow that is undefined."""
     x, by = tensor(x), tensor(by)
     width = x.dtype.size * 8
-    within = tf.logical_and(_least(by) >= 0, _least(by) < width)
-    near = tf.where(within, by, tf.zeros_like(by))
+    in_range = tf.logical_and(_as_int64(by) >= 0, _as_int64(by) < width)
+    safe_shift = tf.where(in_range, by, tf.zeros_like(by))
     if call.get("direction") == "LEFT":
-        got = tf.bitwise.left_shift(x, near)
-        return tf.where(within, got, tf.zeros_like(got))
-    got = tf.bitwise.right_shift(x, near)
-    beyond = tf.zeros_like(got) if x.dtype.is_unsigned else tf.bitwise.right_shift(x, tf.constant(width - 1, x.dtype))
-    return tf.where(within, got, beyond)
+        result = tf.bitwise.left_shift(x, safe_shift)
+        return tf.where(in_range, result, tf.zeros_like(result))
+    result = tf.bitwise.right_shift(x, safe_shift)
+    beyond = (
+        tf.zeros_like(result) if x.dtype.is_unsigned else tf.bitwise.right_shift(x, tf.constant(width - 1, x.dtype))
+    )
+    return tf.where(in_range, result, beyond)
 
 
-def _least(by: Any) -> Any:
-    """As int64; a uint64 beyond that comes out below zero."""
+def _as_int64(by: Any) -> Any:
+    """As int64; a larger uint64 becomes negative."""
     return tf.bitcast(by, tf.int64) if by.dtype == tf.uint64 else tf.cast(by, tf.int64)
 
 
 @op("Cast", kind=ELEMENTWISE)
 def cast(call: Any, x: Any) -> Any:
-    to = call.get("to")  # a name before opset 6
+    to = call.get("to")  # before opset 6 a name
     return to_dtype(x, dtypes.of(onnx.TensorProto.DataType.Value(to) if isinstance(to, str) else to))
 
 
@@ -305,24 +314,24 @@ def cast_like(call: Any, x: Any, like: Any) -> Any:
     return to_dtype(x, tf.as_dtype(like.dtype))
 
 
-def to_dtype(x: Any, wanted: Any) -> Any:
+def to_dtype(x: Any, target: Any) -> Any:
     x = tensor(x)
-    if x.dtype == wanted:
+    if x.dtype == target:
         return x
     if x.dtype == tf.string:
-        wide = tf.int64 if wanted.is_integer else tf.float64 if wanted == tf.float64 else tf.float32
-        return tf.cast(tf.strings.to_number(x, wide), wanted)
-    return _written(x) if wanted == tf.string else tf.cast(x, wanted)
+        compute_dtype = tf.int64 if target.is_integer else tf.float64 if target == tf.float64 else tf.float32
+        return tf.cast(tf.strings.to_number(x, compute_dtype), target)
+    return _to_string(x) if target == tf.string else tf.cast(x, target)
 
 
-def _written(x: Any) -> Any:
-    """Numbers as strings, written as ONNX Runtime writes them."""
+def _to_string(x: Any) -> Any:
+    """Numbers as strings, in ONNX Runtime's format."""
     if x.dtype == tf.bool or not x.dtype.is_floating:
         return tf.strings.as_string(tf.cast(x, tf.int64) if x.dtype == tf.bool else x)
-    wide = tf.cast(x, tf.float32) if x.dtype in HALVES else x
-    text = tf.strings.as_string(wide, precision=8, shortest=True)
-    text = tf.where(tf.math.is_nan(wide), "NaN", text)
-    return tf.where(tf.math.is_inf(wide), tf.where(wide > scalar(0, wide), "INF", "-INF"), text)
+    floats = tf.cast(x, tf.float32) if x.dtype in HALVES else x
+    text = tf.strings.as_string(floats, precision=8, shortest=True)
+    text = tf.where(tf.math.is_nan(floats), "NaN", text)
+    return tf.where(tf.math.is_inf(floats), tf.where(floats > scalar(0, floats), "INF", "-INF"), text)
 
 
 @op("Dropout", since=(1, 7), kind=ELEMENTWISE)
@@ -336,8 +345,8 @@ def dropout_training(call: Any, x: Any, ratio: Any = None, training: Any = None)
     x = tensor(x)
     if training is None or (isinstance(training, np.ndarray) and not training.any()):
         return [x, tf.ones_like(x, tf.bool)][: max(1, call.outputs)]
-    share = tf.cast(0.5 if ratio is None else ratio, tf.float32)
-    drawn = tf.random.uniform(tf.shape(x), seed=call.get("seed"))
-    kept = tf.logical_or(tf.logical_not(tf.cast(training, tf.bool)), drawn >= share)
-    scale = tf.where(tf.cast(training, tf.bool), 1 / (1 - share), 1.0)
-    return [tf.where(kept, x * tf.cast(scale, x.dtype), tf.zeros_like(x)), kept][: max(1, call.outputs)]
+    drop_ratio = tf.cast(0.5 if ratio is None else ratio, tf.float32)
+    noise = tf.random.uniform(tf.shape(x), seed=call.get("seed"))
+    mask = tf.logical_or(tf.logical_not(tf.cast(training, tf.bool)), noise >= drop_ratio)
+    scale = tf.where(tf.cast(training, tf.bool), 1 / (1 - drop_ratio), 1.0)
+    return [tf.where(mask, x * tf.cast(scale, x.dtype), tf.zeros_like(x)), mask][: max(1, call.outputs)]

@@ -1,4 +1,4 @@
-"""Convolutions and normalisations. Tensors come channels last, [N, ..., C]; weights as ONNX has them."""
+"""Convolutions and normalizations. Tensors are channels last, [N, ..., C]; weights are in ONNX's order."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,7 +9,7 @@ import tensorflow as tf
 from seaway.convert.native import shapes
 from seaway.convert.native.dtypes import HALVES, scalar, tensor
 from seaway.convert.native.ops import windows
-from seaway.convert.native.table import KEEP, SPATIAL, op
+from seaway.convert.native.registry import KEEP, SPATIAL, op
 
 
 @op("Conv", kind=SPATIAL)
@@ -20,63 +20,63 @@ def conv(call: Any, x: Any, weight: Any, bias: Any = None) -> Any:
     window = windows.of(call, kernel, x)
     groups = call.get("group", 1)
     if spatial == 1:
-        got = _conv2d(x[:, None], _wider(weight), groups, window.wider())[:, 0]
+        result = _conv2d(x[:, None], _as_2d(weight), groups, window.wider())[:, 0]
     elif spatial == 2:
-        got = _conv2d(x, weight, groups, window)
+        result = _conv2d(x, weight, groups, window)
     elif spatial == 3:
-        got = _grouped(x, weight, groups, lambda part, own: _conv3d(part, own, window))
+        result = _grouped(x, weight, groups, lambda part, weight_part: _conv3d(part, weight_part, window))
     else:
-        raise ValueError(f"a convolution over {spatial} axes; TensorFlow has one, two and three")
-    return got if bias is None else tf.nn.bias_add(got, tensor(bias))
+        raise ValueError(f"a convolution over {spatial} axes; TensorFlow supports one, two and three")
+    return result if bias is None else tf.nn.bias_add(result, tensor(bias))
 
 
-def _wider(weight: Any) -> Any:
-    """A window over one axis as one over two, the first of size 1."""
+def _as_2d(weight: Any) -> Any:
+    """The weight of a 1-D convolution as that of a 2-D one whose first axis has size 1."""
     return weight[:, :, None] if isinstance(weight, np.ndarray) else tf.expand_dims(weight, 2)
 
 
 def _conv2d(x: Any, weight: Any, groups: int, window: windows.Window) -> Any:
-    outputs, own = int(weight.shape[0]), int(weight.shape[1])
+    output_channels, input_channels = int(weight.shape[0]), int(weight.shape[1])
     x, padding = window.padded(x)
-    even = window.strides[0] == window.strides[1] and (window.strides[0] == 1 or window.dilations == [1, 1])
-    if own == 1 and groups > 1 and even:
-        times = outputs // groups
+    uniform = window.strides[0] == window.strides[1] and (window.strides[0] == 1 or window.dilations == [1, 1])
+    if input_channels == 1 and groups > 1 and uniform:
+        multiplier = output_channels // groups
         kernel = list(weight.shape[2:])
-        depthwise = _moved(_reshaped(weight, [groups, times, *kernel]), [2, 3, 0, 1])
+        depthwise = _transposed(_reshaped(weight, [groups, multiplier, *kernel]), [2, 3, 0, 1])
         strides = [1, *window.strides, 1]
         if isinstance(padding, list):
-            # With oneDNN TensorFlow 2.21 fuses this with what follows, without the pads, and ends the process:
+            # With oneDNN TensorFlow 2.21 fuses this with the next operator, drops the pads, and aborts the process:
             # "tensor_format.h: Check failed: index >= 0 && index < num_total_dims".
             x, padding = tf.pad(x, padding), "VALID"
         return tf.nn.depthwise_conv2d(x, depthwise, strides, padding, dilations=window.dilations)
 
-    def one(part: Any, weight: Any) -> Any:
-        filters = _moved(weight, [2, 3, 1, 0])
+    def convolve(part: Any, weight: Any) -> Any:
+        filters = _transposed(weight, [2, 3, 1, 0])
         return tf.nn.conv2d(part, filters, window.strides, padding, dilations=window.dilations)
 
-    return _grouped(x, weight, groups, one)
+    return _grouped(x, weight, groups, convolve)
 
 
-def _grouped(x: Any, weight: Any, groups: int, one: Any) -> Any:
+def _grouped(x: Any, weight: Any, groups: int, convolve: Any) -> Any:
     if groups == 1:
-        return one(x, weight)
+        return convolve(x, weight)
     split = np.split if isinstance(weight, np.ndarray) else tf.split
-    parts = zip(tf.split(x, groups, -1), split(weight, groups), strict=True)
-    return tf.concat([one(part, own) for part, own in parts], -1)
+    pairs = zip(tf.split(x, groups, -1), split(weight, groups), strict=True)
+    return tf.concat([convolve(part, weight_part) for part, weight_part in pairs], -1)
 
 
 def _conv3d(x: Any, weight: Any, window: windows.Window) -> Any:
-    if max(window.strides) > 1 and max(window.dilations) > 1:  # TensorFlow has the one or the other
-        weight, window = _spread(weight, window.dilations), replace(window, kernel=window.reach(), dilations=[1, 1, 1])
-    filters = _moved(weight, [2, 3, 4, 1, 0])
+    if max(window.strides) > 1 and max(window.dilations) > 1:  # TensorFlow supports only one of the two at a time
+        weight, window = _dilate(weight, window.dilations), replace(window, kernel=window.reach(), dilations=[1, 1, 1])
+    filters = _transposed(weight, [2, 3, 4, 1, 0])
     x = tf.pad(x, window.paddings()) if window.padding() not in ("SAME", "VALID") else x
     padding = window.padding() if window.padding() in ("SAME", "VALID") else "VALID"
-    # With oneDNN TensorFlow 2.21 answers 0 where a stride is larger than what it strides over, which has one window.
+    # With oneDNN TensorFlow 2.21 returns 0 if a stride is larger than its axis, which then has one window.
     strides = [min(stride, size or stride) for stride, size in zip(window.strides, x.shape[1:-1], strict=True)]
     return tf.nn.convolution(x, filters, strides, padding, dilations=window.dilations)
 
 
-def _moved(weight: Any, axes: list[int]) -> Any:
+def _transposed(weight: Any, axes: list[int]) -> Any:
     if isinstance(weight, np.ndarray):
         return weight.transpose(axes)
     return tf.transpose(weight, axes)
@@ -88,88 +88,90 @@ def _reshaped(weight: Any, sizes: list[int]) -> Any:
 
 @op("ConvTranspose", kind=SPATIAL)
 def conv_transpose(call: Any, x: Any, weight: Any, bias: Any = None) -> Any:
-    """The whole of what the windows reach, then cut by the pads or widened by the output padding."""
+    """The transposed convolution without pads, then cropped by the pads or extended by the output padding."""
     x = tensor(x)
     spatial = x.shape.rank - 2
     kernel = [int(k) for k in weight.shape[2:]]
     strides, dilations = call.get("strides", [1] * spatial), call.get("dilations", [1] * spatial)
-    whole = _grouped(x, _spread(weight, dilations), call.get("group", 1), lambda part, own: _reach(part, own, strides))
-    sizes = shapes.numbers(x)[1:-1]
+    uncropped = _grouped(
+        x,
+        _dilate(weight, dilations),
+        call.get("group", 1),
+        lambda part, weight_part: _transposed_conv(part, weight_part, strides),
+    )
+    sizes = shapes.shape_dims(x)[1:-1]
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    full = [(size - 1) * s + r for size, s, r in zip(sizes, strides, reach, strict=True)]
-    got = _cut(whole, _transposed_pads(call, sizes, full, strides), full)
-    return got if bias is None else tf.nn.bias_add(got, tensor(bias))
+    uncropped_sizes = [(size - 1) * s + r for size, s, r in zip(sizes, strides, reach, strict=True)]
+    result = _crop(uncropped, _transposed_pads(call, sizes, uncropped_sizes, strides), uncropped_sizes)
+    return result if bias is None else tf.nn.bias_add(result, tensor(bias))
 
 
 def _transposed_pads(call: Any, sizes: list[Any], full: list[Any], strides: list[int]) -> list[tuple[Any, Any]]:
-    """What is cut at the start and end of each axis; below zero what is added."""
+    """How much to crop at the start and end of each axis; a negative number pads."""
     spatial, auto = len(sizes), call.get("auto_pad", "NOTSET")
-    extra = call.get("output_padding", [0] * spatial)
-    wanted = call.get("output_shape")
-    if wanted is None and auto in ("SAME_UPPER", "SAME_LOWER"):
-        wanted = [size * s for size, s in zip(sizes, strides, strict=True)]
-    if wanted is not None:
-        wanted = wanted[-spatial:]
-        totals = [f + e - w for f, e, w in zip(full, extra, wanted, strict=True)]
-        halves = [_positive(t) // 2 for t in totals]  # what is missing is added at the end alone
+    output_padding = call.get("output_padding", [0] * spatial)
+    output_shape = call.get("output_shape")
+    if output_shape is None and auto in ("SAME_UPPER", "SAME_LOWER"):
+        output_shape = [size * s for size, s in zip(sizes, strides, strict=True)]
+    if output_shape is not None:
+        output_shape = output_shape[-spatial:]
+        totals = [f + e - w for f, e, w in zip(full, output_padding, output_shape, strict=True)]
+        halves = [_positive(t) // 2 for t in totals]  # a negative total is padded at the end only
         first = halves if auto == "SAME_UPPER" else [_positive(t) - h for t, h in zip(totals, halves, strict=True)]
-        return [(a, t - a - e) for a, t, e in zip(first, totals, extra, strict=True)]
+        return [(a, t - a - e) for a, t, e in zip(first, totals, output_padding, strict=True)]
     pads = call.get("pads", [0] * 2 * spatial) if auto == "NOTSET" else [0] * 2 * spatial
-    return [(pads[i], pads[spatial + i] - extra[i]) for i in range(spatial)]
+    return [(pads[i], pads[spatial + i] - output_padding[i]) for i in range(spatial)]
 
 
 def _positive(part: Any) -> Any:
     return max(part, 0) if isinstance(part, int) else tf.maximum(part, np.int64(0))
 
 
-def _reach(x: Any, weight: Any, strides: list[int]) -> Any:
-    """The transposed convolution of [N, ..., C] by [C, M, ...] without any pads."""
+def _transposed_conv(x: Any, weight: Any, strides: list[int]) -> Any:
+    """The transposed convolution of [N, ..., C] with [C, M, ...], without pads."""
     spatial = len(strides)
     if spatial == 1:
-        return _reach(x[:, None], _wider(weight), [1, *strides])[:, 0]
-    sizes = shapes.numbers(x)
+        return _transposed_conv(x[:, None], _as_2d(weight), [1, *strides])[:, 0]
+    sizes = shapes.shape_dims(x)
     kernel = [int(k) for k in weight.shape[2:]]
-    grown = [(n - 1) * s + k for n, s, k in zip(sizes[1:-1], strides, kernel, strict=True)]
-    filters = _moved(weight, [*range(2, 2 + spatial), 1, 0])
+    filters = _transposed(weight, [*range(2, 2 + spatial), 1, 0])
     function = tf.nn.conv2d_transpose if spatial == 2 else tf.nn.conv3d_transpose
-    # TensorFlow's kernel takes any size that a convolution with these strides brings back to the input's.
-    grown = [g if k >= s else (n - 1) * s + s for g, k, s, n in zip(grown, kernel, strides, sizes[1:-1], strict=True)]
-    small = [(n - 1) * s + k for n, s, k in zip(sizes[1:-1], strides, kernel, strict=True)]
-    target = tf.cast(shapes.as_tensor([sizes[0], *small, int(weight.shape[1])]), tf.int32)
-    return function(x, filters, target, strides, "VALID")
+    output_sizes = [(n - 1) * s + k for n, s, k in zip(sizes[1:-1], strides, kernel, strict=True)]
+    output_shape = tf.cast(shapes.as_tensor([sizes[0], *output_sizes, int(weight.shape[1])]), tf.int32)
+    return function(x, filters, output_shape, strides, "VALID")
 
 
-def _spread(weight: Any, dilations: list[int]) -> Any:
-    """The kernel with zeros between its taps."""
+def _dilate(weight: Any, dilations: list[int]) -> Any:
+    """The kernel with zeros between its taps, which replaces dilations."""
     for axis, d in enumerate(dilations, start=2):
         if d == 1:
             continue
         size = int(weight.shape[axis])
-        places = np.arange(size) * d
+        positions = np.arange(size) * d
         hot = np.zeros((size, (size - 1) * d + 1), tf.as_dtype(weight.dtype).as_numpy_dtype)
-        hot[np.arange(size), places] = 1
+        hot[np.arange(size), positions] = 1
         product: Any = np.tensordot if isinstance(weight, np.ndarray) else tf.tensordot
         rank = len(weight.shape)
         back = [*range(axis), rank - 1, *range(axis, rank - 1)]
-        weight = _moved(product(weight, hot, [[axis], [0]]), back)
+        weight = _transposed(product(weight, hot, [[axis], [0]]), back)
     return weight
 
 
-def _cut(x: Any, pads: list[tuple[Any, Any]], full: list[Any]) -> Any:
+def _crop(x: Any, pads: list[tuple[Any, Any]], full: list[Any]) -> Any:
     index: list[Any] = [slice(None)]
-    more: list[list[Any]] = [[0, 0]]
+    padding: list[list[Any]] = [[0, 0]]
     for (start, end), size in zip(pads, full, strict=True):
-        whole = isinstance(start, int) and isinstance(end, int)
-        low = max(0, start) if whole else tf.maximum(start, 0)
-        high = (None if end <= 0 else -end) if whole else size - tf.maximum(end, 0)
+        is_static = isinstance(start, int) and isinstance(end, int)
+        low = max(0, start) if is_static else tf.maximum(start, 0)
+        high = (None if end <= 0 else -end) if is_static else size - tf.maximum(end, 0)
         index.append(slice(low, high))
-        more.append([max(0, -start), max(0, -end)] if whole else [tf.maximum(-start, 0), tf.maximum(-end, 0)])
+        padding.append([max(0, -start), max(0, -end)] if is_static else [tf.maximum(-start, 0), tf.maximum(-end, 0)])
     x = x[(*index, slice(None))]
-    if all(n == 0 for pair in more for n in pair if isinstance(n, int)) and all(
-        isinstance(n, int) for p in more for n in p
+    if all(n == 0 for pair in padding for n in pair if isinstance(n, int)) and all(
+        isinstance(n, int) for p in padding for n in p
     ):
         return x
-    return tf.pad(x, [*more, [0, 0]])
+    return tf.pad(x, [*padding, [0, 0]])
 
 
 @op("BatchNormalization", kind=KEEP)
@@ -184,54 +186,56 @@ def batch_normalization(call: Any, x: Any, scale: Any, bias: Any, mean: Any, var
         and axis == 3
         and {x.dtype} | {tf.as_dtype(v.dtype) for v in (scale, bias, mean, variance)} == {tf.float32}
     ):
-        got, *_ = tf.compat.v1.nn.fused_batch_norm(
+        result, *_ = tf.compat.v1.nn.fused_batch_norm(
             x, tensor(scale), tensor(bias), tensor(mean), tensor(variance), epsilon, is_training=False
         )
-        return got
+        return result
     return _scaled(x, scale, bias, mean, variance, axis, epsilon)
 
 
 def _scaled(x: Any, scale: Any, bias: Any, mean: Any, variance: Any, axis: int, epsilon: float) -> Any:
-    wide = tf.float32 if x.dtype in HALVES else x.dtype
-    wanted = [-1 if place == axis else 1 for place in range(x.shape.rank)]
-    scale, bias, mean, variance = (tf.cast(tensor(v), wide) for v in (scale, bias, mean, variance))
+    compute_dtype = tf.float32 if x.dtype in HALVES else x.dtype
+    broadcast_shape = [-1 if i == axis else 1 for i in range(x.shape.rank)]
+    scale, bias, mean, variance = (tf.cast(tensor(v), compute_dtype) for v in (scale, bias, mean, variance))
     factor = scale * tf.math.rsqrt(variance + epsilon)
     offset = bias - mean * factor
-    return tf.cast(tf.cast(x, wide) * tf.reshape(factor, wanted) + tf.reshape(offset, wanted), x.dtype)
+    return tf.cast(
+        tf.cast(x, compute_dtype) * tf.reshape(factor, broadcast_shape) + tf.reshape(offset, broadcast_shape), x.dtype
+    )
 
 
 def _training(call: Any, x: Any, scale: Any, bias: Any, mean: Any, variance: Any, axis: int, epsilon: float) -> Any:
-    others = [place for place in range(x.shape.rank) if place != axis]
-    now, spread = tf.nn.moments(tf.cast(x, tf.float32) if x.dtype in HALVES else x, others)
+    others = [i for i in range(x.shape.rank) if i != axis]
+    batch_mean, batch_variance = tf.nn.moments(tf.cast(x, tf.float32) if x.dtype in HALVES else x, others)
     momentum = call.get("momentum", 0.9)
-    kept = [
+    running = [
         tf.cast(tf.cast(old, new.dtype) * momentum + new * (1 - momentum), tf.as_dtype(old.dtype))
-        for old, new in ((mean, now), (variance, spread))
+        for old, new in ((mean, batch_mean), (variance, batch_variance))
     ]
-    return [_scaled(x, scale, bias, now, spread, axis, epsilon), *kept]
+    return [_scaled(x, scale, bias, batch_mean, batch_variance, axis, epsilon), *running]
 
 
 @op("InstanceNormalization", kind=SPATIAL)
 def instance_normalization(call: Any, x: Any, scale: Any, bias: Any) -> Any:
     x = tensor(x)
-    return _normalised(x, list(range(1, x.shape.rank - 1)), scale, bias, call.get("epsilon", 1e-5))[0]
+    return _normalized(x, list(range(1, x.shape.rank - 1)), scale, bias, call.get("epsilon", 1e-5))[0]
 
 
 @op("LayerNormalization")
 def layer_normalization(call: Any, x: Any, scale: Any, bias: Any = None) -> Any:
     x = tensor(x)
     axis = call.get("axis", -1) % x.shape.rank
-    got, mean, inverse = _normalised(x, list(range(axis, x.shape.rank)), scale, bias, call.get("epsilon", 1e-5))
-    return [got, mean, inverse][: max(1, call.outputs)]
+    result, mean, inverse = _normalized(x, list(range(axis, x.shape.rank)), scale, bias, call.get("epsilon", 1e-5))
+    return [result, mean, inverse][: max(1, call.outputs)]
 
 
-def _normalised(x: Any, axes: list[int], scale: Any, bias: Any, epsilon: float) -> tuple[Any, Any, Any]:
-    wide = tf.cast(x, tf.float32) if x.dtype in HALVES else x
-    mean = tf.reduce_mean(wide, axes, keepdims=True)
-    centred = wide - mean
+def _normalized(x: Any, axes: list[int], scale: Any, bias: Any, epsilon: float) -> tuple[Any, Any, Any]:
+    floats = tf.cast(x, tf.float32) if x.dtype in HALVES else x
+    mean = tf.reduce_mean(floats, axes, keepdims=True)
+    centred = floats - mean
     inverse = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), axes, keepdims=True) + epsilon)
-    got = tf.cast(centred * inverse, x.dtype) * tensor(scale)
-    return (got if bias is None else got + tensor(bias)), mean, inverse
+    result = tf.cast(centred * inverse, x.dtype) * tensor(scale)
+    return (result if bias is None else result + tensor(bias)), mean, inverse
 
 
 @op("LRN", kind=SPATIAL)

@@ -8,19 +8,19 @@ import numpy as np
 import tensorflow as tf
 
 from seaway.convert.native.dtypes import scalar, tensor
-from seaway.convert.native.shapes import as_target, numbers
-from seaway.convert.native.table import op
+from seaway.convert.native.registry import op
+from seaway.convert.native.shapes import reshape_target, shape_dims
 
 Activation = Callable[[Any], Any]
-# One step: (what the input comes to, the states) → the new states, of which the first is the output.
+# One step: (the projected input, the states) → the new states, of which the first is the output.
 Step = Callable[[Any, list[Any]], list[Any]]
 
-# Those with parameters: their defaults (None where ONNX has none), and what is done with them.
-PLAIN: dict[str, Activation] = {
+# PARAMETRIC: the parameters' defaults (None if ONNX has none), and the function.
+SIMPLE: dict[str, Activation] = {
     "relu": tf.nn.relu, "tanh": tf.tanh, "sigmoid": tf.sigmoid, "softsign": tf.nn.softsign,
     "softplus": tf.math.softplus,
 }  # fmt: skip
-WITH: dict[str, tuple[tuple[float | None, ...], Callable[..., Any]]] = {
+PARAMETRIC: dict[str, tuple[tuple[float | None, ...], Callable[..., Any]]] = {
     "affine": ((None, None), lambda x, a, b: a * x + b),
     "scaledtanh": ((None, None), lambda x, a, b: a * tf.tanh(b * x)),
     "hardsigmoid": ((0.2, 0.5), lambda x, a, b: tf.clip_by_value(a * x + b, scalar(0, x), scalar(1, x))),
@@ -32,7 +32,7 @@ WITH: dict[str, tuple[tuple[float | None, ...], Callable[..., Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """One direction's: [input, gates * hidden], [hidden, gates * hidden], [gates * hidden] each, [3 * hidden]."""
+    """Of one direction: [input, gates * hidden], [hidden, gates * hidden], [gates * hidden] each, [3 * hidden]."""
 
     input: Any
     hidden: Any
@@ -55,31 +55,33 @@ def recurrent(
     direction = call.get("direction", "forward")
     initial = [None if s is None else tf.transpose(s, [1, 0, 2]) if batch_first else tensor(s) for s in (h, c)[:states]]
     outputs, finals = [], []
-    for place, backward in enumerate({"forward": [0], "reverse": [1], "bidirectional": [0, 1]}[direction]):
-        weights = _weights(place, w, r, b, p)
-        step = _STEPS[call.node.op](call, weights, _activations(call, place, x))
-        own = [_initial(None if s is None else s[place], x, weights.size()) for s in initial]
+    for direction_index, backward in enumerate({"forward": [0], "reverse": [1], "bidirectional": [0, 1]}[direction]):
+        weights = _weights(direction_index, w, r, b, p)
+        step = _STEPS[call.node.op](call, weights, _activations(call, direction_index, x))
+        initial_states = [_initial(None if s is None else s[direction_index], x, weights.size()) for s in initial]
         sequence = _reversed(x, lengths) if backward else x
-        output, last = _over_time(step, _projected(sequence, weights, call), own, lengths, call.wants(0))
+        output, final = _over_time(step, _projected(sequence, weights, call), initial_states, lengths, call.wants(0))
         outputs.append(_reversed(output, lengths) if backward and output is not None else output)
-        finals.append(last)
+        finals.append(final)
     axis = 2 if batch_first else 1
-    got = [None]
+    sequence_output = [None]
     if call.wants(0):
-        rows = [tf.transpose(one, [1, 0, 2]) if batch_first else one for one in outputs]
-        got = [tf.stack(rows, axis)]
-    last = [tf.stack([one[i] for one in finals], axis - 1) for i in range(states)]
-    return [last[0] if one is None else one for one in [*got, *last][: call.outputs]]
+        rows = [tf.transpose(output, [1, 0, 2]) if batch_first else output for output in outputs]
+        sequence_output = [tf.stack(rows, axis)]
+    last = [tf.stack([final[i] for final in finals], axis - 1) for i in range(states)]
+    return [last[0] if output is None else output for output in [*sequence_output, *last][: call.outputs]]
 
 
-def _weights(place: int, w: Any, r: Any, b: Any, p: Any) -> Weights:
-    """Of the direction; constants are turned at once."""
-    turned = [m[place].T if isinstance(m, np.ndarray) else tf.transpose(m[place]) for m in (w, r)]
+def _weights(direction_index: int, w: Any, r: Any, b: Any, p: Any) -> Weights:
+    """The weights of a direction; constants are transposed during conversion."""
+    transposed = [
+        m[direction_index].T if isinstance(m, np.ndarray) else tf.transpose(m[direction_index]) for m in (w, r)
+    ]
     half = int(w.shape[1])
-    bias = None if b is None else b[place]
+    bias = None if b is None else b[direction_index]
     return Weights(
-        turned[0], turned[1], None if bias is None else bias[:half], None if bias is None else bias[half:],
-        None if p is None else p[place],
+        transposed[0], transposed[1], None if bias is None else bias[:half], None if bias is None else bias[half:],
+        None if p is None else p[direction_index],
     )  # fmt: skip
 
 
@@ -88,85 +90,85 @@ def _initial(state: Any, x: Any, size: int) -> Any:
 
 
 def _projected(x: Any, weights: Weights, call: Any) -> Any:
-    """What the inputs of all steps come to, one product: [time, batch, gates * hidden]."""
-    steps, batch, _ = numbers(x)
+    """Projects the inputs of all steps with one product: [time, batch, gates * hidden]."""
+    steps, batch, _ = shape_dims(x)
     flat = tf.matmul(tf.reshape(x, [-1, weights.input.shape[0]]), tensor(weights.input))
     if weights.input_bias is not None:
         bias = weights.input_bias
         if call.node.op != "GRU" or not call.get("linear_before_reset", 0):
             bias = bias + weights.hidden_bias
-        else:  # the last gate's is added before it is reset
-            known = 2 * weights.size()
-            bias = tf.concat([bias[:known] + weights.hidden_bias[:known], bias[known:]], 0)
+        else:  # the candidate's hidden bias is added before the reset gate applies
+            gate_columns = 2 * weights.size()
+            bias = tf.concat([bias[:gate_columns] + weights.hidden_bias[:gate_columns], bias[gate_columns:]], 0)
         flat = tf.nn.bias_add(flat, tensor(bias))
-    return tf.reshape(flat, as_target([steps, batch, int(weights.input.shape[1])]))
+    return tf.reshape(flat, reshape_target([steps, batch, int(weights.input.shape[1])]))
 
 
 def _reversed(x: Any, lengths: Any) -> Any:
     return tf.reverse(x, [0]) if lengths is None else tf.reverse_sequence(x, lengths, seq_axis=0, batch_axis=1)
 
 
-def _over_time(step: Step, x: Any, states: list[Any], lengths: Any, wanted: bool) -> tuple[Any, list[Any]]:
-    """[time, batch, hidden] of all steps, None where not wanted, and the last states; beyond a sequence's length its
-    states stay and its outputs are zero."""
-    steps, first = numbers(x)[0], tensor(states[0])
+def _over_time(step: Step, x: Any, states: list[Any], lengths: Any, keep_outputs: bool) -> tuple[Any, list[Any]]:
+    """The outputs of all steps ([time, batch, hidden]; None unless `keep_outputs`) and the final states. Beyond a
+    sequence's length its states stay and its outputs are zero."""
+    steps, first = shape_dims(x)[0], tensor(states[0])
     count = tf.cast(steps, tf.int32)
     shape = tf.TensorShape([x.shape[1], first.shape[1]])
     states = [tf.ensure_shape(tensor(s), shape) for s in states]
-    array = tf.TensorArray(x.dtype, size=count if wanted else 0, element_shape=shape)
+    array = tf.TensorArray(x.dtype, size=count if keep_outputs else 0, element_shape=shape)
 
-    def one(i: Any, held: list[Any], array: Any) -> Any:
-        new = step(x[i], held)
+    def loop_body(i: Any, states_in: list[Any], array: Any) -> Any:
+        new = step(x[i], states_in)
         output = new[0]
         if lengths is not None:
             within = (i < lengths)[:, None]
             output = tf.where(within, output, tf.zeros_like(output))
-            new = [tf.where(within, a, b) for a, b in zip(new, held, strict=True)]
+            new = [tf.where(within, a, b) for a, b in zip(new, states_in, strict=True)]
         new = [tf.ensure_shape(s, shape) for s in new]
-        return i + 1, new, array.write(i, output) if wanted else array
+        return i + 1, new, array.write(i, output) if keep_outputs else array
 
     invariants = (tf.TensorShape([]), [shape] * len(states), tf.TensorShape(None))
-    _, states, array = tf.while_loop(lambda i, *_: i < count, one, (tf.constant(0), states, array), invariants)
-    if not wanted:
+    _, states, array = tf.while_loop(lambda i, *_: i < count, loop_body, (tf.constant(0), states, array), invariants)
+    if not keep_outputs:
         return None, list(states)
-    stacked = tf.reshape(array.stack(), as_target([*numbers(x)[:2], int(shape[1])]))
+    stacked = tf.reshape(array.stack(), reshape_target([*shape_dims(x)[:2], int(shape[1])]))
     return stacked, list(states)
 
 
-def _activations(call: Any, place: int, like: Any) -> list[Activation]:
-    """The direction's, each with its parameters, which ONNX lists for those alone that have any."""
-    own = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}[call.node.op]
+def _activations(call: Any, index: int, like: Any) -> list[Activation]:
+    """The direction's activations with their parameters, which ONNX lists only for those that have any."""
+    defaults = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}[call.node.op]
     directions = 2 if call.get("direction", "forward") == "bidirectional" else 1
-    names = call.get("activations") or own * directions
-    if len(names) != len(own) * directions:
-        raise ValueError(f"{len(names)} activations where {len(own) * directions} are wanted")
+    names = call.get("activations") or defaults * directions
+    if len(names) != len(defaults) * directions:
+        raise ValueError(f"{len(names)} activations where {len(defaults) * directions} are needed")
     alphas, betas = iter(call.get("activation_alpha") or []), iter(call.get("activation_beta") or [])
-    found = [_activation(name, alphas, betas, like) for name in names]
-    return found[place * len(own) : (place + 1) * len(own)]
+    activations = [_activation(name, alphas, betas, like) for name in names]
+    return activations[index * len(defaults) : (index + 1) * len(defaults)]
 
 
 def _activation(name: str, alphas: Any, betas: Any, like: Any) -> Activation:
-    low = name.lower()
-    if low in PLAIN:
-        return PLAIN[low]
-    if low not in WITH:
-        raise ValueError(f"the activation {name} is not known")
-    defaults, function = WITH[low]
-    numbers_ = [next(values, default) for values, default in zip((alphas, betas), defaults, strict=False)]
-    if None in numbers_:
+    key = name.lower()
+    if key in SIMPLE:
+        return SIMPLE[key]
+    if key not in PARAMETRIC:
+        raise ValueError(f"unknown activation {name}")
+    defaults, function = PARAMETRIC[key]
+    parameters = [next(values, default) for values, default in zip((alphas, betas), defaults, strict=False)]
+    if None in parameters:
         raise ValueError(f"the activation {name} lacks its alpha or beta")
-    return lambda x: function(x, *(scalar(float(n), like) for n in numbers_ if n is not None))
+    return lambda x: function(x, *(scalar(float(n), like) for n in parameters if n is not None))
 
 
 def _clipped(call: Any, like: Any) -> Activation:
-    most = call.get("clip")
-    return (lambda x: x) if not most else lambda x: tf.clip_by_value(x, scalar(-most, like), scalar(most, like))
+    limit = call.get("clip")
+    return (lambda x: x) if not limit else lambda x: tf.clip_by_value(x, scalar(-limit, like), scalar(limit, like))
 
 
 def _rnn(call: Any, weights: Weights, activations: list[Activation]) -> Step:
     (f,), hidden = activations, tensor(weights.hidden)
     clip = _clipped(call, hidden)
-    return lambda x, held: [f(clip(x + tf.matmul(held[0], hidden)))]
+    return lambda x, states_in: [f(clip(x + tf.matmul(states_in[0], hidden)))]
 
 
 def _gru(call: Any, weights: Weights, activations: list[Activation]) -> Step:
@@ -176,18 +178,18 @@ def _gru(call: Any, weights: Weights, activations: list[Activation]) -> Step:
     gates, candidate = hidden[:, : 2 * size], hidden[:, 2 * size :]
     bias = None if weights.hidden_bias is None else tensor(weights.hidden_bias[2 * size :])
 
-    def after_reset(x: Any, held: list[Any]) -> list[Any]:
-        (h,) = held
+    def after_reset(x: Any, states_in: list[Any]) -> list[Any]:
+        (h,) = states_in
         z, r = tf.split(f(clip(x[:, : 2 * size] + tf.matmul(h, gates))), 2, -1)
         new = g(clip(x[:, 2 * size :] + tf.matmul(r * h, candidate)))
         return [new + z * (h - new)]
 
-    def before_reset(x: Any, held: list[Any]) -> list[Any]:
-        (h,) = held
+    def before_reset(x: Any, states_in: list[Any]) -> list[Any]:
+        (h,) = states_in
         product = tf.matmul(h, hidden)
         z, r = tf.split(f(clip(x[:, : 2 * size] + product[:, : 2 * size])), 2, -1)
-        own = product[:, 2 * size :]
-        new = g(clip(x[:, 2 * size :] + r * (own if bias is None else own + bias)))
+        candidate_product = product[:, 2 * size :]
+        new = g(clip(x[:, 2 * size :] + r * (candidate_product if bias is None else candidate_product + bias)))
         return [new + z * (h - new)]
 
     return before_reset if call.get("linear_before_reset", 0) else after_reset
@@ -200,11 +202,11 @@ def _lstm(call: Any, weights: Weights, activations: list[Activation]) -> Step:
     coupled = bool(call.get("input_forget", 0))
     peep_i, peep_o, peep_f = [None] * 3 if weights.peepholes is None else tf.split(tensor(weights.peepholes), 3)
 
-    def step(x: Any, held: list[Any]) -> list[Any]:
-        h, c = held
+    def step(x: Any, states_in: list[Any]) -> list[Any]:
+        h, c = states_in
         gates = x + tf.matmul(h, hidden)
         if peep_i is None and not coupled:
-            # Gates of one activation go through it together: i, o and f stand side by side.
+            # One activation call for the adjacent gates i, o and f.
             i, o, forget = tf.split(f(clip(gates[:, : 3 * size])), 3, -1)
             new = forget * c + i * g(clip(gates[:, 3 * size :]))
             return [o * h_(new), new]

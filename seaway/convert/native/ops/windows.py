@@ -1,4 +1,4 @@
-"""Where the windows of convolutions and poolings lie: strides, dilations and pads, and what TensorFlow calls them."""
+"""Windows of convolutions and poolings: strides, dilations and pads, and the padding argument for TensorFlow."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +10,17 @@ from seaway.convert.native import shapes
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One entry for each spatial axis. `pads`: (before, after), ints, or int64 scalars where a size is not known."""
+    """One entry per spatial axis. `pads`: (before, after), ints, or int64 scalar tensors if a size is unis_static."""
 
     kernel: list[int]
     strides: list[int]
     dilations: list[int]
     pads: list[tuple[Any, Any]]
     sizes: list[Any]
-    same: bool = False  # the pads are those of TensorFlow's SAME, whatever the sizes are
+    same: bool = False  # the pads equal TensorFlow's SAME for every input size
 
     def wider(self) -> "Window":
-        """The same with an axis of size 1 before."""
+        """The same window with a leading axis of size 1."""
         kernel, strides, dilations = [1, *self.kernel], [1, *self.strides], [1, *self.dilations]
         return Window(kernel, strides, dilations, [(0, 0), *self.pads], [1, *self.sizes], self.same)
 
@@ -32,20 +32,22 @@ class Window:
         return [[0, 0], *[list(pair) for pair in self.pads], [0, 0]]
 
     def padding(self) -> Any:
-        """For TensorFlow's convolutions: "VALID", "SAME" where it comes to the same, else the pads themselves."""
-        if self.known and all(pair == (0, 0) for pair in self.pads):
+        """The padding argument for TensorFlow's convolutions: "VALID", "SAME" if equivalent, else the pads."""
+        if self.is_static and all(pair == (0, 0) for pair in self.pads):
             return "VALID"
-        if self.same or all(_same(*one) for one in zip(self.pads, self.sizes, self.reach(), self.strides, strict=True)):
+        if self.same or all(
+            _is_same(*axis) for axis in zip(self.pads, self.sizes, self.reach(), self.strides, strict=True)
+        ):
             return "SAME"
         return self.paddings()
 
     def padded(self, x: Any) -> tuple[Any, Any]:
-        """`x` and the padding for a convolution over it; pads that are known at run time alone are put on before."""
+        """`x` and the padding argument for a convolution over it; pads known only at run time are applied to `x`."""
         padding = self.padding()
-        return (x, padding) if self.known or padding == "SAME" else (tf.pad(x, self.paddings()), "VALID")
+        return (x, padding) if self.is_static or padding == "SAME" else (tf.pad(x, self.paddings()), "VALID")
 
     @property
-    def known(self) -> bool:
+    def is_static(self) -> bool:
         return all(isinstance(n, int) for pair in self.pads for n in pair)
 
 
@@ -54,27 +56,26 @@ def of(call: Any, kernel: list[int], x: Any) -> Window:
     spatial = len(kernel)
     strides = call.get("strides") or [1] * spatial
     dilations = call.get("dilations") or [1] * spatial
-    sizes = shapes.numbers(x)[1:-1]
+    sizes = shapes.shape_dims(x)[1:-1]
     auto = call.get("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
-        for one in zip(sizes, kernel, strides, dilations, strict=True):
-            _check_apart(*one)
+        for axis in zip(sizes, kernel, strides, dilations, strict=True):
+            _check_no_gaps(*axis)
         pads = [
             _same_pads(size, (k - 1) * d + 1, s, auto == "SAME_UPPER")
             for size, k, d, s in zip(sizes, kernel, dilations, strides, strict=True)
         ]
     else:
-        given = call.get("pads") if auto == "NOTSET" else None
-        given = given or [0] * 2 * spatial
-        pads = [(given[i], given[spatial + i]) for i in range(spatial)]
+        flat = (call.get("pads") if auto == "NOTSET" else None) or [0] * 2 * spatial
+        pads = [(flat[i], flat[spatial + i]) for i in range(spatial)]
     return Window(list(kernel), list(strides), list(dilations), pads, sizes, auto == "SAME_UPPER")
 
 
-def _check_apart(size: Any, kernel: int, stride: int, dilation: int) -> None:
-    """Where pads would be below zero by more than one, ONNX Runtime cuts the picture, and others leave it."""
+def _check_no_gaps(size: Any, kernel: int, stride: int, dilation: int) -> None:
+    """Refuses windows so far apart that pads would be below -1: ONNX Runtime crops the image then, others do not."""
     reach, last = (kernel - 1) * dilation + 1, size if isinstance(size, int) else stride
     if (-(-last // stride) - 1) * stride + reach - last < -1:
-        raise ValueError(f"auto_pad where windows of {reach} are {stride} apart; write the pads themselves")
+        raise ValueError(f"auto_pad with windows of {reach} that are {stride} apart; set the pads explicitly")
 
 
 def _same_pads(size: Any, reach: int, stride: int, upper: bool) -> tuple[Any, Any]:
@@ -86,8 +87,8 @@ def _same_pads(size: Any, reach: int, stride: int, upper: bool) -> tuple[Any, An
     return (half, total - half) if upper else (total - half, half)
 
 
-def _same(pair: tuple[Any, Any], size: Any, reach: int, stride: int) -> bool:
-    """Whether TensorFlow's SAME puts these pads; over three axes it cuts where windows do not touch."""
+def _is_same(pair: tuple[Any, Any], size: Any, reach: int, stride: int) -> bool:
+    """Whether TensorFlow's SAME uses these pads; over three axes it crops if windows do not touch."""
     if stride > reach or not all(isinstance(n, int) for n in pair):
         return False
     if isinstance(size, int):

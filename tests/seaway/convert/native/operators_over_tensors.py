@@ -1,4 +1,4 @@
-"""What a random graph may do with any tensor: for each operator a function that draws attributes and other inputs."""
+"""Operators of random graphs over any tensor: for each a function that draws attributes and other inputs."""
 
 import math
 from typing import Any
@@ -20,13 +20,13 @@ def transpose(g: Graph, x: Value) -> None:
 
 @operator("fib", ANY)
 def reshape(g: Graph, x: Value) -> None:
-    """Some axes kept, others brought together or apart; the batch by -1, by 0 or as a size worked out."""
+    """Reshape: some axes kept, others merged or split; the batch as -1, as 0 or as a computed size."""
     wanted: list[Any] = [(place, size) for place, size in enumerate(x.shape)]
     at = g.whole(0, x.rank - 1)
     if g.one_of(True, False) and x.rank > 1:
         at = g.whole(0, x.rank - 2)
         wanted[at : at + 2] = [((at, at + 1), x.shape[at] * x.shape[at + 1])]
-    elif not x.open(at):
+    elif not x.is_batch(at):
         factor = g.one_of(*[d for d in range(1, x.shape[at] + 1) if x.shape[at] % d == 0])
         wanted[at : at + 1] = [(None, factor), (None, x.shape[at] // factor)]
     way = g.one_of("free", "worked out")
@@ -36,7 +36,7 @@ def reshape(g: Graph, x: Value) -> None:
         g.add("Reshape", [x, g.numbers(*[-1 if i == free else size for i, (_, size) in enumerate(wanted)])])
         return
     sizes = g.sizes(x)
-    parts = [part for place, size in wanted for part in worked_out(g, sizes, place, size)]
+    parts = [part for place, size in wanted for part in computed_size(g, sizes, place, size)]
     if len(parts) == len(wanted):
         for target in g.add("Concat", parts, axis=0):
             g.add("Reshape", [x, target])
@@ -44,10 +44,10 @@ def reshape(g: Graph, x: Value) -> None:
 
 def is_open(x: Value, place: Any) -> bool:
     places = place if isinstance(place, tuple) else () if place is None else (place,)
-    return any(x.open(axis) for axis in places)
+    return any(x.is_batch(axis) for axis in places)
 
 
-def worked_out(g: Graph, sizes: Value, place: Any, size: int) -> list[Value]:
+def computed_size(g: Graph, sizes: Value, place: Any, size: int) -> list[Value]:
     """One size of a target as exporters write it: a constant, or Gather, Mul and Unsqueeze."""
     if place is None:
         return [g.numbers(size)]
@@ -74,7 +74,7 @@ def unsqueeze(g: Graph, x: Value) -> None:
 
 @operator("fib", ANY)
 def squeeze(g: Graph, x: Value) -> None:
-    axes = [a for a in range(x.rank) if x.shape[a] == 1 and not x.open(a)]
+    axes = [a for a in range(x.rank) if x.shape[a] == 1 and not x.is_batch(a)]
     if axes:
         chosen = g.draw(st.lists(st.sampled_from(axes), min_size=1, unique=True))
         g.add("Squeeze", [x, g.numbers(*[a - x.rank if g.one_of(False, True) else a for a in chosen])])
@@ -82,9 +82,9 @@ def squeeze(g: Graph, x: Value) -> None:
 
 @operator("f", ANY)
 def expand(g: Graph, x: Value) -> None:
-    """To its own shape with axes before, or axes of size 1 made wider."""
+    """Expand to its own shape with leading axes, or with axes of size 1 expanded."""
     more = [g.whole(1, 2) for _ in range(g.whole(0, 1))]
-    own = [g.whole(1, 3) if size == 1 and not x.open(axis) else 1 for axis, size in enumerate(x.shape)]
+    own = [g.whole(1, 3) if size == 1 and not x.is_batch(axis) else 1 for axis, size in enumerate(x.shape)]
     if g.one_of(False, True):
         g.add("Expand", [x, g.numbers(*more, *own)])
     else:
@@ -94,7 +94,7 @@ def expand(g: Graph, x: Value) -> None:
 
 @operator("f", ANY)
 def made_of_a_shape(g: Graph, x: Value) -> None:
-    """ConstantOfShape or Range of what Shape says, broadcast with a value."""
+    """ConstantOfShape or Range of a computed shape, broadcast with a value."""
     sizes = g.sizes(x)
     if g.one_of(True, False):
         for one in g.add("ConstantOfShape", [sizes], value=numpy_helper.from_array(np.array([0.5], np.float32))):
@@ -118,7 +118,7 @@ def concat(g: Graph, x: Value) -> None:
     alike = [v for v in g.values if v.rank == x.rank and v.kind == x.kind and v.arrays[0].dtype == x.arrays[0].dtype]
     others = [v for v in alike if without(v, axis) == without(x, axis)]
     given = [x, g.one_of(*others)]
-    if x.kind == "f" and g.one_of(False, True) and not any(x.open(a) for a in range(x.rank) if a != axis % x.rank):
+    if x.kind == "f" and g.one_of(False, True) and not any(x.is_batch(a) for a in range(x.rank) if a != axis % x.rank):
         given.append(g.weights(*[1 if a == axis % x.rank else size for a, size in enumerate(x.shape)]))
     g.add("Concat", given, axis=axis)
 
@@ -133,7 +133,7 @@ def without(v: Value, axis: int) -> list[Any]:
 @operator("fi", ANY)
 def split(g: Graph, x: Value) -> None:
     axis = g.axis(x.rank)
-    if x.shape[axis] > 1 and not x.open(axis):
+    if x.shape[axis] > 1 and not x.is_batch(axis):
         cut = g.whole(1, x.shape[axis] - 1)
         g.add("Split", [x, g.numbers(cut, x.shape[axis] - cut)], 2, axis=axis)
 
@@ -220,7 +220,7 @@ def running_sum(g: Graph, x: Value) -> None:
 def matmul(g: Graph, x: Value) -> None:
     fitting = [v for v in g.values if v.kind == "f" and v.rank > 1 and v.shape[-2] == x.shape[-1]]
     if g.one_of(True, True, False) or not fitting:
-        if x.open(-1):
+        if x.is_batch(-1):
             return
         sizes = g.one_of((x.shape[-1], g.whole(1, 4)), (x.shape[-1],), (*[1] * (x.rank - 2), x.shape[-1], 2))
         g.add("MatMul", [x, g.weights(*sizes)])
@@ -230,7 +230,7 @@ def matmul(g: Graph, x: Value) -> None:
 
 @operator(ranks=range(2, 7))
 def product_with_itself(g: Graph, x: Value) -> None:
-    """As attention does."""
+    """MatMul as in attention."""
     perm = [*range(x.rank - 2), x.rank - 1, x.rank - 2]
     for turned in g.add("Transpose", [x], perm=perm):
         for scores in g.add("MatMul", [x, turned]):
@@ -240,7 +240,7 @@ def product_with_itself(g: Graph, x: Value) -> None:
 @operator(ranks=range(2, 3))
 def gemm(g: Graph, x: Value) -> None:
     turned = [g.whole(0, 1), g.whole(0, 1)]
-    if not x.open(0 if turned[0] else 1):
+    if not x.is_batch(0 if turned[0] else 1):
         own, more = x.shape[0 if turned[0] else 1], g.whole(1, 4)
         c = g.weights(*g.one_of((more,), (1,), (1, more), ()))
         b = g.weights(more, own) if turned[1] else g.weights(own, more)
@@ -251,11 +251,11 @@ def gemm(g: Graph, x: Value) -> None:
 
 
 def partner(g: Graph, x: Value) -> Value:
-    """What can be broadcast with it: another value, or a constant of lower rank or with axes of size 1."""
+    """An operand that broadcasts with it: another value, or a constant of lower rank or with axes of size 1."""
     fitting = [v for v in g.values if v.arrays[0].dtype == x.arrays[0].dtype and together(v, x)]
     if x.kind != "f" or g.one_of(True, False):
         return g.one_of(*(fitting or [x]))
-    sizes = [1 if x.open(a) or g.one_of(False, True) else size for a, size in enumerate(x.shape)]
+    sizes = [1 if x.is_batch(a) or g.one_of(False, True) else size for a, size in enumerate(x.shape)]
     sizes = sizes[g.whole(0, x.rank) :]
     return g.weights(*([1] if not sizes and g.one_of(False, True) else sizes))
 
@@ -289,7 +289,7 @@ def clip(g: Graph, x: Value) -> None:
 @operator("f", range(2, 6))
 def slopes(g: Graph, x: Value) -> None:
     sizes = [x.shape[1], *[1] * (x.rank - 2)]
-    if not x.open(1):
+    if not x.is_batch(1):
         g.add("PRelu", [x, g.weights(*sizes)])
 
 

@@ -1,6 +1,6 @@
-"""torchvision's classifiers as PyTorch's exporters write them: one of a family, where small pictures are enough for it.
+"""torchvision's classifiers from PyTorch's exporters: one per family that accepts small images.
 
-All of them, at their own size, and segmentation and detection: benchmarks/conversion/models.py.
+benchmarks/conversion/models.py has all of them at their own size, and segmentation and detection.
 """
 
 import subprocess
@@ -37,6 +37,6 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "exporter"), CHOSEN)
-def test_a_classifier_comes_over(tf: Any, exported: Path, name: str, exporter: str) -> None:
-    got = models.check(exported / f"{name}-{exporter}.onnx")
-    assert got["difference"] <= 1e-4 and got["agreed"] == 1
+def test_a_classifier_is_converted(tf: Any, exported: Path, name: str, exporter: str) -> None:
+    figures = models.check(exported / f"{name}-{exporter}.onnx")
+    assert figures["difference"] <= 1e-4 and figures["agreed"] == 1

@@ -1,4 +1,4 @@
-"""Operators that move, pick and reduce, with attributes at random and a batch that TensorFlow does not know."""
+"""Operators that move, select and reduce, with random attributes and an unknown batch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ shapes = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
 
 
 def numbers(shape: Shape, kind: Any = np.float32) -> np.ndarray:
-    """Different ones, not in order."""
+    """Distinct ones, in random order."""
     count = int(np.prod(shape))
     return (np.random.default_rng(count).permutation(count) - count // 3).astype(kind).reshape(shape)
 
@@ -26,7 +26,7 @@ def numbers(shape: Shape, kind: Any = np.float32) -> np.ndarray:
 def check(
     tf: Any, nodes: Sequence[Any], fed: dict[str, np.ndarray], fixed: dict[str, Any] | None = None, outputs: int = 1
 ) -> None:
-    """The outputs y0, y1, ... as in ONNX Runtime. `fed` has an open first axis, `fixed` are constants of the model."""
+    """Compares the outputs y0, y1, ... with ONNX Runtime. `fed` has an unknown first axis, `fixed` are constants."""
     inputs = [
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(a.dtype), ["batch", *a.shape[1:]][: a.ndim])
         for name, a in fed.items()
@@ -41,13 +41,13 @@ def check(
     expected = session.run(named, fed)
     specs = {name: tf.TensorSpec([None, *a.shape[1:]][: a.ndim], a.dtype) for name, a in fed.items()}
     converted = native.convert(model)
-    function = tf.function(lambda given: converted(given), autograph=False).get_concrete_function(specs)
-    got = function({name: tf.constant(a) for name, a in fed.items()})
-    for name, wanted in zip(named, expected, strict=True):
-        found = got[name].numpy()
-        assert found.dtype == wanted.dtype and found.shape == wanted.shape, (found.shape, wanted.shape)
-        assert got[name].shape.rank == wanted.ndim
-        assert np.allclose(found, wanted, rtol=1e-5, atol=1e-5, equal_nan=True), (found, wanted)
+    function = tf.function(lambda inputs: converted(inputs), autograph=False).get_concrete_function(specs)
+    results = function({name: tf.constant(a) for name, a in fed.items()})
+    for name, array in zip(named, expected, strict=True):
+        actual = results[name].numpy()
+        assert actual.dtype == array.dtype and actual.shape == array.shape, (actual.shape, array.shape)
+        assert results[name].shape.rank == array.ndim
+        assert np.allclose(actual, array, rtol=1e-5, atol=1e-5, equal_nan=True), (actual, array)
 
 
 def node(op: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
@@ -83,11 +83,11 @@ def test_gathers(tf: Any, data: Any) -> None:
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
     size = shape[axis]
     picked = st.integers(-size, size - 1)
-    wanted = data.draw(st.lists(st.integers(1, 3), max_size=2).map(tuple))
+    expected = data.draw(st.lists(st.integers(1, 3), max_size=2).map(tuple))
     indices = np.array(
-        data.draw(st.lists(picked, min_size=int(np.prod(wanted)), max_size=int(np.prod(wanted)))), np.int64
+        data.draw(st.lists(picked, min_size=int(np.prod(expected)), max_size=int(np.prod(expected)))), np.int64
     )
-    indices = indices.reshape(wanted)
+    indices = indices.reshape(expected)
     if indices.ndim and data.draw(st.booleans()):
         check(tf, [node("Gather", "x", "i", axis=axis)], {"x": numbers(shape), "i": indices})
     else:
@@ -96,7 +96,7 @@ def test_gathers(tf: Any, data: Any) -> None:
 
 @try_some
 @given(data=st.data())
-def test_elements_are_gathered_and_scattered(tf: Any, data: Any) -> None:
+def test_gather_and_scatter_elements(tf: Any, data: Any) -> None:
     shape = data.draw(shapes)
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
     sizes = [data.draw(st.integers(1, size)) for size in shape]
@@ -112,7 +112,7 @@ def test_elements_are_gathered_and_scattered(tf: Any, data: Any) -> None:
 
 @try_some
 @given(data=st.data())
-def test_places_are_gathered_and_scattered(tf: Any, data: Any) -> None:
+def test_gather_and_scatter_nd(tf: Any, data: Any) -> None:
     shape = data.draw(shapes)
     batch_dims = data.draw(st.integers(0, len(shape) - 1))
     depth = data.draw(st.integers(1, len(shape) - batch_dims))
@@ -148,7 +148,7 @@ def test_pads(tf: Any, data: Any) -> None:
 
 
 def test_a_reflection_over_six_axes(tf: Any) -> None:
-    """TensorFlow's own has five."""
+    """tf.pad supports at most five."""
     pads = np.array([0, 2, 0, 0, 1, 0, 0, 1, 0, 2, 1, 0], np.int64)
     check(tf, [node("Pad", "x", "pads", mode="reflect")], {"x": numbers((2, 3, 1, 4, 2, 2))}, {"pads": pads})
 
@@ -176,7 +176,7 @@ def test_reductions(tf: Any, data: Any, name: str, keepdims: int, noop: int) -> 
 
 @try_some
 @given(data=st.data(), name=st.sampled_from(["ArgMax", "ArgMin"]), keepdims=st.integers(0, 1), last=st.integers(0, 1))
-def test_places_of_extremes(tf: Any, data: Any, name: str, keepdims: int, last: int) -> None:
+def test_arg_max_and_arg_min(tf: Any, data: Any, name: str, keepdims: int, last: int) -> None:
     shape = data.draw(shapes)
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
     x = np.abs(numbers(shape)) // 2
@@ -185,7 +185,7 @@ def test_places_of_extremes(tf: Any, data: Any, name: str, keepdims: int, last: 
 
 @try_some
 @given(data=st.data())
-def test_what_is_split_is_put_together(tf: Any, data: Any) -> None:
+def test_split_then_concat(tf: Any, data: Any) -> None:
     shape = data.draw(shapes)
     perm = data.draw(st.permutations(range(len(shape))))
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
@@ -203,7 +203,7 @@ def test_what_is_split_is_put_together(tf: Any, data: Any) -> None:
 
 @try_some
 @given(data=st.data())
-def test_even_parts(tf: Any, data: Any) -> None:
+def test_split_into_equal_parts(tf: Any, data: Any) -> None:
     shape = data.draw(shapes)
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
     count = data.draw(st.integers(1, shape[axis]))
@@ -215,7 +215,7 @@ def test_even_parts(tf: Any, data: Any) -> None:
 
 @try_some
 @given(data=st.data())
-def test_transposes_one_after_another(tf: Any, data: Any) -> None:
+def test_consecutive_transposes(tf: Any, data: Any) -> None:
     shape = data.draw(st.lists(st.integers(1, 4), min_size=3, max_size=5).map(tuple))
     axes = list(range(len(shape)))
     perms = [data.draw(st.permutations(axes)) for _ in range(3)]
@@ -254,13 +254,13 @@ def test_einsum(tf: Any, equation: str, kind: Any) -> None:
 @given(data=st.data())
 def test_expand(tf: Any, data: Any) -> None:
     shape = data.draw(shapes)
-    wanted = [data.draw(st.sampled_from([1, size]) if size > 1 else st.integers(1, 3)) for size in shape]
+    expected = [data.draw(st.sampled_from([1, size]) if size > 1 else st.integers(1, 3)) for size in shape]
     more = data.draw(st.lists(st.integers(1, 2), max_size=2))
-    wanted = more + wanted if more else wanted[data.draw(st.integers(0, len(shape) - 1)) :]
-    target = np.array(wanted, np.int64)
+    expected = more + expected if more else expected[data.draw(st.integers(0, len(shape) - 1)) :]
+    target = np.array(expected, np.int64)
     check(tf, [node("Expand", "x", "to")], {"x": numbers(shape)}, {"to": target})
     sized = helper.make_node("Reshape", ["to", "long"], ["sizes"])
-    fixed = {"long": np.array([len(wanted)], np.int64)}
+    fixed = {"long": np.array([len(expected)], np.int64)}
     check(tf, [sized, node("Expand", "x", "sizes")], {"x": numbers(shape), "to": target}, fixed)
 
 
@@ -269,21 +269,21 @@ def test_expand(tf: Any, data: Any) -> None:
 def test_reshape(tf: Any, data: Any) -> None:
     shape = data.draw(shapes)
     count = int(np.prod(shape))
-    wanted: list[int] = []
-    while data.draw(st.booleans()) and len(wanted) < 4:
-        left = count // int(np.prod([shape[i] if s == 0 else s for i, s in enumerate(wanted)]))
+    expected: list[int] = []
+    while data.draw(st.booleans()) and len(expected) < 4:
+        left = count // int(np.prod([shape[i] if s == 0 else s for i, s in enumerate(expected)]))
         choices = [d for d in range(1, left + 1) if left % d == 0]
-        keeps = len(wanted) < len(shape) and left % shape[len(wanted)] == 0
-        wanted.append(data.draw(st.sampled_from([*choices, 0] if keeps else choices)))
-    left = count // int(np.prod([shape[i] if s == 0 else s for i, s in enumerate(wanted)]))
-    wanted.insert(len(wanted), data.draw(st.sampled_from([-1, left])))
-    check(tf, [node("Reshape", "x", "to")], {"x": numbers(shape)}, {"to": np.array(wanted, np.int64)})
+        keeps = len(expected) < len(shape) and left % shape[len(expected)] == 0
+        expected.append(data.draw(st.sampled_from([*choices, 0] if keeps else choices)))
+    left = count // int(np.prod([shape[i] if s == 0 else s for i, s in enumerate(expected)]))
+    expected.insert(len(expected), data.draw(st.sampled_from([-1, left])))
+    check(tf, [node("Reshape", "x", "to")], {"x": numbers(shape)}, {"to": np.array(expected, np.int64)})
 
 
 @try_some
 @given(data=st.data())
 def test_arithmetic_on_shapes(tf: Any, data: Any) -> None:
-    """As exporters write it: some sizes of one tensor, multiplied, put together, and given to Reshape or Expand."""
+    """As exporters write it: some sizes of one tensor are multiplied, concatenated and passed to Reshape or Expand."""
     shape = data.draw(st.lists(st.integers(1, 4), min_size=2, max_size=4).map(tuple))
     cut = data.draw(st.integers(1, len(shape) - 1))
     nodes = [
@@ -305,7 +305,7 @@ def test_arithmetic_on_shapes(tf: Any, data: Any) -> None:
 
 @try_some
 @given(data=st.data(), largest=st.integers(0, 1), kind=st.sampled_from([np.float32, np.int64, np.int32]))
-def test_the_largest_in_order(tf: Any, data: Any, largest: int, kind: Any) -> None:
+def test_top_k(tf: Any, data: Any, largest: int, kind: Any) -> None:
     shape = data.draw(shapes)
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
     k = np.array([data.draw(st.integers(1, shape[axis]))], np.int64)
@@ -317,7 +317,7 @@ def test_the_largest_in_order(tf: Any, data: Any, largest: int, kind: Any) -> No
 
 @try_some
 @given(data=st.data(), exclusive=st.integers(0, 1), reverse=st.integers(0, 1))
-def test_running_sums(tf: Any, data: Any, exclusive: int, reverse: int) -> None:
+def test_cumulative_sums(tf: Any, data: Any, exclusive: int, reverse: int) -> None:
     shape = data.draw(shapes)
     axis = np.array(data.draw(st.integers(-len(shape), len(shape) - 1)), np.int64)
     nodes = [node("CumSum", "x", "axis", exclusive=exclusive, reverse=reverse)]
@@ -327,7 +327,7 @@ def test_running_sums(tf: Any, data: Any, exclusive: int, reverse: int) -> None:
 
 @try_some
 @given(data=st.data(), upper=st.integers(0, 1), k=st.integers(-5, 5))
-def test_triangles(tf: Any, data: Any, upper: int, k: int) -> None:
+def test_trilu(tf: Any, data: Any, upper: int, k: int) -> None:
     shape = data.draw(st.lists(st.integers(1, 4), min_size=2, max_size=4).map(tuple))
     check(tf, [node("Trilu", "x", "k", upper=upper)], {"x": numbers(shape)}, {"k": np.array(k, np.int64)})
 
@@ -344,7 +344,7 @@ def test_one_hot(tf: Any, data: Any) -> None:
 
 @try_some
 @given(data=st.data())
-def test_axes_of_one(tf: Any, data: Any) -> None:
+def test_squeeze_and_unsqueeze(tf: Any, data: Any) -> None:
     shape = data.draw(shapes)
     added = data.draw(st.lists(st.integers(0, len(shape) + 1), unique=True, min_size=1, max_size=2))
     added = [a for a in added if a < len(shape) + len(added)]

@@ -1,4 +1,4 @@
-"""A whole model through our own converter: interface, numbers, weights, bytes, and what it refuses."""
+"""A whole model through our own converter: interface, numbers, weights, bytes, and refusals."""
 
 from pathlib import Path
 from typing import Any
@@ -8,14 +8,14 @@ import onnx
 import pytest
 from onnx import helper
 
-from seaway.artifacts import card as cards
+from seaway.artifacts import artifact_metadata
 from seaway.convert.convert import convert, convert_artifact
 from seaway.errors import ModelError
 
 
 @pytest.fixture
-def saved(tmp_path: Path, picture_artifact: Path) -> Path:
-    convert_artifact(picture_artifact, tmp_path / "saved_model", "seaway")
+def saved(tmp_path: Path, image_artifact: Path) -> Path:
+    convert_artifact(image_artifact, tmp_path / "saved_model", "seaway")
     return tmp_path / "saved_model"
 
 
@@ -31,40 +31,40 @@ def variables(tf: Any, saved: Path) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("batch", [1, 7])
-def test_the_numbers_are_those_of_onnx_runtime(tf: Any, picture_artifact: Path, saved: Path, batch: int) -> None:
+def test_outputs_agree_with_onnx_runtime(tf: Any, image_artifact: Path, saved: Path, batch: int) -> None:
     import onnxruntime
 
     image = np.random.default_rng(1).random((batch, 12, 10, 1), dtype=np.float32)
-    session = onnxruntime.InferenceSession(str(picture_artifact / "model.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(image_artifact / "model.onnx"), providers=["CPUExecutionProvider"])
     expected = dict(zip(("scores", "logits"), session.run(["scores", "logits"], {"image": image}), strict=True))
     signatures = tf.saved_model.load(str(saved)).signatures
     for signature, name in (("serving_default", "scores"), ("logits", "logits")):
-        got = {k: v.numpy() for k, v in signatures[signature](image=tf.constant(image)).items()}
-        assert list(got) == [name]
-        assert np.allclose(got[name], expected[name], rtol=0, atol=1e-5)
+        outputs = {k: v.numpy() for k, v in signatures[signature](image=tf.constant(image)).items()}
+        assert list(outputs) == [name]
+        assert np.allclose(outputs[name], expected[name], rtol=0, atol=1e-5)
     assert "from_png" in signatures
 
 
-def test_weights_are_there_once_and_whole_and_no_python_is(tf: Any, picture_model: Any, saved: Path) -> None:
+def test_weights_occur_once_and_unchanged_and_no_python_function_does(tf: Any, image_model: Any, saved: Path) -> None:
     graph = graph_of(saved)
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
     constants = [tf.make_ndarray(node.attr["value"].tensor) for node in nodes if node.op == "Const"]
     constants += variables(tf, saved)
-    found = [cards.checksum(constant) for constant in constants if constant.dtype == np.float32]
-    for weight in (w for w in picture_model.graph.initializer if w.dims):  # a scalar may stand elsewhere as well
-        assert found.count(cards.checksum(onnx.numpy_helper.to_array(weight))) == 1, weight.name
+    checksums = [artifact_metadata.checksum(constant) for constant in constants if constant.dtype == np.float32]
+    for weight in (w for w in image_model.graph.initializer if w.dims):  # a scalar may occur elsewhere too
+        assert checksums.count(artifact_metadata.checksum(onnx.numpy_helper.to_array(weight))) == 1, weight.name
     assert not [node.op for node in nodes if "PyFunc" in node.op]
 
 
-def test_channels_stay_last_where_the_model_takes_them_so(saved: Path) -> None:
-    """The picture comes channels last and the model transposes it: neither that nor the convolution's own is left."""
+def test_channels_stay_last_if_the_model_takes_them_last(saved: Path) -> None:
+    """The image is channels last and the model transposes it: neither that Transpose nor the convolution's remains."""
     functions = graph_of(saved).library.function
     moved = [node for function in functions for node in function.node_def if node.op == "Transpose"]
-    assert len(moved) == 1, "that before Flatten alone"
+    assert len(moved) == 1, "only the one before Flatten"
 
 
-def test_a_depthwise_convolution_never_has_pads_of_its_own(tf: Any, make: Any, tmp_path: Path) -> None:
-    """TensorFlow 2.21 with oneDNN fuses it with what follows, forgets the pads, and ends the process."""
+def test_a_depthwise_convolution_never_has_explicit_pads(tf: Any, make: Any, tmp_path: Path) -> None:
+    """TensorFlow 2.21 with oneDNN fuses it with the next operator, drops the pads, and aborts the process."""
     window = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "group": 4}
     nodes = [helper.make_node("Conv", ["x", "w", "b"], ["c"], **window), helper.make_node("Relu", ["c"], ["y"])]
     generator = np.random.default_rng(0)
@@ -79,7 +79,7 @@ def test_a_depthwise_convolution_never_has_pads_of_its_own(tf: Any, make: Any, t
     assert [node.op for node in nodes].count("Pad") == 1
 
 
-def test_equal_weights_are_one_variable_and_data_beside_the_model_are_read(tf: Any, make: Any, tmp_path: Path) -> None:
+def test_equal_weights_are_one_variable_and_external_data_is_read(tf: Any, make: Any, tmp_path: Path) -> None:
     import onnxruntime
 
     weight = np.random.default_rng(2).normal(size=(40, 40)).astype(np.float32)
@@ -96,14 +96,14 @@ def test_equal_weights_are_one_variable_and_data_beside_the_model_are_read(tf: A
     convert(path, tmp_path / "saved", "seaway")
     x = np.random.default_rng(3).normal(size=(5, 40)).astype(np.float32)
     (expected,) = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"x": x})
-    got = tf.saved_model.load(str(tmp_path / "saved")).signatures["serving_default"](x=tf.constant(x))["y"].numpy()
-    assert np.allclose(got, expected, rtol=1e-4)
+    outputs = tf.saved_model.load(str(tmp_path / "saved")).signatures["serving_default"](x=tf.constant(x))["y"].numpy()
+    assert np.allclose(outputs, expected, rtol=1e-4)
     assert sorted(v.tobytes() for v in variables(tf, tmp_path / "saved")) == sorted(
         tied[name].tobytes() for name in ("first", "third")
     )
 
 
-def test_every_node_that_cannot_be_carried_is_named_at_once(make: Any) -> None:
+def test_every_unsupported_node_is_named_at_once(make: Any) -> None:
     from seaway.convert.native import net
 
     nodes = [
@@ -121,11 +121,11 @@ def test_every_node_that_cannot_be_carried_is_named_at_once(make: Any) -> None:
     assert str(caught.value).startswith(f"4 of the model's nodes cannot be converted: {named}")
 
 
-def test_attributes_that_are_large_are_not_told() -> None:
+def test_large_attributes_are_not_shown() -> None:
     from seaway.convert.native import graph
 
-    made = helper.make_node("Op", ["x"], ["y"], "n", domain="own", kernel=[3, 3], table=[*range(99)], mode="cubic")
-    assert str(graph.node(made, {"own": 2})) == "own.Op-2 (n) with kernel=[3, 3], mode=cubic"
+    proto = helper.make_node("Op", ["x"], ["y"], "n", domain="own", kernel=[3, 3], table=[*range(99)], mode="cubic")
+    assert str(graph.node(proto, {"own": 2})) == "own.Op-2 (n) with kernel=[3, 3], mode=cubic"
 
 
 def test_an_error_while_building_names_the_node(tf: Any, make: Any) -> None:
@@ -133,12 +133,12 @@ def test_an_error_while_building_names_the_node(tf: Any, make: Any) -> None:
 
     node = helper.make_node("MatMul", ["x", "w"], ["y"], "product")
     model = make([node], {"x": ["n", 2]}, {"y": ["n", 2]}, weights={"w": np.ones((3, 2), np.float32)})
-    built = net.convert(model)
+    converted = net.convert(model)
     with pytest.raises(ModelError, match=r"MatMul-13 \(product\) over float32 \(None, 2\), float32 \(3, 2\)"):
-        tf.function(built, autograph=False).get_concrete_function({"x": tf.TensorSpec([None, 2])})
+        tf.function(converted, autograph=False).get_concrete_function({"x": tf.TensorSpec([None, 2])})
 
 
-def test_all_nodes_that_fail_by_themselves_are_named_at_once(tf: Any, make: Any) -> None:
+def test_all_independent_failures_are_named_at_once(tf: Any, make: Any) -> None:
     from seaway.convert.native import net
 
     nodes = [

@@ -1,4 +1,4 @@
-"""Nets over text as PyTorch's two exporters write them, the batch and the length open."""
+"""Nets over text from PyTorch's tracing exporter, with a dynamic batch and length."""
 
 import subprocess
 import sys

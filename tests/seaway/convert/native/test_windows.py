@@ -1,4 +1,4 @@
-"""Operators with windows and between pixels, with attributes at random: ONNX Runtime is the yardstick."""
+"""Operators with windows and between pixels, with random attributes, compared with ONNX Runtime."""
 
 import operator
 from collections.abc import Mapping, Sequence
@@ -21,15 +21,15 @@ def check(
     tf: Any, node: Any, inputs: Mapping[str, np.ndarray], constants: Mapping[str, np.ndarray], opset: int,
     batch: Sequence[str] = ("x",), outputs: int = 1, known_sizes: Sequence[bool] = (True, False),
 ) -> None:  # fmt: skip
-    """The node alone, by ONNX Runtime and converted: the first axis of `batch` unknown, then all but the second."""
-    made = [
+    """Compares a single node with ONNX Runtime: with an unknown batch, then with only the second size known."""
+    declared = [
         helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in inputs.items()
     ]
     values = [numpy_helper.from_array(array, name) for name, array in constants.items()]
-    wanted = [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in node.output[:outputs]]
-    for value in wanted:
+    node_outputs = [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in node.output[:outputs]]
+    for value in node_outputs:
         value.ClearField("type")
-    graph = helper.make_graph([node], "g", made, wanted, values)
+    graph = helper.make_graph([node], "g", declared, node_outputs, values)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 4, 1
@@ -47,15 +47,15 @@ def check(
             )
             for name, a in inputs.items()
         }
-        got = tf.function(converted, autograph=False).get_concrete_function(specs)(
+        results = tf.function(converted, autograph=False).get_concrete_function(specs)(
             {name: tf.constant(array) for name, array in inputs.items()}
         )
-        for name, one in zip(node.output, expected, strict=False):
-            mine = got[name].numpy()
-            assert mine.shape == one.shape, (mine.shape, one.shape, known, str(node))
-            assert mine.dtype == one.dtype
-            largest = float(np.abs(one).max(initial=1))
-            np.testing.assert_allclose(mine, one, rtol=1e-4, atol=1e-5 * largest, err_msg=f"{node}")
+        for name, array in zip(node.output, expected, strict=False):
+            actual = results[name].numpy()
+            assert actual.shape == array.shape, (actual.shape, array.shape, known, str(node))
+            assert actual.dtype == array.dtype
+            largest = float(np.abs(array).max(initial=1))
+            np.testing.assert_allclose(actual, array, rtol=1e-4, atol=1e-5 * largest, err_msg=f"{node}")
 
 
 def _unknown(axis: int, known: bool) -> bool:
@@ -75,25 +75,24 @@ def windows(draw: Draw, most: int = 3) -> dict[str, Any]:
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     auto = draw(st.sampled_from(["NOTSET", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]))
     pads = [draw(st.integers(0, r // 2)) for r in (*reach, *reach)] if auto == "NOTSET" else None
-    found = {
+    drawn = {
         "kernel": kernel,
         "sizes": [r + draw(st.integers(0, 5)) for r in reach],
-        "given": {"kernel_shape": kernel, "strides": each(1, 3), "dilations": dilations},
+        "attributes": {"kernel_shape": kernel, "strides": each(1, 3), "dilations": dilations},
     }
     if auto != "NOTSET":
-        found["given"]["auto_pad"] = auto
+        drawn["attributes"]["auto_pad"] = auto
     if pads is not None and draw(st.booleans()):
-        found["given"]["pads"] = pads
-    return found
+        drawn["attributes"]["pads"] = pads
+    return drawn
 
 
 def usual(window: Any, pooling: bool = True) -> None:
-    """Leaves out where ONNX Runtime does not do what ONNX says: auto_pad where windows do not touch, and in poolings
-    with dilations."""
-    given = window["given"]
-    if given.get("auto_pad", "").startswith("SAME"):
-        assume(all(map(operator.le, given["strides"], window["kernel"])))
-        assume(not pooling or max(given["dilations"]) == 1)
+    """Skips cases in which ONNX Runtime deviates from ONNX: auto_pad if windows do not touch or pooling is dilated."""
+    attributes = window["attributes"]
+    if attributes.get("auto_pad", "").startswith("SAME"):
+        assume(all(map(operator.le, attributes["strides"], window["kernel"])))
+        assume(not pooling or max(attributes["dilations"]) == 1)
 
 
 @few
@@ -104,10 +103,10 @@ def test_convolution(tf: Any, data: Draw, window: Any, groups: int, bias: bool, 
     weights = {"w": rand(groups * outputs, channels, *window["kernel"])}
     weights |= {"b": rand(groups * outputs)} if bias else {}
     inputs = {"x": rand(2, groups * channels, *window["sizes"])}
-    node = helper.make_node("Conv", ["x", *weights], ["y"], group=groups, **window["given"])
+    node = helper.make_node("Conv", ["x", *weights], ["y"], group=groups, **window["attributes"])
     # Where a stride is larger than its axis TensorFlow 2.21 with oneDNN is wrong in three dimensions: the converter
     # keeps it from that where it knows the sizes.
-    wide = len(window["sizes"]) == 3 and any(map(operator.gt, window["given"]["strides"], window["sizes"]))
+    wide = len(window["sizes"]) == 3 and any(map(operator.gt, window["attributes"]["strides"], window["sizes"]))
     sizes = (True,) if wide else (True, False)
     check(tf, node, inputs if constant else inputs | weights, weights if constant else {}, 13, known_sizes=sizes)
 
@@ -119,15 +118,15 @@ def test_transposed_convolution(tf: Any, data: Draw, window: Any, groups: int, b
     channels, outputs = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 2))
     weights = {"w": rand(groups * channels, outputs, *window["kernel"])}
     weights |= {"b": rand(groups * outputs)} if bias else {}
-    given, sizes = window["given"], window["sizes"]
+    attributes, sizes = window["attributes"], window["sizes"]
     if data.draw(st.booleans()):
-        most = [max(s, d) - 1 for s, d in zip(given["strides"], given["dilations"], strict=True)]
-        given["output_padding"] = [data.draw(st.integers(0, m)) for m in most]
-    if "pads" not in given and data.draw(st.booleans()):
-        reach = [(n - 1) * s + 1 for n, s in zip(sizes, given["strides"], strict=True)]
-        given["output_shape"] = [r + data.draw(st.integers(0, 6)) for r in reach]
+        most = [max(s, d) - 1 for s, d in zip(attributes["strides"], attributes["dilations"], strict=True)]
+        attributes["output_padding"] = [data.draw(st.integers(0, m)) for m in most]
+    if "pads" not in attributes and data.draw(st.booleans()):
+        reach = [(n - 1) * s + 1 for n, s in zip(sizes, attributes["strides"], strict=True)]
+        attributes["output_shape"] = [r + data.draw(st.integers(0, 6)) for r in reach]
     inputs = {"x": rand(2, groups * channels, *sizes)}
-    node = helper.make_node("ConvTranspose", ["x", *weights], ["y"], group=groups, **given)
+    node = helper.make_node("ConvTranspose", ["x", *weights], ["y"], group=groups, **attributes)
     check(tf, node, inputs if constant else inputs | weights, weights if constant else {}, 13)
 
 
@@ -141,7 +140,7 @@ def test_max_pooling(tf: Any, window: Any, ceil: bool, order: int, places: bool)
         ["y", "places"] if places else ["y"],
         ceil_mode=int(ceil),
         storage_order=order,
-        **window["given"],
+        **window["attributes"],
     )
     check(tf, node, {"x": rand(2, 3, *window["sizes"])}, {}, 22, outputs=1 + places)
 
@@ -151,7 +150,7 @@ def test_max_pooling(tf: Any, window: Any, ceil: bool, order: int, places: bool)
 def test_average_pooling(tf: Any, window: Any, ceil: bool, included: bool) -> None:
     usual(window)
     node = helper.make_node(
-        "AveragePool", ["x"], ["y"], ceil_mode=int(ceil), count_include_pad=int(included), **window["given"]
+        "AveragePool", ["x"], ["y"], ceil_mode=int(ceil), count_include_pad=int(included), **window["attributes"]
     )
     check(tf, node, {"x": rand(2, 3, *window["sizes"])}, {}, 22)
 
@@ -160,7 +159,7 @@ def test_average_pooling(tf: Any, window: Any, ceil: bool, included: bool) -> No
 @given(window=windows(), ceil=st.booleans(), p=st.integers(1, 3))
 def test_lp_pooling(tf: Any, window: Any, ceil: bool, p: int) -> None:
     usual(window)
-    node = helper.make_node("LpPool", ["x"], ["y"], ceil_mode=int(ceil), p=p, **window["given"])
+    node = helper.make_node("LpPool", ["x"], ["y"], ceil_mode=int(ceil), p=p, **window["attributes"])
     check(tf, node, {"x": rand(2, 3, *window["sizes"])}, {}, 18)
 
 
@@ -174,18 +173,20 @@ def test_resize(tf: Any, data: Draw, mode: str, by_size: bool) -> None:
     rank = 2 if mode == "cubic" else data.draw(st.integers(1, 3))
     sizes = [data.draw(st.integers(1, 7)) for _ in range(rank)]
     x_shape = (2, 3, *sizes)
-    given: dict[str, Any] = {"mode": mode}
-    given["coordinate_transformation_mode"] = data.draw(st.sampled_from([*TRANSFORMATIONS, "tf_crop_and_resize"]))
+    attributes: dict[str, Any] = {"mode": mode}
+    attributes["coordinate_transformation_mode"] = data.draw(st.sampled_from([*TRANSFORMATIONS, "tf_crop_and_resize"]))
     if mode == "nearest":
-        given["nearest_mode"] = data.draw(st.sampled_from(["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]))
+        attributes["nearest_mode"] = data.draw(
+            st.sampled_from(["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
+        )
     else:
-        given["antialias"] = data.draw(st.integers(0, 1))
+        attributes["antialias"] = data.draw(st.integers(0, 1))
     if mode == "cubic":
-        given["exclude_outside"] = data.draw(st.integers(0, 1))
-        given["cubic_coeff_a"] = data.draw(st.sampled_from([-0.5, -0.75]))
+        attributes["exclude_outside"] = data.draw(st.integers(0, 1))
+        attributes["cubic_coeff_a"] = data.draw(st.sampled_from([-0.5, -0.75]))
     constants = {}
-    if given["coordinate_transformation_mode"] == "tf_crop_and_resize":
-        given["extrapolation_value"] = 7.0
+    if attributes["coordinate_transformation_mode"] == "tf_crop_and_resize":
+        attributes["extrapolation_value"] = 7.0
         low, high = ([data.draw(st.sampled_from([a, b])) for _ in range(rank)] for a, b in ((0.0, -0.2), (1.0, 1.3)))
         constants["roi"] = np.array([0, 0, *low, 1, 1, *high], np.float32)
     if by_size:
@@ -198,12 +199,12 @@ def test_resize(tf: Any, data: Draw, mode: str, by_size: bool) -> None:
     names = ["x", "roi" if "roi" in constants else "", "" if by_size else "scales", *(["sizes"] if by_size else [])]
     dtype = data.draw(st.sampled_from([np.float32, np.uint8])) if mode == "nearest" else np.float32
     x = np.abs(rand(*x_shape) * 50).astype(dtype)
-    check(tf, helper.make_node("Resize", names, ["y"], **given), {"x": x}, constants, 19)
+    check(tf, helper.make_node("Resize", names, ["y"], **attributes), {"x": x}, constants, 19)
 
 
 @few
 @given(data=st.data(), mode=st.sampled_from(["nearest", "linear"]), opset=st.sampled_from([9, 10]))
-def test_resize_of_old(tf: Any, data: Draw, mode: str, opset: int) -> None:
+def test_resize_of_older_opsets(tf: Any, data: Draw, mode: str, opset: int) -> None:
     sizes = [data.draw(st.integers(1, 7)) for _ in range(2)]
     scales = np.array([1, 1, *[data.draw(st.sampled_from(SCALES)) for _ in range(2)]], np.float32)
     assume(all(int(n * s) for n, s in zip(sizes, scales[2:], strict=True)))
@@ -215,7 +216,7 @@ def test_resize_of_old(tf: Any, data: Draw, mode: str, opset: int) -> None:
 @given(
     data=st.data(), policy=st.sampled_from(["not_larger", "not_smaller"]), mode=st.sampled_from(["nearest", "linear"])
 )
-def test_resize_that_keeps_proportions(tf: Any, data: Draw, policy: str, mode: str) -> None:
+def test_resize_that_keeps_the_aspect_ratio(tf: Any, data: Draw, policy: str, mode: str) -> None:
     wanted = np.array([data.draw(st.integers(1, 12)) for _ in range(2)], np.int64)
     node = helper.make_node(
         "Resize", ["x", "", "", "sizes"], ["y"], mode=mode, keep_aspect_ratio_policy=policy, axes=[2, 3]
@@ -241,7 +242,7 @@ def test_grid_sample(tf: Any, data: Draw, rank: int, mode: str, padding: str, al
     data=st.data(), mode=st.sampled_from(["avg", "max"]), ratio=st.integers(0, 2),
     half=st.sampled_from(["half_pixel", "output_half_pixel"]),
 )  # fmt: skip
-def test_regions(tf: Any, data: Draw, mode: str, ratio: int, half: str) -> None:
+def test_roi_align(tf: Any, data: Draw, mode: str, ratio: int, half: str) -> None:
     high, wide, rows, columns = (data.draw(st.integers(1, 6)) for _ in range(4))
     starts = data.draw(st.lists(st.tuples(st.floats(-4, 12), st.floats(-4, 12)), min_size=3, max_size=3))
     spans = data.draw(st.lists(st.tuples(st.floats(0, 12), st.floats(0, 12)), min_size=3, max_size=3))
@@ -256,7 +257,7 @@ def test_regions(tf: Any, data: Draw, mode: str, ratio: int, half: str) -> None:
 
 @fewer
 @given(data=st.data())
-def test_regions_of_old(tf: Any, data: Draw) -> None:
+def test_max_roi_pool(tf: Any, data: Draw) -> None:
     cells = [data.draw(st.integers(1, 4)) for _ in range(2)]
     numbers = st.tuples(st.integers(0, 1), *[st.integers(0, 12) for _ in range(4)])
     rois = np.array(data.draw(st.lists(numbers, min_size=3, max_size=3)), np.float32)
@@ -270,7 +271,7 @@ def test_regions_of_old(tf: Any, data: Draw) -> None:
 @given(
     data=st.data(), centre=st.integers(0, 1), most=st.integers(0, 6), overlap=st.floats(0, 0.9), lowest=st.floats(-1, 1)
 )
-def test_boxes_kept(tf: Any, data: Draw, centre: int, most: int, overlap: float, lowest: float) -> None:
+def test_non_max_suppression(tf: Any, data: Draw, centre: int, most: int, overlap: float, lowest: float) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     constants = {
         "most": np.array([most]),

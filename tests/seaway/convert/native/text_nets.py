@@ -1,6 +1,6 @@
 """Small nets over text, tokens int64 [n, t] → numbers, as ONNX files: `python text_nets.py FOLDER [EXPORTER ...]`.
 
-A file is EXPORTER-NET.onnx. A process of its own, since torch and TensorFlow do not share one.
+Writes EXPORTER-NET.onnx. It is a program, because torch and TensorFlow cannot share a process.
 """
 
 import sys

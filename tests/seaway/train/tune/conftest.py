@@ -5,7 +5,7 @@ import pytest
 
 from seaway.explore.explore import explore
 from seaway.train.settings import Settings
-from seaway.train.tune import folder as places
+from seaway.train.tune import folder as sweep_folder
 from seaway.train.tune import space, study
 from seaway.train.tune.results import Sweep
 
@@ -21,14 +21,16 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def search():
-    """Searches in this process; `shared` are settings of all trials."""
+    """Searches in this process; all trials have the settings in `shared`."""
 
     def run(
         dataset: Path, folder: Path, *lines: str, trials=3, metric="accuracy", pruning=False, stopping=bool, **shared
     ) -> Sweep:
         settings, dimensions = space.parse(lines, (), dataclasses.replace(SHARED, **shared))
-        with places.alone(folder):
-            return study.search(space.Plan(dataset, settings, dimensions, metric, pruning), folder, trials, stopping)
+        with sweep_folder.locked(folder):
+            return study.search(
+                space.SweepConfig(dataset, settings, dimensions, metric, pruning), folder, trials, stopping
+            )
 
     return run
 

@@ -1,0 +1,69 @@
+"""Mistakes in a command line: one line each, all at once where they can be, and before anything starts."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from seaway.artifacts import model_repository
+from seaway.cli import main, options
+from seaway.errors import NotFound
+
+DEAD = "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("command", "said", "status"),
+    [
+        ("load --user 3", "load run: there is no option --user: did you mean --users\\? See `.* load run --help`", 2),
+        ("load --xyzzy", "load run: there is no option --xyzzy; see `.*`", 2),
+        ("load --users 0", "load run: Invalid value for '--users': .* greater than or equal to 1; see `.*`", 2),
+        ("verfy", "seaway: No such command 'verfy'. Did you mean 'verify'\\? See `.*`", 2),
+        ("verify", "verify: Missing argument 'URL'; see `.*`", 2),
+        (f"verify {DEAD}", f"seaway: {DEAD}: no response .*; is the server running there\\?", 1),
+        (f"load {DEAD}", f"seaway: {DEAD}: no response .*", 1),
+        (f"load capacity {DEAD} --limit p99_ms=5", f"seaway: {DEAD}: no response .*", 1),
+        (f"evaluate --url {DEAD}", f"seaway: {DEAD}: no response .*", 1),
+        (
+            "run --net resnet --name a/b --training speed=3",
+            "seaway: --name a/b .*\\n'resnet' is not a network that Seaway knows: .*\\nspeed: .*",
+            1,
+        ),
+        ("run --net python:nowhere:f", "seaway: --net python:nowhere:f: there is no module 'nowhere' in .*", 1),
+        (
+            "ship python:nowhere:f --input 3q --input 3:flat --name a/b",
+            "seaway: MODEL python:nowhere:f: .*\\n--name a/b .*\\n--input 3q: .*\\n--input 3:flat: dtype .*",
+            1,
+        ),
+        ("ship python:nowhere --input 3", "seaway: MODEL python:nowhere: write python:MODULE:FUNCTION, .*", 1),
+        ("lineage 1", "seaway: .seaway/models: no such model repository; .*", 1),
+    ],
+)
+def test_a_mistake(
+    command: str,
+    said: str,
+    status: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["seaway", *command.split()])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    error = capsys.readouterr().err
+    assert re.fullmatch(f"{said}\n", error.removeprefix("seaway ")), error
+    assert ended.value.code == status
+    assert list(tmp_path.iterdir()) == [], "nothing was started"
+
+
+def test_the_only_model_is_the_default(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="has no models yet: make one with `seaway run` or `seaway ship`"):
+        options.model_name(tmp_path, "")
+    model_repository.publish(tmp_path, "digits", lambda folder: (folder / "saved_model.pb").write_bytes(b""))
+    assert options.model_name(tmp_path, "") == "digits"
+    assert options.model_name(tmp_path, "other") == "other"
+    model_repository.publish(tmp_path, "letters", lambda folder: (folder / "saved_model.pb").write_bytes(b""))
+    with pytest.raises(NotFound, match="has the models digits, letters: choose one with --name"):
+        options.model_name(tmp_path, "")
