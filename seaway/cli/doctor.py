@@ -28,7 +28,7 @@ USES = {  # extra → the verbs that need it
     "tensorflow": "serve --backend savedmodel",
     "convert": "convert",
     "cluster": "status; deploy, promote, rollback, versions on a cluster",
-    "load": "load, verify, evaluate",
+    "load": "load, verify",
     "pipelines": "compile, submit, run --runner docker",
     "train": "sweep",
     "ship": "ship",

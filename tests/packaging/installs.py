@@ -39,7 +39,6 @@ MISSING = {
     "seaway load http://127.0.0.1:9 --model-repository {example}": "load",
     "seaway load capacity http://127.0.0.1:9 --model-repository {example} --protocol tfs --rate 10": "load",
     "seaway verify http://127.0.0.1:9 --model-repository {example} --protocol tfs": "load",
-    "seaway evaluate --url http://127.0.0.1:9": "load",
     "seaway compile x.yaml": "pipelines",
     "seaway submit --host http://127.0.0.1:9": "pipelines",
     "seaway status": "cluster",
@@ -139,6 +138,7 @@ def default(env: Environment) -> None:
         env.run("python", str(INSIDE), "responses", url, example)
         env.run("python", str(INSIDE), "image", "letter.png")
         env.run("seaway", "predict", "letter.png", "--url", url)
+        env.run("seaway", "evaluate", "--data", "strokes:124", "--url", url)
     env.run("seaway", "versions", "--model-repository", example)
     env.run("seaway", "lineage", "1", "--model-repository", example)
     for verb in ("serve", "run", "ship", "load"):
