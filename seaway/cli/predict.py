@@ -55,7 +55,7 @@ def predict(
     from seaway.load.client import Client
     from seaway.protocols import client_codecs
 
-    check_all(*(partial(_check_exists, path) for path in files))
+    check_all(*(partial(_check_file, path, protocol) for path in files))
     codec = client_codecs.TFS if protocol in ("", "png") else client_codecs.named(protocol)  # png: files over REST
     tables: dict[tuple[str, ...], Table] = {}  # by header
     with Client(url, insecure=insecure) as client:
@@ -96,11 +96,13 @@ def _predict(
     return (output,), _values(client.predict_outputs(codec, name, inputs, [output], requested)[output])
 
 
-def _check_exists(path: Path) -> None:
+def _check_file(path: Path, protocol: str) -> None:
     from seaway.errors import InvalidInput
 
     if not path.is_file():
         raise InvalidInput(f"{path}: no such file")
+    if protocol == "png" and path.suffix in (".json", ".npz"):
+        raise InvalidInput(f"{path}: --protocol png sends images; leave it out, or choose another one")
 
 
 def _read(path: Path, signatures: "Mapping[str, Signature]") -> "tuple[str, Mapping[str, np.ndarray]]":

@@ -4,7 +4,7 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -108,7 +108,7 @@ def run(
 
     if runner != "docker" and not pipeline.endswith(definitions.SUFFIX):  # a user's pipeline may need less
         extras.require("torch", "onnxscript", "tensorflow", "kfp", "matplotlib", "locust")
-    started = time.monotonic()
+    began = time.time()
     root = root.absolute()
     dag = definitions.pipeline(pipeline)
     inputs = definitions.inputs(dag)
@@ -145,12 +145,16 @@ def run(
     with engine as kfp_runner, server as (url, metrics):
         if "metrics" in arguments and not arguments["metrics"]:
             arguments["metrics"] = metrics
-        outputs = local.run(dag, arguments, root, kfp_runner)
-        reports = local.collect_reports({name: outputs[name] for name in definitions.outputs(dag)}, root)
+        outputs: dict[str, Any] = {}
+        try:
+            outputs = local.run(dag, arguments, root, kfp_runner)
+        finally:
+            reports = local.collect_reports(root, began, outputs)
+            if not outputs:  # a stage failed
+                _print_reports(reports)
         _print_results(outputs, inputs, arguments)
-        typer.echo(f"\nThe whole run took {time.monotonic() - started:.0f} s.")
-        for report in reports:
-            typer.echo(f"Report   {report.as_uri()}")
+        typer.echo(f"\nThe whole run took {time.time() - began:.0f} s.")
+        _print_reports(reports)
         keep = sys.stdout.isatty() if keep is None else keep
         if url and keep:
             typer.echo(f"Server   {url}/ (a page to try it, until Ctrl-C)")
@@ -244,6 +248,11 @@ def _print_results(outputs: Mapping[str, Any], inputs: Mapping[str, Any], argume
     for name, value in outputs.items():
         if not isinstance(value, dsl.HTML):
             typer.echo(f"{name:<8} {getattr(value, 'path', value)}")
+
+
+def _print_reports(reports: Iterable[Path]) -> None:
+    for report in reports:
+        typer.echo(f"Report   {report.as_uri()}")
 
 
 def _code_fingerprint(net: str) -> str:

@@ -86,7 +86,7 @@ def ship(
         with warm.runner(pipeline) if runner == "warm" else contextlib.nullcontext() as kfp_runner:
             version = int(local.run(pipeline, arguments, root, kfp_runner)["Output"])
     finally:
-        for report in local.collect_stage_reports(root, began):
+        for report in local.collect_reports(root, began):
             typer.echo(f"Report   {report.as_uri()}")
     typer.echo(f"{name} is version {version} in {repository}. A running server loads it within a second; to start one:")
     typer.echo(f"  {seaway_command('serve', '--model-repository', short_path(repository))}")

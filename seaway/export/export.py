@@ -84,7 +84,10 @@ def export_model(
     if golden:
         examples = read_examples(golden, wrapped.inputs)
     else:
-        examples, tried = integers.widen(wrapped.eval(), random_examples(wrapped.inputs))
+        examples = random_examples(wrapped.inputs)
+        with wrap.plain_attention():
+            wrap.check(wrapped.eval(), examples)  # a net that does not run is reported before integers are tried
+        examples, tried = integers.widen(wrapped, examples)
         if tried:
             settings["integers"] = tried
             print(f"export: {integers.line(tried)}", flush=True)

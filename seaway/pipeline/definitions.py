@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import inspect
 import sys
 import traceback
 from functools import cache
@@ -107,13 +106,6 @@ def _failing_line(file: Path, error: Exception) -> str:
         frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == file.parent
     ]
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(file)
-
-
-def outputs(pipeline: Any) -> list[str]:
-    """Returns the names of the pipeline's outputs, in order."""
-    returned = inspect.signature(pipeline.pipeline_func).return_annotation
-    declared = pipeline.pipeline_spec.root.output_definitions
-    return list(getattr(returned, "_fields", [*declared.parameters, *declared.artifacts]))
 
 
 @cache

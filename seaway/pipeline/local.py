@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -116,26 +116,22 @@ def _wait_until_alive(process: "subprocess.Popen[bytes]", url: str, log: Path) -
     raise Unavailable(f"the server at {url} did not respond at /healthz within {START_TIMEOUT_S} s")
 
 
-def collect_stage_reports(root: Path, since: float) -> list[Path]:
-    """Copies the reports that stages wrote after `since` (Unix seconds), also in a run that failed, to
-    ROOT/reports/<stage>.html, and returns the copies."""
-    copies = []
-    for report in sorted((root / "artifacts").glob("*/*/report")):
-        if report.is_file() and report.stat().st_mtime >= since:
-            copies.append(root / "reports" / f"{report.parent.name}.html")
-            atomic.make_folder(copies[-1].parent)
-            shutil.copyfile(report, copies[-1])
-    return copies
+def collect_reports(root: Path, since: float, outputs: Mapping[str, Any] | None = None) -> list[Path]:
+    """Copies reports to ROOT/reports/<stage>.html, and returns the copies.
 
-
-def collect_reports(outputs: dict[str, Any], root: Path) -> list[Path]:
-    """Copies the pipeline's HTML outputs <stage>_report to ROOT/reports/<stage>.html, and returns the copies."""
+    They are the reports that stages wrote after `since` (Unix seconds), also in a run that failed, and those of the
+    pipeline's `outputs`, which stages of an earlier run may have written.
+    """
     from kfp import dsl
 
+    written = ((path.stat().st_mtime, path) for path in (root / "artifacts").glob("*/*/report") if path.is_file())
+    reports = {path.parent.name: path for time_s, path in sorted(written) if time_s >= since}
+    artifacts = {name: output for name, output in (outputs or {}).items() if isinstance(output, dsl.HTML)}
+    reports |= {name.removesuffix("_report"): Path(output.path) for name, output in artifacts.items()}
     copies = []
-    (root / "reports").mkdir(exist_ok=True)
-    for name, artifact in outputs.items():
-        if isinstance(artifact, dsl.HTML) and Path(artifact.path).exists():
-            copies.append(root / "reports" / f"{name.removesuffix('_report')}.html")
-            shutil.copyfile(artifact.path, copies[-1])
+    for stage, report in reports.items():
+        if report.is_file():
+            copies.append(root / "reports" / f"{stage}.html")
+            atomic.make_folder(copies[-1].parent)
+            shutil.copyfile(report, copies[-1])
     return copies

@@ -24,7 +24,7 @@ export function classifier({ onError, onResponse, onCall }) {
     send();
   }
 
-  // One request at a time; then only the newest drawing is sent.
+  // One request at a time, then the newest drawing.
   async function send() {
     if (!served) return;
     if (inFlight) {

@@ -80,16 +80,13 @@ export function drawingArea(canvas, changed, say) {
       pen.x = clamp(pen.x + x * far * STEP);
       pen.y = clamp(pen.y + y * far * STEP);
     }
-    if (!pen.down) return paintSoon();
+    if (!pen.down) return;
     marks.at(-1).push([pen.x, pen.y]);
     change();
   }
 
   function press() {
-    if (pen.down) {
-      lift();
-      return paintSoon();
-    }
+    if (pen.down) return lift();
     pen.down = true;
     marks.push([[pen.x, pen.y]]);
     say("pen down");

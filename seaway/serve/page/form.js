@@ -5,7 +5,7 @@ import { numbersIn, rank } from "./scores.js";
 import { duration, predict, shortName } from "./server.js";
 
 const MAX_ROWS = 20, TOP = 4; // labels of a row
-const MAX_EXAMPLE_VALUES = 4096; // for a larger input the field stays empty, and zeros are sent
+const MAX_EXAMPLE_VALUES = 4096; // a larger input is empty, and zeros are sent
 const MAX_SHOWN = 50_000; // characters of a response
 const $ = (id) => document.getElementById(id);
 
@@ -20,7 +20,7 @@ export function example({ dtype, shape }) {
 
 const sizeOf = ({ shape }) => (shape ?? []).reduce((size, side) => size * (side ?? 1), 1);
 
-// JSON tokens, of which an array without nested brackets is one, and so is an empty object.
+// JSON tokens; an array without nested brackets is one, as is an empty object.
 const STRING = /"(?:[^"\\]|\\.)*"/.source, PLAIN = /[^[\]{}"]*/.source;
 const TOKENS = new RegExp(`\\[${PLAIN}(?:${STRING}${PLAIN})*\\]|\\{\\s*\\}|${STRING}|[[\\]{},:]|[^\\s[\\]{},:"]+`, "g");
 const SPACES = new RegExp(`(${STRING})|\\s+|(,)`, "g");
@@ -41,6 +41,7 @@ export function laidOut(text) {
 // Callbacks: `onResponse(identity)` with the version that responded; `onCall` with the call, as for panel.showCall.
 export function form({ onResponse, onCall }) {
   let served = null; // {target, signatures, labels}
+  let typed = {}; // the text of each input by name, kept when another signature is chosen
 
   const chosen = () => served.signatures[$("signature").value];
   const call = () => ({
@@ -78,9 +79,12 @@ export function form({ onResponse, onCall }) {
     const [name, type, text] = label.children;
     name.textContent = input.name;
     type.textContent = typeOf(input);
-    if (sizeOf(input) <= MAX_EXAMPLE_VALUES) text.value = example(input);
+    text.value = typed[input.name] ?? (sizeOf(input) <= MAX_EXAMPLE_VALUES ? example(input) : "");
     text.placeholder = `if empty, ${sizeOf(input).toLocaleString("en")} zeros are sent`;
-    text.addEventListener("input", () => onCall(call()));
+    text.addEventListener("input", () => {
+      typed[input.name] = text.value;
+      onCall(call());
+    });
     return label;
   }
 
@@ -103,7 +107,7 @@ export function form({ onResponse, onCall }) {
       output.textContent = error.message;
       output.classList.add("bad");
       $("labels").hidden = true;
-      $("form-by").textContent = error.status ? `error ${error.status}` : "no response";
+      $("form-by").textContent = error.status ? `error ${error.status}` : error.status === 0 ? "no response" : "not sent";
     }
     output.hidden = false;
   });
@@ -114,6 +118,7 @@ export function form({ onResponse, onCall }) {
       served = next;
       if (!next) return;
       if (same) return onCall(call());
+      typed = {};
       const names = Object.keys(next.signatures).sort((a, b) => (b === "serving_default") - (a === "serving_default"));
       $("signature").replaceChildren(...names.map((name) => new Option(name, name)));
       $("pick-signature").hidden = names.length < 2;

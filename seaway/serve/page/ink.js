@@ -9,7 +9,7 @@
 // describes the model's input, see `imageOf`.
 
 const PEN = 1 / 11.4; // of the side: about 2.5 px of 28, as in the training images
-const SMALLEST = 0.18; // of the drawing area: smaller ink is not enlarged, so that a dot stays a dot
+const SMALLEST = 0.18; // of the drawing area; smaller ink is not enlarged: a dot stays a dot
 const THRESHOLD = 0.2; // of the strongest ink: between the paper's grain and a stroke's core
 export const SIDE = 512; // px per side of stored uploads
 
@@ -86,10 +86,9 @@ export function pixels(strokes, upload, image) {
 const inner = (side) => side - 2 * Math.round(side / 14);
 
 function placeStrokes(fine, strokes, { height, width }, fineness) {
-  const xs = strokes.flatMap((points) => points.map((point) => point[0]));
-  const ys = strokes.flatMap((points) => points.map((point) => point[1]));
-  if (!xs.length) return;
-  const [left, right] = ends(xs), [top, bottom] = ends(ys);
+  const points = strokes.flat();
+  if (!points.length) return;
+  const [left, right] = ends(points.map(([x]) => x)), [top, bottom] = ends(points.map(([, y]) => y));
   const line = PEN * Math.min(height, width);
   const scale = Math.min(
     (inner(width) - line) / Math.max(right - left, SMALLEST),
@@ -224,7 +223,7 @@ function squared(canvas) {
   return square.canvas;
 }
 
-// The bytes as one example's nested lists in the model's layout: values 0..1 with float32's significant digits.
+// The bytes as one example's nested lists in the model's layout: 0..1 with float32's digits.
 export function nested(bytes, { height, width, channels, first }) {
   const values = Array.from({ length: 256 }, (_, byte) => Number(Math.fround(byte / 255).toPrecision(9)));
   const value = (y, x, c) => values[bytes[(y * width + x) * channels + c]];

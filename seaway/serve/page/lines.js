@@ -2,8 +2,10 @@
 //
 // A call is {target, signature, inputs: [{name, dtype, shape, text}], image?, png?}: `text` is the tensor's JSON,
 // `image` its bytes and their layout, `png` the same as base64 if the model has from_png. Each protocol returns
-// {text, save?}: a body too long for the command line goes to the file that `save` names.
+// {text, save?}: a body too long for the command line goes to the file that `save` names. An Error names the input
+// that cannot be sent.
 
+import { numbersIn } from "./scores.js";
 import { path, root } from "./server.js";
 
 const MAX_INLINE = 8000; // characters of a body in the code
@@ -22,10 +24,19 @@ const url = (target) => `${root}/v1/models/${path(target)}:predict`;
 
 const named = (signature) => (signature === "serving_default" ? "" : `"signature_name": ${JSON.stringify(signature)}`);
 
+function parsed({ name, text }) {
+  try {
+    return numbersIn(text);
+  } catch (error) {
+    throw new Error(`${name}: ${error.message}`);
+  }
+}
+
 // The body of a TensorFlow Serving predict.
 export function predictBody({ signature, inputs, image, png }) {
   if (png) return `{"signature_name": "from_png", "instances": [{"b64": "${png}"}]}`;
   if (image) return `{"instances": ${inputs[0].text}}`;
+  inputs.forEach(parsed);
   const tensors = inputs.map(({ name, text }) => `${JSON.stringify(name)}: ${text}`);
   return `{${named(signature) && `${named(signature)}, `}"inputs": {${tensors.join(", ")}}}`;
 }
@@ -55,24 +66,11 @@ function python(call) {
   return { text: text.join("\n"), save };
 }
 
-// The shape of a tensor's JSON text, from the nesting of its lists; null if it is not JSON.
-function shapeIn(text) {
-  let value;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    return null;
-  }
-  const shape = [];
-  for (; Array.isArray(value); value = value[0]) shape.push(value.length);
-  return shape;
-}
-
 function openInference(call) {
   const tensors = [];
-  for (const { name, dtype, text } of call.inputs) {
-    const shape = shapeIn(text);
-    if (!shape) return { text: `# ${name}: the text in its field is not JSON` };
+  for (const input of call.inputs) {
+    const { name, dtype, text } = input, shape = [];
+    for (let value = parsed(input); Array.isArray(value); value = value[0]) shape.push(value.length);
     const datatype = dtype === "str" ? "BYTES" : dtype.toUpperCase().replace("FLOAT", "FP");
     const values = dtype === "str" ? text : text.replace(/[[\]\s]/g, ""); // flattened, row-major
     const data = dtype === "str" && shape.length ? values : `[${values}]`;
@@ -95,7 +93,7 @@ function imageArray({ image: { bytes, height, width, channels, first }, inputs: 
   ];
 }
 
-// Installs the client, whose own requirements, of 2018, do not run on a Python of today, and runs the Python code.
+// Installs the client, without its requirements of 2018, and runs the Python code.
 function graphpipeShell(code) {
   const install = [
     "python3 -m venv client && client/bin/pip install -q --no-deps graphpipe",
@@ -107,12 +105,13 @@ function graphpipeShell(code) {
 function graphpipe(call) {
   const address = `${root}/graphpipe/${path(call.target)}`;
   const none = call.inputs.find(({ dtype }) => dtype === "bool");
-  if (none) return { text: `# ${none.name}: GraphPipe has no bool` };
+  if (none) throw new Error(`${none.name}: GraphPipe has no bool`);
   const head = ["", "import numpy as np", "from graphpipe import remote", ""];
   if (call.image) {
     const send = `print(remote.execute(${quoted(address)}, image))`;
     return graphpipeShell(["import base64", ...head, ...imageArray(call), send]);
   }
+  call.inputs.forEach(parsed);
   const arrays = call.inputs.map(({ name, dtype, text }) => {
     return `    ${quoted(name)}: np.array(json.loads(${quoted(text)}), "${dtype === "str" ? "S" : dtype}"),`;
   });

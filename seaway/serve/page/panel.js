@@ -39,7 +39,13 @@ function imageCall({ target, image, bytes, readsPng }) {
   return { target, signature: "serving_default", inputs: [input], image: { ...image, bytes: drawn }, png };
 }
 
-const lines = () => PROTOCOLS[tab](call);
+function lines() {
+  try {
+    return PROTOCOLS[tab](call);
+  } catch (error) {
+    return { text: `# ${error.message}` };
+  }
+}
 
 function fill() {
   if (!call) return;

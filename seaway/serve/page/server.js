@@ -7,8 +7,7 @@ export const root = new URL(".", location.href).href.replace(/\/$/, "");
 export class RequestError extends Error {
   constructor(message, status, retryAfter) {
     super(message);
-    this.status = status;
-    this.retryAfter = retryAfter;
+    Object.assign(this, { status, retryAfter });
   }
 }
 

@@ -113,6 +113,8 @@ def test_labels_over_every_protocol(
                 assert (float(value), int(index), name) == (pytest.approx(score, abs=1e-5), LABELS.index(label), label)
         absent = seaway(place, "predict", "nine.npz", "rows.npz", "nine.json", "--name", "churn", "--url", url)
         assert re.findall(r"(\S+): no such file", absent.stderr) == ["nine.npz", "nine.json"]
+        no_image = seaway(place, "predict", "rows.npz", "--name", "churn", "--url", url, "--protocol", "png")
+        assert "rows.npz: --protocol png sends images" in no_image.stderr
         (place / "seven.png").touch()
         refused = seaway(place, "predict", "seven.png", "--name", "churn", "--url", url)
         assert "churn has no signature from_png, so it takes no images" in refused.stderr

@@ -93,6 +93,15 @@ def test_nothing_is_tried_after_the_total_timeout(monkeypatch: pytest.MonkeyPatc
     assert np.array_equal(ordinary["minute"], wider["minute"])
 
 
+def test_a_net_that_does_not_run_is_reported_before_integers_are_tried(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = {"weights": None, "inputs": ["x:9", "n:scalar:int64"]}  # it takes 8 numbers
+    with pytest.raises(ModelError, match=r"forward\(\) fails on x float32 \[1, 9\]"):
+        export_model("python:shipped_nets:FramesLeft", tmp_path / "onnx", **arguments)  # type: ignore[arg-type]
+    assert capsys.readouterr().out == ""
+
+
 def test_the_metadata_lists_what_was_tried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = {"weights": None, "inputs": ["x:8", "n:scalar:int64"]}
     metadata = export_model("python:shipped_nets:FramesLeft", tmp_path / "onnx", **arguments)  # type: ignore[arg-type]

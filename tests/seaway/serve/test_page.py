@@ -590,6 +590,11 @@ def test_a_model_that_is_not_an_image_classifier_has_a_form(site, visit):
     page.click("text=Send")
     expect(page.locator("#form-by")).to_have_text("error 400")
     expect(page.locator("#output")).to_contain_text("<b>ten</b>")
+    page.fill("#field-1", "[1, 2")
+    expect(page.locator("#code")).to_have_text(re.compile("^# b: .*JSON"))
+    page.click("text=Send")
+    expect(page.locator("#form-by")).to_have_text("not sent")
+    expect(page.locator("#output")).to_have_text(re.compile("^b: .*JSON"))
     page.select_option("#model", "shapes")
     expect(page.locator("#canvas")).to_be_visible()
 
@@ -601,7 +606,7 @@ def test_the_form_shows_the_best_labels_of_each_row(site, visit):
     page.fill("#field-0", "[[0, 9, 0, 0], [1, 2, 3, 4]]")
     for signature in ("label", "serving_default"):
         page.select_option("#signature", signature)
-        page.fill("#field-0", "[[0, 9, 0, 0], [1, 2, 3, 4]]")
+        expect(page.locator("#field-0")).to_have_value("[[0, 9, 0, 0], [1, 2, 3, 4]]")
         page.click("text=Send")
         expect(page.locator("#labels")).to_be_visible()
         rows = page.locator("#labels tr")
