@@ -138,7 +138,7 @@ kind-up: setup  ## Create a kind cluster that serves an example model at http://
 	mkdir -m 777 -p .kind-models
 	kind get clusters | grep -qx seaway || \
 	    kind create cluster --config manifests/kind.yaml $${KIND_NODE_IMAGE:+--image "$$KIND_NODE_IMAGE"} --wait 180s
-	$(MAKE) images STAGE=serve
+	$(MAKE) images STAGE=serve REGISTRY=seaway
 	kind load docker-image $$($(BIN)/python -m seaway.pipeline.images serve) --name seaway
 	kubectl --context kind-seaway apply -f manifests/namespace.yaml
 	kubectl --context kind-seaway apply -k manifests/overlays/kind

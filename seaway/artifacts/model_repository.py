@@ -16,6 +16,7 @@ Repositories that others wrote are read as TensorFlow Serving reads them: every 
 version's folder may be padded with zeros, `0001`. So look a version's folder up with `path`; do not build its path.
 """
 
+import difflib
 import errno
 import hashlib
 import json
@@ -41,6 +42,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")  # of models that Seaway p
 EVIDENCE = "evidence"
 MAX_VERSION = 2**63 - 1  # an int64 in TensorFlow Serving
 STABLE = "stable"  # the label of the version that answers requests that name none
+CANARY = "canary"  # the label of the version that is tested to become stable
 
 
 @dataclass(slots=True)
@@ -115,12 +117,20 @@ def existing(repository: Path, name: str, version: int) -> Path:
     """The folder of an existing version. Raises NotFound, which lists those that exist, and Unavailable."""
     existing_folders = folders(repository, name)
     if not existing_folders:
-        available = ", ".join(models(repository))
-        raise NotFound(f"{repository} has no model {name!r}: it {f'has {available}' if available else 'is empty'}")
+        raise no_model(repository, name)
     if version not in existing_folders:
         available = ", ".join(map(str, sorted(existing_folders)))
         raise NotFound(f"{name} has no version {version} in {repository}: it has {available}")
     return existing_folders[version]
+
+
+def no_model(repository: Path, name: str) -> NotFound:
+    """The error for a missing model: suggests the most similar name and lists those that exist. Raises Unavailable."""
+    available = models(repository)
+    similar = difflib.get_close_matches(name, available, n=1)
+    suggestion = f"did you mean {similar[0]!r}? It" if similar else "it"
+    contents = f"has {', '.join(available)}" if available else "is empty"
+    return NotFound(f"{repository} has no model {name!r}: {suggestion} {contents}")
 
 
 def fingerprint(folder: Path) -> str:
@@ -226,12 +236,17 @@ def history(repository: Path, name: str) -> list[Move]:
     return moves
 
 
-def set_label(repository: Path, name: str, label: str, version: int, because: str = "") -> None:
+def set_label(repository: Path, name: str, label: str, version: int, because: str = "", replaced: str = "") -> None:
     """Points `label` at a version, atomically; stable's history records why. Raises NotFound if there is no such
-    version."""
+    version.
+
+    `replaced`: a label that the same write removes, if it is on this version.
+    """
     existing(repository, name, version)
     with atomic.locked(repository / name / LOCK):
         changed = labels(repository, name) | {label: version}
+        if changed.get(replaced) == version:
+            del changed[replaced]
         with atomic.file(repository / name / LABELS) as part:
             part.write_text(json.dumps(changed, indent=1, sort_keys=True) + "\n")
             if label == STABLE:  # first, so that an interrupted move differs from one that never began

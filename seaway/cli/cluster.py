@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seaway.arguments import seaway_command
 from seaway.cli import options
 
 if TYPE_CHECKING:
@@ -35,52 +36,61 @@ def status(
 
     With --model-repository it also reports labels that differ from the Deployments, and how to fix them.
 
+    The exit status is 0 if every replica of both Deployments is ready and runs that version, else 1. Labels do not
+    change it.
+
     [bold]Examples[/bold]
 
       seaway status --namespace seaway
 
       seaway status --model-repository /mnt/models
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from seaway.kube import api_client, rollout
     from seaway.load.formatting import shorten_identity
 
     api = api_client.connect(context)
-    table = Table("deployment", "serves", "ready", "revision", "change cause", "image")
-    differences = []
-    for name in (rollout.STABLE, rollout.CANARY):
-        serving = rollout.read(api, namespace, name)
-        differences += label_differences(repository, name, serving, namespace) if repository else []
+    deployments = {name: rollout.read(api, namespace, name) for name in (rollout.STABLE, rollout.CANARY)}
+    for name, serving in deployments.items():
+        unfinished = "" if serving.complete else "; the rollout is not complete"
         serves = shorten_identity(serving.serves) or "the version labelled stable when a pod starts"
-        ready = f"{serving.ready} of {serving.replicas}"
-        table.add_row(name, serves, ready, str(serving.revision), serving.cause, serving.image)
-    console = Console()
-    console.width = max(console.width, 100)
-    console.print(table)
-    for line in differences:
-        console.print(line, highlight=False, soft_wrap=True)
+        typer.echo(f"{name} serves {serves}")
+        typer.echo(f"  ready     {serving.ready} of {serving.replicas}{unfinished}")
+        typer.echo(f"  revision  {serving.revision}")
+        typer.echo(f"  cause     {serving.cause or 'none recorded'}")
+        typer.echo(f"  image     {serving.image}")
+    for name, serving in deployments.items():
+        for line in label_differences(repository, name, serving, namespace, context) if repository else ():
+            typer.echo(line)
+    if not all(serving.complete for serving in deployments.values()):
+        raise typer.Exit(1)
 
 
-def label_differences(repository: Path, deployment: str, serving: "Serving", namespace: str) -> list[str]:
-    """A line if the label in the model repository differs from the Deployment, with the command that sets it."""
+def label_differences(
+    repository: Path, deployment: str, serving: "Serving", namespace: str, context: str = ""
+) -> list[str]:
+    """Lines about a label in the model repository that differs from the Deployment: the difference, and a command for
+    each way to fix it."""
     from seaway.artifacts import model_repository
     from seaway.kube import rollout
 
-    label = {rollout.STABLE: "stable", rollout.CANARY: "canary"}[deployment]
+    label = {rollout.STABLE: model_repository.STABLE, rollout.CANARY: model_repository.CANARY}[deployment]
     if serving.version is None or not serving.replicas:  # then it serves the labelled version, or nothing
         return []
     labelled = model_repository.labels(repository, serving.model).get(label)
     if labelled == serving.version:
         return []
-    verb = "rollback" if label == "stable" else "deploy"
     state = f"is on {labelled}" if labelled else "is not set"
-    return [
-        f"{deployment} serves {serving.model}/{serving.version}, but the label {label} in {repository} {state}; if the "
-        f"Deployment is right: seaway {verb} --version {serving.version} --name {serving.model} "
-        f"--model-repository {repository} --namespace {namespace}"
-    ]
+    verb = "rollback" if label == model_repository.STABLE else "deploy"
+
+    def command(version: int) -> str:
+        options = ["--version", version, "--name", serving.model, "--model-repository", repository]
+        options += ["--namespace", namespace, *(["--context", context] if context else [])]
+        return seaway_command(verb, *options)
+
+    lines = [f"{deployment} serves {serving.model}/{serving.version}, but the label {label} in {repository} {state}"]
+    lines += [f"  if the Deployment is right, set the label: {command(serving.version)}"]
+    lines += [f"  if the label is right, roll the Deployment out: {command(labelled)}"] if labelled else []
+    return lines
 
 
 def deploy(
@@ -163,7 +173,12 @@ def promote(
     from seaway.promote.promote import promote as work
 
     name = options.model_name(repository, name)
-    work(repository, name, version, evidence, target_namespace(namespace, context, repository), context, timeout)
+    namespace = target_namespace(namespace, context, repository)
+    work(repository, name, version, evidence, namespace, context, timeout)
+    if not namespace:
+        again = ["--version", version, "--name", name, "--model-repository", repository]
+        again += ["--namespace", DEFAULT_NAMESPACE]
+        typer.echo(f"only the label moved; to roll out a Deployment too: {seaway_command('promote', *again)}")
 
 
 def rollback(

@@ -1,5 +1,6 @@
 """`seaway lineage`: traces a published version back to its data."""
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from seaway.cli import options
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.tree import Tree
 
     from seaway.artifacts.artifact_metadata import ArtifactMetadata
@@ -47,11 +49,28 @@ def _add_branch(tree: "Tree", role: str, metadata: "ArtifactMetadata", seen: set
     branch = tree.add(f"[cyan]{role}[/cyan] @{metadata.sha256[:12]}")
     for title, values in (("settings", metadata.settings), ("metrics", metadata.metrics)):
         if values:
-            branch.add(f"[dim]{title}[/dim] " + ", ".join(f"{key}={_format(value)}" for key, value in values.items()))
+            branch.add(_facts(title, values))
     for parent_role, parent in metadata.parents.items():
         _add_branch(branch, parent_role, parent, seen)
 
 
+def _facts(title: str, values: Mapping[str, object]) -> "Group":
+    """One line per value, complete; the terminal's width only folds it."""
+    from rich.console import Group
+    from rich.text import Text
+
+    lines = [Text(f"{key}={_format(value)}", overflow="fold") for key, value in _flatten(values)]
+    return Group(Text(title, style="dim"), *lines)
+
+
+def _flatten(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Pairs of name and value; a nested mapping's names follow its own: `augment.affine`."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def _format(value: object) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -152,7 +152,7 @@ def find_examples(
     name = options.model_name(repository, name)
     available = model_repository.versions(repository, name)
     if not available:
-        raise NotFound(f"{repository} has no model {name!r}: give --model-repository and --name, or --golden")
+        raise model_repository.no_model(repository, name)
     version = version or model_repository.labels(repository, name).get(model_repository.STABLE, available[-1])
     return model_repository.existing(repository, name, version), replace(config, model=name, version=version)
 

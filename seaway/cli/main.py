@@ -1,6 +1,7 @@
 """The `seaway` command: one file per verb, each importing what it needs when it runs."""
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
@@ -56,6 +57,12 @@ CONTINUE = {  # verb → how to continue after Ctrl-C, if not just by the same c
     "run": "the same command goes on: finished stages are reused, and training resumes",
     "ship": "run the same command again; `seaway versions` lists what was published",
 }
+PLAIN_ERRORS = (  # what pydantic says of an argument → what is printed
+    (re.compile(r"Input should be a valid integer.*"), "it must be a whole number"),
+    (re.compile(r"Input should be a valid number.*"), "it must be a number"),
+    (re.compile(r"Input should be "), "it must be "),
+    (re.compile(r"Value error, "), ""),
+)
 VERBS = tuple(verb for verbs in PANELS.values() for verb in verbs)
 FORWARDED = {"allow_extra_args": True, "ignore_unknown_options": True}  # serve passes unknown options to the server
 
@@ -114,6 +121,8 @@ def _show_usage_error(error: TyperException) -> int:
     if message.startswith("No such option"):
         known = [name for param in context.command.params for name in param.opts]
         message = unknown_option(getattr(error, "option_name", ""), known)
+    for pattern, plain in PLAIN_ERRORS:
+        message = pattern.sub(plain, message)
     print(with_help(command, message.rstrip(".")), file=sys.stderr, flush=True)
     return error.exit_code
 

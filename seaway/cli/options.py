@@ -88,9 +88,13 @@ def _params_for_help(command: Any, ctx: Any) -> Iterator[None]:
 
 
 def _for_help(param: Any, ctx: Any) -> Any:
+    """A copy of the parameter that leaves its description as many of 80 columns as it can."""
     shown = copy.copy(param)
+    shown._get_number_range_help_str = lambda: ""
     long = [name for name in param.opts if name.startswith("--")]
     shown.opts = [name for name in param.opts if name not in long[1:]]  # the others are former names
+    if param.default is False:
+        shown.secondary_opts = []  # --no-x would change nothing
     if param.metavar is None and param.param_type_name == "option":
         shown.metavar = _METAVARS.get(param.display_type(ctx))
     elif param.param_type_name == "argument":

@@ -80,14 +80,15 @@ def serve(
     command += ["--admin-port", str(admin_port)] if admin_port is not None else []
     command += ["--access-log"] if access_log else []
     command += context.args
-    if example:
-        from seaway.serve.settings import address
+    from seaway.serve.settings import PROGRAM, address
 
+    if example:
         browser_host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
         print(
             f"Draw a character: http://{address(browser_host, port)}/ (once the server is ready; Ctrl-C stops it)",
             flush=True,
         )
+    os.environ[PROGRAM] = "seaway serve"
     os.execv(sys.executable, command)  # noqa: S606  (no extra process between the terminal and the server)
 
 

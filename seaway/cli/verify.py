@@ -1,6 +1,7 @@
 """`seaway verify`: served parity under load: compares every response of every replica with PyTorch's output."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -73,10 +74,21 @@ def verify(
         typer.echo(problem, err=True)
     if report:
         load_options.write_report(report, results, conclusion="; ".join(problems) or "every response was correct")
-    if evidence and (stored := served_parity.store_evidence(source, results)):
-        typer.echo(f"evidence: {stored}", err=True)
+    if evidence:
+        _store_evidence(source, results)
     if problems:
         raise typer.Exit(1)
+
+
+def _store_evidence(source: Path, results: "Sequence[LoadResult]") -> None:
+    from seaway.errors import Refused
+    from seaway.load import verify as served_parity
+
+    try:
+        if stored := served_parity.store_evidence(source, results):
+            typer.echo(f"evidence: {stored}", err=True)
+    except Refused as error:  # the comparison itself may have succeeded
+        typer.echo(error, err=True)
 
 
 def _show(results: "Sequence[LoadResult]") -> None:

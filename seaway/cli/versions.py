@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def versions(
     repository: options.Repository = options.DEFAULT_REPOSITORY,
+    name: Annotated[str, typer.Option(help="Only this model. Default: all.")] = "",
     prune: Annotated[
         int | None,
         typer.Option(
@@ -31,38 +32,50 @@ def versions(
 
       seaway versions --model-repository /models
 
-      seaway versions --model-repository /models --prune 10
+      seaway versions --name characters --prune 10
 
       seaway versions --model-repository /models --namespace seaway
     """
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     from seaway.artifacts import model_repository
 
+    names = model_repository.models(repository)
+    if name and name not in names:
+        raise model_repository.no_model(repository, name)
     on_cluster = bool(namespace or context)
     namespace = cluster.target_namespace(namespace, context, repository)
     deployments = _deployments(namespace, context) if on_cluster else {}
     served_by = ["Deployment"] if on_cluster else []
-    table = Table("model", "version", "labels", *served_by, "accuracy", "MB", "published", "digest")
-    for name in model_repository.models(repository):
-        serving = _deployments_by_version(deployments, name)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # all columns fit 80 characters
+    table.add_column("version", overflow="fold")
+    for heading in ("labels", *served_by, "accuracy", "MB", "published", "digest"):
+        table.add_column(heading, no_wrap=True)
+    for model in [name] if name else names:
+        serving = _deployments_by_version(deployments, model)
         if prune:
-            removed = model_repository.prune(repository, name, prune, serving)
-            typer.echo("".join(f"removed {name}/{version}\n" for version in removed), nl=False)
-        labels = model_repository.labels(repository, name)
-        for version in reversed(model_repository.versions(repository, name)):
-            cells = [", ".join(label for label, v in sorted(labels.items()) if v == version)]
-            cells += [", ".join(serving.get(version, ()))] if on_cluster else []
-            table.add_row(name, str(version), *cells, *_describe(repository, name, version))
+            removed = model_repository.prune(repository, model, prune, serving)
+            lines = [f"removed {model}/{version}" for version in removed] or [_kept_all(model, prune)]
+            typer.echo("\n".join(lines))
+        labels = model_repository.labels(repository, model)
+        for version in reversed(model_repository.versions(repository, model)):
+            cells = ["\n".join(label for label, v in sorted(labels.items()) if v == version)]
+            cells += ["\n".join(serving.get(version, ()))] if on_cluster else []
+            table.add_row(f"{model}/{version}", *cells, *_describe(repository, model, version))
     console = Console()
     if table.row_count:
         console.print(table)
         for deployment, state in deployments.items():
-            for line in cluster.label_differences(repository, deployment, state, namespace):
+            for line in cluster.label_differences(repository, deployment, state, namespace, context):
                 console.print(line, highlight=False, soft_wrap=True)
     else:
         console.print(f"{repository} has no models yet. Make one with seaway run or seaway ship")
+
+
+def _kept_all(model: str, prune: int) -> str:
+    return f"nothing to remove of {model}: every version is one of the newest {prune}, or labelled or deployed"
 
 
 def _describe(repository: Path, name: str, version: int) -> tuple[str, str, str, str]:
@@ -75,8 +88,8 @@ def _describe(repository: Path, name: str, version: int) -> tuple[str, str, str,
         metadata = model_repository.read_metadata(repository, name, version)
         accuracy, digest = metadata.metrics.get("accuracy_savedmodel"), metadata.sha256[:12]
     except MetadataError:
-        accuracy, digest = None, "no metadata: not published by Seaway"
-    published = time.strftime("%Y-%m-%d %H:%M", time.localtime(folder.stat().st_mtime))
+        accuracy, digest = None, "no metadata"
+    published = time.strftime("%Y-%m-%d", time.localtime(folder.stat().st_mtime))
     return f"{accuracy:.2%}" if accuracy is not None else "", f"{_size(folder) / 1e6:.1f}", published, digest
 
 

@@ -18,7 +18,7 @@ from seaway.errors import InvalidInput, Refused, Unavailable
 from seaway.kube import api_client, rollout
 from seaway.protocols import client_codecs, tfserving
 
-LABEL = "canary"
+LABEL = model_repository.CANARY
 TIMEOUT_S = 60.0  # for a server that watches the model repository
 POLL_INTERVAL_S = 0.2
 PROTOCOLS = (client_codecs.TFS, client_codecs.GRAPHPIPE, client_codecs.OIP, client_codecs.OIP_BINARY)
@@ -43,7 +43,7 @@ def deploy(
 
     Raises NotFound if the repository lacks the version; Unavailable if the server does not serve it within `timeout_s`
     (default: 60, on a cluster 300) or something else listens there; Refused if it fails to load or responds differently
-    from PyTorch, or if so many replicas cannot mount the claim.
+    from PyTorch, if so many replicas cannot mount the claim, or if the namespace serves another model.
     """
     if not repository and (url or not namespace):
         raise InvalidInput(
@@ -55,6 +55,7 @@ def deploy(
     serves = f"{name}/{version}" + (f"@{contents[0].sha256}" if contents else "")
     if namespace:
         api = api_client.connect(context)
+        rollout.check_model(api, namespace, name)
         rollout.check_replicas(api, namespace, rollout.CANARY, replicas)
         rollout.apply(api, namespace, rollout.CANARY, serves, f"{LABEL}: {serves}", replicas)
     if repository:

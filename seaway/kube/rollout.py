@@ -31,7 +31,7 @@ class Serving:
     """The version that a Deployment's pod template names, and how many pods are ready.
 
     `serves`: name/version, with @digest if it is known; "" if the template names no version, then `version` is None.
-    `cause`: the recorded reason for the change.
+    `cause`: the recorded reason for the change. `complete`: every replica runs this template, and no older pod is left.
     """
 
     model: str
@@ -42,6 +42,7 @@ class Serving:
     image: str
     replicas: int
     ready: int
+    complete: bool
 
 
 def read(api: Any, namespace: str, deployment: str) -> Serving:
@@ -99,24 +100,36 @@ def wait(
     last_progress = ""
     while True:
         current = read_deployment(api, namespace, deployment)
-        status, replicas = current.get("status", {}), current["spec"].get("replicas", 1)
-        counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
+        replicas, counts = current["spec"].get("replicas", 1), _counts(current)
         progress = f"{deployment}: {counts[1]} of {replicas} replicas updated, {counts[2]} of {counts[0]} available"
         if progress != last_progress:
             last_progress = progress
             on_progress(progress)
-        # Before the controller has observed the change, the status describes the previous rollout.
-        observed = status.get("observedGeneration", 0) >= current["metadata"]["generation"]
-        if observed and counts == [replicas] * 3:
+        if _is_complete(current):
             return
         timed_out = time.monotonic() > deadline
-        if timed_out or (observed and rollout_diagnostics.is_terminal(api, namespace, current)):
+        if timed_out or (_is_observed(current) and rollout_diagnostics.is_terminal(api, namespace, current)):
             reasons = rollout_diagnostics.failure_reasons(api, namespace, deployment)
             listed = "".join(f"\n  - {reason}" for reason in reasons)
             serves = _parse_serving(current).serves
             problem = f"does not serve {serves} after {timeout_s:.0f} s" if timed_out else f"cannot roll out {serves}"
             raise Unavailable(f"{namespace}/{deployment} {problem}:{listed}")
         time.sleep(POLL_INTERVAL_S)
+
+
+def _counts(deployment: dict[str, Any]) -> list[int]:
+    status = deployment.get("status", {})
+    return [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
+
+
+def _is_observed(deployment: dict[str, Any]) -> bool:
+    """Whether the controller has seen the last change; before that, the status describes the previous rollout."""
+    observed = deployment.get("status", {}).get("observedGeneration", 0)
+    return bool(observed >= deployment["metadata"].get("generation", 0))
+
+
+def _is_complete(deployment: dict[str, Any]) -> bool:
+    return _is_observed(deployment) and _counts(deployment) == [deployment["spec"].get("replicas", 1)] * 3
 
 
 def revisions(api: Any, namespace: str, deployment: str) -> list[Serving]:
@@ -132,6 +145,16 @@ def previous_revision(api: Any, namespace: str, deployment: str) -> Serving:
         if (revision.model, revision.version) != (current.model, current.version):
             return revision
     raise NotFound(f"{namespace}/{deployment} has served no version other than {current.serves or 'the current one'}")
+
+
+def check_model(api: Any, namespace: str, name: str) -> None:
+    """Raises Refused if the stable Deployment serves a version of another model than `name`."""
+    served = read(api, namespace, STABLE)
+    if served.serves and served.model != name:
+        raise Refused(
+            f"the Deployment {namespace}/{STABLE} serves {served.serves.partition('@')[0]}, and a Deployment "
+            f"serves one model: give {name} a namespace of its own, with SEAWAY_MODEL={name} in an overlay"
+        )
 
 
 def check_replicas(api: Any, namespace: str, deployment: str, replicas: int) -> None:
@@ -172,4 +195,5 @@ def _parse_serving(resource: dict[str, Any]) -> Serving:
         container.get("image", ""),
         resource["spec"].get("replicas", 1),
         status.get("readyReplicas", 0),
+        _is_complete(resource),
     )

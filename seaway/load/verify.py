@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from seaway.artifacts import artifact_metadata, model_repository
-from seaway.errors import Unavailable
+from seaway.errors import Refused, Unavailable
 from seaway.load import evidence, payloads, supported_protocols
 from seaway.load.config import LoadConfig
 from seaway.load.formatting import format_distance, max_distance
@@ -79,11 +79,19 @@ def check_evidence(source: Path) -> None:
 
 def store_evidence(source: Path, results: Sequence[LoadResult]) -> Path | None:
     """Stores the results as evidence of the version `source` in its model repository and returns the folder; None if
-    `source` is no version in a model repository. Raises OSError if the repository is not writable, MetadataError for a
-    version that was changed."""
+    `source` is no version in a model repository.
+
+    Raises Refused if every response came from something else: from other versions, or from a server that names none.
+    Raises OSError if the repository is not writable, MetadataError for a version that was changed.
+    """
     folder = source.absolute()
-    if not payloads.identity(folder):
+    identity = payloads.identity(folder)
+    if not identity:
         return None
+    served = {replica.model for result in results for replica in result.replicas}
+    if served and identity not in served:
+        others = ", ".join(sorted(model or "a version that the server does not name" for model in served))
+        raise Refused(f"no evidence was stored for {identity}, because the responses came from {others}")
     repository, name, version = folder.parents[1], folder.parent.name, int(folder.name)
     metadata = artifact_metadata.check(folder, "version", at=model_repository.METADATA_FILE)
     with tempfile.TemporaryDirectory() as scratch:

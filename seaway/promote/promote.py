@@ -29,10 +29,12 @@ def promote(
     """Points `stable` at `version` if the evidence allows it. Returns the version that was stable before, if any.
 
     With a `namespace` (in the cluster of kubectl's `context`), first rolls the stable Deployment there out to the
-    version, and back if that fails within `timeout_s`; finally scales the canary down. The same call again completes an
-    interrupted one. Without `evidence`, the newest in the repository for this version counts, so a version that was
-    stable once can be promoted again. Raises NotFound for a missing version or evidence, MetadataError if either was
-    changed, and Refused with every reason.
+    version, and back if that fails within `timeout_s`. If the version is the canary, that ends: its label is removed
+    in the same write, and the canary Deployment is scaled down. The same call again completes an interrupted one.
+
+    Without `evidence`, the newest in the repository for this version counts, so a version that was stable once can be
+    promoted again. Raises NotFound for a missing version or evidence, MetadataError if either was changed, and Refused
+    with every reason.
     """
     metadata = artifact_metadata.check(
         model_repository.existing(repository, name, version), "version", at=model_repository.METADATA_FILE
@@ -50,25 +52,22 @@ def promote(
     cause = f"promoted to {LABEL}: {serves}"
     if namespace:
         api = api_client.connect(context)
-        _check_model(api, namespace, name)
+        rollout.check_model(api, namespace, name)
         roll_out(api, namespace, serves, cause, timeout_s)
     previous = model_repository.labels(repository, name).get(LABEL)
-    model_repository.set_label(repository, name, LABEL, version, cause)
+    model_repository.set_label(repository, name, LABEL, version, cause, model_repository.CANARY)
     if namespace:
-        rollout.apply(api, namespace, rollout.CANARY, serves, f"{serves} is {LABEL}", replicas=0)
+        _end_canary(api, namespace, name, version, serves)
     cluster = {"--namespace": namespace, "--context": context}
     print(f"{LABEL} is {name}/{version}, {_undo_hint(repository, name, version, previous, cluster)}", flush=True)
     return previous
 
 
-def _check_model(api: Any, namespace: str, name: str) -> None:
-    """Raises Refused if the stable Deployment serves a version of another model."""
-    served = rollout.read(api, namespace, rollout.STABLE)
-    if served.serves and served.model != name:
-        raise Refused(
-            f"the Deployment {namespace}/{rollout.STABLE} serves {served.serves.partition('@')[0]}, and a Deployment "
-            f"serves one model: give {name} a Deployment of its own, with SEAWAY_MODEL={name} in an overlay"
-        )
+def _end_canary(api: Any, namespace: str, name: str, version: int, serves: str) -> None:
+    """Scales the canary Deployment down if it serves this version; a canary of another version continues."""
+    canary = rollout.read(api, namespace, rollout.CANARY)
+    if (canary.model, canary.version) == (name, version):
+        rollout.apply(api, namespace, rollout.CANARY, serves, f"{serves} is {LABEL}", replicas=0)
 
 
 def roll_out(api: Any, namespace: str, serves: str, cause: str, timeout_s: float) -> None:

@@ -60,7 +60,8 @@ def rollback(
     if repository:
         model_repository.set_label(repository, target.model, LABEL, target.version, cause)
     stable, reason = f"{target.model}/{target.version}", f" ({cause})" if cause else ""
-    if target.version == current.version:
+    same = (target.model, target.version) == (current.model, current.version)
+    if same and (not repository or label == target.version):
         print(f"{LABEL} is already {stable}{reason}; for an earlier version: seaway rollback --version N", flush=True)
     else:
         print(f"{LABEL} is {stable} again{reason}", flush=True)

@@ -25,7 +25,7 @@ Every option can also be set in the environment: SEAWAY_MODEL_REPOSITORY, SEAWAY
 
 def _parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(
-        prog="python -m seaway.serve",
+        prog=settings.program(),
         description=__doc__,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -150,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     arguments = vars(_parser().parse_args())
-    with errors.exit_with_message("python -m seaway.serve"):
+    with errors.exit_with_message(settings.program()):
         values = settings.from_environment() | arguments
         if "model_repository" not in values:
             raise InvalidInput(

@@ -13,6 +13,7 @@ from seaway.platform import cgroup
 from seaway.serve.backends.backend import BACKENDS
 
 PREFIX = "SEAWAY_"
+PROGRAM = "SEAWAY_PROGRAM"  # the command that begins the server's error messages, set by `seaway serve`
 POD = re.compile("[A-Za-z0-9._-]{1,253}")
 ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s,A-Z]+")  # in lower case, as browsers send it
 
@@ -137,6 +138,11 @@ _PARSERS: dict[Any, Any] = {
     tuple[str, ...]: _names,
 }
 _FIELD_PARSERS = {field.name: _PARSERS[field.type] for field in fields(Settings)}
+
+
+def program(environ: Mapping[str, str] = os.environ) -> str:
+    """The command that the server was started with, for its error messages."""
+    return environ.get(PROGRAM, "python -m seaway.serve")
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:

@@ -151,6 +151,17 @@ def test_labels(tmp_path: Path) -> None:
     assert model_repository.labels(tmp_path, "m") == {"stable": 2, "canary": 2}
 
 
+def test_a_label_is_replaced_in_the_same_write_if_it_is_on_the_version(tmp_path: Path) -> None:
+    for _ in range(2):
+        model_repository.publish(tmp_path, "m", fill)
+    model_repository.set_label(tmp_path, "m", "canary", 2)
+    model_repository.set_label(tmp_path, "m", "stable", 1, "", "canary")
+    assert model_repository.labels(tmp_path, "m") == {"stable": 1, "canary": 2}, "it is on another version"
+    model_repository.set_label(tmp_path, "m", "stable", 2, "", "canary")
+    assert model_repository.labels(tmp_path, "m") == {"stable": 2}
+    assert "canary" not in (tmp_path / "models.config").read_text()
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"stable": "2"}', '{"stable": true}'])
 def test_broken_labels_name_the_file(tmp_path: Path, content: str) -> None:
     model_repository.publish(tmp_path, "m", fill)

@@ -52,7 +52,11 @@ def test_promote_in_a_folder_requires_good_evidence(tmp_path):
         written = evidence.write(tmp_path / f"evidence-{version}", "toy", version, metadata, [], [run])
         evidence.store(repository, "toy", tmp_path / f"evidence-{version}", written)
     good = seaway(tmp_path, "promote", "--version", "1", "--model-repository", repository, "--name", "toy")
-    assert (good.returncode, good.stdout) == (0, "stable is toy/1, the first stable version\n")
+    assert good.returncode == 0
+    stable, note = good.stdout.splitlines()
+    assert stable == "stable is toy/1, the first stable version"
+    assert note.startswith("only the label moved; to roll out a Deployment too: ")
+    assert note.endswith(f"seaway promote --version 1 --name toy --model-repository {repository} --namespace seaway")
     bad = seaway(tmp_path, "promote", "--version", "2", "--model-repository", repository, "--name", "toy")
     assert (bad.returncode, "1 requests failed" in bad.stderr) == (1, True)
     assert model_repository.labels(repository, "toy") == {"stable": 1}

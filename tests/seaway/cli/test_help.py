@@ -57,6 +57,12 @@ def test_the_help_has_no_types_of_python() -> None:
         assert not re.search(r"<(bool|str|int|float|list\[|path)", shown), verb
 
 
+def test_no_word_of_the_help_is_cut_off_at_80_columns() -> None:
+    for verb in ALL:
+        shown = CliRunner().invoke(app, [*verb, "--help"], env={"COLUMNS": "80"}).output
+        assert [line for line in shown.splitlines() if re.search(r"--\S*…", line)] == [], verb
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_s_own_help(stage: str) -> None:
     done = subprocess.run([sys.executable, "-m", f"seaway.{stage}", "-h"], cwd=ROOT, capture_output=True, text=True)

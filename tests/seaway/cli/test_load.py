@@ -183,6 +183,15 @@ def test_verify_names_the_replica(server, repository, tmp_path):
         assert "responses were wrong" in (tmp_path / "out" / file).read_text(encoding="utf-8")
 
 
+def test_verify_stores_no_evidence_if_another_version_responded(server, repository, tmp_path):
+    server.digests[1] = "f" * 64
+    options = ["--model-repository", repository, "--name", "toy", "--version", "1", "--protocol", "tfs", "--time", "1"]
+    done = seaway(tmp_path, "verify", server.url, *options, "--users", "2")
+    assert done.returncode == 1
+    assert "no evidence was stored for toy/1@" in done.stderr
+    assert "evidence: " not in done.stderr
+
+
 @pytest.mark.parametrize("verb", ["load", "load run", "load capacity", "load compare", "verify"])
 def test_the_help_of_each_command(tmp_path, verb):
     completed = seaway(tmp_path, *verb.split(), "--help")

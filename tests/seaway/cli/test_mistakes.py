@@ -18,7 +18,14 @@ DEAD = "http://127.0.0.1:9"
     [
         ("load --user 3", "load run: there is no option --user: did you mean --users\\? See `.* load run --help`", 2),
         ("load --xyzzy", "load run: there is no option --xyzzy; see `.*`", 2),
-        ("load --users 0", "load run: Invalid value for '--users': .* greater than or equal to 1; see `.*`", 2),
+        ("load --users 0", "load run: Invalid value for '--users': it must be greater than or equal to 1; see `.*`", 2),
+        ("load --rate x", "load run: Invalid value for '--rate': it must be a number; see `.*`", 2),
+        ("lineage abc", "lineage: Invalid value for 'version': it must be a whole number; see `.*`", 2),
+        (
+            "serve --backend x",
+            "serve: Invalid value for '--backend': 'x' is not one of 'savedmodel', 'onnx'; see `.*`",
+            2,
+        ),
         ("verfy", "seaway: No such command 'verfy'. Did you mean 'verify'\\? See `.*`", 2),
         ("verify", "verify: Missing argument 'URL'; see `.*`", 2),
         (f"verify {DEAD}", f"seaway: {DEAD}: no response .*; is the server running there\\?", 1),
@@ -56,6 +63,20 @@ def test_a_mistake(
     assert re.fullmatch(f"{said}\n", error.removeprefix("seaway ")), error
     assert ended.value.code == status
     assert list(tmp_path.iterdir()) == [], "nothing was started"
+
+
+def test_a_similar_name_of_a_model_is_suggested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("digits", "letters"):
+        model_repository.publish(tmp_path, name, lambda folder: (folder / "saved_model.pb").write_bytes(b""))
+    for command in ("versions", "lineage 1"):
+        words = ["seaway", *command.split(), "--name", "digit", "--model-repository", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit):
+            main.main()
+        error = capsys.readouterr().err
+        assert error == f"seaway: {tmp_path} has no model 'digit': did you mean 'digits'? It has digits, letters\n"
 
 
 def test_the_only_model_is_the_default(tmp_path: Path) -> None:

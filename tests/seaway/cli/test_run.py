@@ -143,7 +143,7 @@ def test_lineage_notices_a_changed_byte(place: Path, first: subprocess.Completed
 
 def test_versions_lists_the_models(place: Path, first: subprocess.CompletedProcess[str]) -> None:
     done = seaway(place, "versions")
-    assert re.search(r"characters\s+│\s+1\s+│\s+canary, stable", done.stdout)
+    assert re.search(r"characters/1\s+stable\s", done.stdout)
     empty = seaway(place, "versions", "--model-repository", "nowhere")
     assert empty.returncode == 1
     assert "nowhere: no such model repository" in empty.stderr

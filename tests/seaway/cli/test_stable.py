@@ -178,8 +178,9 @@ def test_promote_reaches_the_same_state_as_stage_and_verb(worlds, on_cluster):
         world.check_stable(2)
         states.append(world.state())
         assert [move.version for move in states[-1]["history"]] == [1, 2]
+        assert "canary" not in states[-1], "the canary has ended"
         if on_cluster:
-            assert states[-1]["seaway-canary"][2] == 0, "the canary has ended"
+            assert states[-1]["seaway-canary"][2] == 0
     assert states[0] == states[1] == states[2]
 
 
@@ -279,6 +280,26 @@ def test_an_interrupted_promotion_can_be_rolled_back(worlds, monkeypatch, on_clu
         world.check_stable(1 if where == "set_label" and not on_cluster else 2)
 
 
+@PLACES
+def test_a_canary_of_another_version_outlives_a_promotion(worlds, on_cluster):
+    world = worlds(on_cluster)
+    world.deploy("verb", 3)
+    world.promote("verb", 2)
+    assert model_repository.labels(world.repository, "toy") == {"stable": 2, "canary": 3}
+    if on_cluster:
+        assert world.state()["seaway-canary"][2] == 1
+
+
+@PLACES
+def test_a_rollback_restores_no_canary(worlds, on_cluster):
+    world = worlds(on_cluster)
+    world.promote("verb", 1)
+    world.deploy("verb", 2)
+    world.promote("verb", 2)
+    world.rollback("verb")
+    assert model_repository.labels(world.repository, "toy") == {"stable": 1}
+
+
 def test_a_failed_rollout_changes_nothing(worlds):
     world = worlds(True)
     for version in (1, 2):
@@ -310,11 +331,18 @@ def test_without_the_repository_only_the_cluster_moves_and_the_command_for_the_l
     assert "the labels were not updated, because no model repository was given" in output
     shown = world.verb("status", name="")
     assert f"seaway serves toy/1, but the label stable in {world.repository} is on 2" in shown
+    assert re.search(r"if the Deployment is right, set the label: \S+ rollback --version 1 --name toy ", shown)
+    [command] = re.findall(r"if the label is right, roll the Deployment out: \S+ (rollback --version 2 .+)", shown)
+    assert CliRunner().invoke(app, command.split()).exit_code == 0
+    world.check_stable(2)
+    world.verb("rollback", repository="", name="", version=1)
     assert "but the label stable" in world.verb("versions", name="")
     [command] = re.findall(r"^  \S*seaway rollback (.+)$", output, re.MULTILINE)
     done = CliRunner().invoke(app, ["rollback", *command.replace("DIR", str(world.repository)).split()])
     assert done.exit_code == 0, done.output
     world.check_stable(1)
+    assert "stable is toy/1 again" in done.output, "the label moved"
+    assert "stable is already toy/1" in world.verb("rollback")
     assert "but the label" not in world.verb("status", name="") + world.verb("versions", name="")
 
 
@@ -393,6 +421,38 @@ def test_a_deployment_of_another_model_is_not_taken_over(worlds):
         world.verb("promote", version=2)
     assert rollout.read(world.api, world.namespace, rollout.STABLE).serves == "other/4"
     assert model_repository.labels(world.repository, "toy") == {"stable": 1}
+
+
+def test_a_canary_of_another_model_is_refused_before_anything_changes(worlds):
+    world = worlds(True)
+    rollout.apply(world.api, world.namespace, rollout.STABLE, "other/4", "promoted by hand")
+    patches, canary = list(world.cluster.patches), world.cluster.environment("seaway-canary")
+    for more in ({}, {"repository": ""}):
+        with pytest.raises(errors.Refused, match="seaway/seaway serves other/4, and a Deployment serves one model"):
+            world.verb("deploy", version=3, **more)
+    assert (world.cluster.patches, world.cluster.environment("seaway-canary")) == (patches, canary)
+    assert model_repository.labels(world.repository, "toy") == {}
+
+
+def test_a_rollback_to_another_model_is_a_change(worlds):
+    world = worlds(True)
+    world.promote("verb", 1)
+    rollout.apply(world.api, world.namespace, rollout.STABLE, "other/1", "promoted by hand")
+    assert "stable is toy/1 again (rolled back from other/1)" in world.verb("rollback")
+    world.check_stable(1)
+
+
+def test_the_status_is_1_until_every_replica_runs_the_version(worlds):
+    world = worlds(True)
+    world.promote("verb", 1)
+    assert "ready     2 of 2\n" in world.verb("status", name="")
+    world.cluster.broken = {"2"}
+    rollout.apply(world.api, world.namespace, rollout.STABLE, "toy/2", "by hand")
+    world.here()
+    done = CliRunner().invoke(app, ["status", "--namespace", "seaway"])
+    assert done.exit_code == 1
+    assert "seaway serves toy/2" in done.output
+    assert "ready     2 of 2; the rollout is not complete" in done.output
 
 
 def test_a_canary_without_the_repository_says_what_is_missing(worlds):

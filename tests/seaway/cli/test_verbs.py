@@ -14,7 +14,8 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner, Result
 
-from seaway.artifacts import model_repository
+from seaway.artifacts import artifact_metadata, model_repository
+from seaway.artifacts.artifact_metadata import ArtifactMetadata
 from seaway.cli import doctor
 from seaway.cli.main import app
 from seaway.platform import cgroup, memory
@@ -85,11 +86,47 @@ def imports(file: Path) -> Iterator[str]:
             yield node.module.partition(".")[0]
 
 
-def test_serve_refuses_a_file_as_model_repository(tmp_path: Path) -> None:
+def test_errors_of_the_server_name_the_command_that_started_it(tmp_path: Path) -> None:
     (tmp_path / "models").touch()
     done = seaway(tmp_path, "serve", "--model-repository", "models", "--port", "1")
     assert done.returncode == 1
-    assert "--model-repository models: this is a file" in done.stderr
+    assert done.stderr.startswith("seaway serve: --model-repository models: this is a file")
+    unknown = seaway(tmp_path, "serve", "--drian-s", "1", "--port", "1")
+    assert unknown.stderr == (
+        "seaway serve: there is no option --drian-s: did you mean --drain-s? See `seaway serve --help`\n"
+    )
+    command = [sys.executable, "-m", "seaway.serve", "--model-repository", "models"]
+    module = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert module.stderr.startswith("python -m seaway.serve: --model-repository models: this is a file")
+
+
+def test_versions_fits_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "handwritten-characters-and-digits"
+    model_repository.publish(tmp_path, name, lambda folder: (folder / "weights").write_bytes(b"x"))
+    for label in ("stable", "canary"):
+        model_repository.set_label(tmp_path, name, label, 1)
+    options = ["versions", "--model-repository", str(tmp_path)]
+    shown = CliRunner().invoke(app, options, env={"COLUMNS": "80", "NO_COLOR": "1"}).output
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    first_column = "".join(line.split()[0] for line in shown.splitlines() if re.match(r"\s?\S*[-/\d]", line))
+    assert f"{name}/1" in first_column
+
+
+def test_lineage_prints_every_value_whole(tmp_path: Path) -> None:
+    def fill(folder: Path) -> None:
+        settings = {"augment": {"affine": 1.0, "noise": {"std": 0.5}}, "classes": ["a"] * 40, "none": {}}
+        (folder / "assets.extra").mkdir()
+        artifact_metadata.write(
+            folder, ArtifactMetadata("version", "m", settings=settings), at=model_repository.METADATA_FILE
+        )
+
+    model_repository.publish(tmp_path, "m", fill)
+    options = ["lineage", "1", "--model-repository", str(tmp_path)]
+    shown = CliRunner().invoke(app, options, env={"COLUMNS": "80", "NO_COLOR": "1"}).output
+    lines = [line.strip() for line in shown.splitlines()]
+    assert {"augment.affine=1", "augment.noise.std=0.5", "none={}"} <= {*lines}
+    assert shown.count("'a'") == 40
 
 
 def test_versions_prunes_old_versions_but_no_labelled_one(tmp_path: Path) -> None:
@@ -103,4 +140,8 @@ def test_versions_prunes_old_versions_but_no_labelled_one(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("removed m/2\n")
     assert model_repository.versions(tmp_path, "m") == [1, 3, 4]
+    again = seaway(tmp_path, "versions", "--model-repository", ".", "--prune", "2")
+    assert again.stdout.startswith(
+        "nothing to remove of m: every version is one of the newest 2, or labelled or deployed"
+    )
     assert seaway(tmp_path, "versions", "--model-repository", ".", "--prune", "0").returncode == 2

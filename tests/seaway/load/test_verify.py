@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,6 +90,19 @@ def test_three_equal_replicas(three_replicas, repository, monkeypatch):
     servers[1].digests[1] = "f" * 64
     found = problems(verify(url, source, CONFIG, ["graphpipe"]), identity(source))
     assert [line.partition(", not")[0] for line in found] == [f"GraphPipe, seaway-1: it serves toy/1@{'f' * 64}"]
+
+
+def test_evidence_is_not_stored_for_a_version_that_did_not_respond(repository):
+    source = model_repository.path(repository, "toy", 1)
+    before = set(repository.glob("toy/evidence/*/*"))
+    with serving(repository) as server:
+        server.digests[1] = "f" * 64
+        results = verify(server.url, source, CONFIG, ["tfs"])
+    unnamed = [replace(one, replicas=tuple(replace(each, model="") for each in one.replicas)) for one in results]
+    for measured, other in ((results, f"toy/1@{'f' * 64}"), (unnamed, "a version that the server does not name")):
+        with pytest.raises(Refused, match=f"no evidence was stored for toy/1@.* came from {other}"):
+            store_evidence(source, measured)
+    assert set(repository.glob("toy/evidence/*/*")) == before
 
 
 def test_evidence_that_cannot_be_stored_is_told_before_the_load(repository, monkeypatch):
