@@ -28,10 +28,23 @@ def with_help(command: str, message: str) -> str:
     return f"{command}: {message}{' See' if message.endswith('?') else '; see'} `{command} --help`"
 
 
+_SYNONYMS = {  # other load generators' options
+    "--duration": "--time",
+    "--run-time": "--time",
+    "--concurrency": "--users",
+    "--connections": "--users",
+    "--requests-per-second": "--rate",
+    "--rps": "--rate",
+    "--qps": "--rate",
+}
+
+
 def unknown_option(option: str, known: Iterable[str]) -> str:
     """The message for an option that does not exist: with the most similar one that does, if any is similar."""
     name = option.partition("=")[0]
-    similar = difflib.get_close_matches(name, [one for one in known if one.startswith("--")], n=1)
+    known = [one for one in known if one.startswith("--")]
+    synonym = _SYNONYMS.get(name)
+    similar = [synonym] if synonym in known else difflib.get_close_matches(name, known, n=1)
     if name.startswith("-"):
         return f"there is no option {name}{f': did you mean {similar[0]}?' if similar else ''}"
     return f"unexpected argument {option!r}"

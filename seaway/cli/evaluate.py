@@ -16,8 +16,9 @@ CONFUSIONS = 10  # the most frequent ones are printed
 
 
 def evaluate(
+    url: Annotated[str, typer.Argument(help="URL of a running server.", metavar="URL")] = options.DEFAULT_URL,
     data: options.Data = "strokes",
-    url: options.Url = options.DEFAULT_URL,
+    url_option: Annotated[str, typer.Option("--url", hidden=True, help="The same as the argument URL.")] = "",
     name: options.Name = "",
     protocol: load_options.Protocol = "",
     batch: Annotated[int, typer.Option(help="Images per request.", min=1)] = 128,
@@ -31,7 +32,7 @@ def evaluate(
 
       seaway evaluate --data idx:path/to/emnist
 
-      seaway evaluate --data strokes --url http://127.0.0.1:30080 --protocol tfs
+      seaway evaluate http://127.0.0.1:30080 --data strokes --protocol tfs
     """
     import numpy as np
     from rich.console import Console
@@ -45,6 +46,7 @@ def evaluate(
     from seaway.protocols import client_codecs
     from seaway.protocols.calls import DEFAULT_SIGNATURE
 
+    url = url_option or url
     cache = options.DEFAULT_ROOT.absolute() / "data"
     with Client(url, insecure=insecure) as client:
         name = options.served_name(client, name)  # before the data is read

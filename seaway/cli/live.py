@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seaway.load.progress import Progress, ProgressCallback
+    from seaway.load.progress import Progress, TitledProgressCallback
 
 BARS = " ▁▂▃▄▅▆▇█"
 SPARKLINE_LENGTH = 40  # updates, one each second
@@ -15,35 +15,39 @@ LOG_INTERVAL_S = 10.0  # where standard error is no terminal
 
 
 @contextmanager
-def show_progress(title: str) -> Iterator["ProgressCallback"]:
-    """Yields a callback that shows a run's progress on standard error."""
+def show_progress(command: str) -> Iterator["TitledProgressCallback"]:
+    """Yields a callback that shows the progress of each run on standard error, under `command` and the run's title."""
     from rich.console import Console
     from rich.live import Live
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _logger(title)
+        yield _logger(command)
         return
     rates: list[int] = []
-    with Live(f"{title}: starting", console=console, transient=True, refresh_per_second=4) as live:
+    with Live(f"{command}: starting", console=console, transient=True, refresh_per_second=4) as live:
 
-        def on_progress(progress: "Progress") -> None:
+        def on_progress(title: str, progress: "Progress") -> None:
             rates.append(sum(histogram.total() for histogram in progress.latest.latencies.values()))
-            live.update(f"{title}  {_status(progress)}  {_sparkline(rates[-SPARKLINE_LENGTH:])}")
+            live.update(f"{_join(command, title)}  {_status(progress)}  {_sparkline(rates[-SPARKLINE_LENGTH:])}")
 
         yield on_progress
 
 
-def _logger(title: str) -> "ProgressCallback":
+def _logger(command: str) -> "TitledProgressCallback":
     logged_at = time.monotonic()
 
-    def on_progress(progress: "Progress") -> None:
+    def on_progress(title: str, progress: "Progress") -> None:
         nonlocal logged_at
         if time.monotonic() - logged_at >= LOG_INTERVAL_S:
             logged_at = time.monotonic()
-            print(f"{title}: {_status(progress)}", file=sys.stderr, flush=True)
+            print(f"{_join(command, title)}: {_status(progress)}", file=sys.stderr, flush=True)
 
     return on_progress
+
+
+def _join(command: str, title: str) -> str:
+    return f"{command}, {title}" if title else command
 
 
 def _status(progress: "Progress") -> str:

@@ -9,6 +9,7 @@ from seaway.cli import load_options, options
 
 if TYPE_CHECKING:
     from seaway.load.config import LoadConfig
+    from seaway.load.formatting import Pair
     from seaway.load.gate import LimitResult, Limits, Target
     from seaway.load.result import LoadResult
 
@@ -49,8 +50,8 @@ def load(
     shape: Annotated[
         str,
         typer.Option(
-            help="Load profile: constant, step (25, 50, 75, 100%), ramp (5 to 100%), spike (a burst in the middle) or "
-            "soak (short ramp, then constant)."
+            help="Load over time, in percent of --rate (or --users), which is the peak: constant, step (25, 50, 75, "
+            "100%), ramp (5 to 100%), spike (20%, and 100% in the middle fifth) or soak (short ramp, then 100%)."
         ),
     ] = "constant",
     processes: load_options.Processes = 1,
@@ -121,6 +122,7 @@ def load(
         load_options.check_server(each, config)
     source, config = load_options.find_examples(golden, repository, name, version, config)
     results: list[LoadResult] = []
+    pairs: list[Pair] = []
     limit_results: list[LimitResult] = []
     keys = load_options.select_protocols(protocol, url, source, config)
     for key in keys:
@@ -128,7 +130,8 @@ def load(
         if baseline or baseline_version:
             baseline_target = gate.Target(baseline or url, source, baseline_version)
             candidate = gate.Target(url, source, config.version)
-            own, evaluated = _compare(baseline_target, candidate, protocol_config, parsed_limits)
+            rounds, evaluated = _compare(baseline_target, candidate, protocol_config, parsed_limits)
+            own, pairs = [result for _, result in rounds], pairs + rounds
         else:
             own = [load_options.run(url, source, protocol_config)]
             evaluated = gate.evaluate_limits(own[0], parsed_limits)
@@ -137,36 +140,55 @@ def load(
         limit_results += [replace(one, limit=prefix + one.limit) for one in evaluated]
         if own[-1].partial:
             break
-    _show(results, limit_results, report)
+    _show(results, limit_results, report, pairs)
     raise typer.Exit(gate.EXIT_STATUS[gate.verdict(limit_results)])
 
 
 def _compare(
     baseline: "Target", candidate: "Target", config: "LoadConfig", limits: "Limits"
-) -> "tuple[list[LoadResult], list[LimitResult]]":
-    """The candidate's results in rounds that alternate with the baseline's, and the evaluated limits."""
+) -> "tuple[list[Pair], list[LimitResult]]":
+    """The rounds of baseline and candidate, the evaluated comparison, and the candidate's other limits that a round did
+    not pass."""
+    from dataclasses import replace
+
     from seaway.cli.live import show_progress
     from seaway.load import gate
     from seaway.protocols import client_codecs
 
     slower = DEFAULT_SLOWER if limits.slower is None else limits.slower
     with show_progress(client_codecs.named(config.protocol).title) as on_progress:
-        pairs = gate.run_rounds(baseline, candidate, config, slower, lambda _, progress: on_progress(progress))
-    results = [result for _, result in pairs]
-    not_passed = [one for result in results for one in gate.evaluate_limits(result, limits) if one.state != "pass"]
-    return results, [*gate.compare_with_baseline(pairs, slower), *not_passed]
+        pairs = gate.run_rounds(baseline, candidate, config, slower, on_progress)
+    not_passed = [
+        replace(one, limit=f"round {number}, {one.limit}")
+        for number, (_, result) in enumerate(pairs, 1)
+        for one in gate.evaluate_limits(result, limits)
+        if one.state != "pass"
+    ]
+    return pairs, [*gate.compare_with_baseline(pairs, slower), *not_passed]
 
 
-def _show(results: "list[LoadResult]", limit_results: "list[LimitResult]", report: Path | None) -> None:
+def _show(
+    results: "list[LoadResult]", limit_results: "list[LimitResult]", report: Path | None, pairs: "list[Pair]"
+) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    from seaway.load import formatting
+    from seaway.load import formatting, gate
 
-    table = Table("protocol", "correct/s", "p50 ms", "p95 ms", "p99 ms", "max |Δ|", "wrong", "failed", "served by")
-    for result in results:
+    table = Table(
+        Column("run", no_wrap=True),
+        "correct/s",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "max |Δ|",
+        "wrong",
+        "failed",
+        "served by",
+    )
+    for name, result in formatting.shown_runs(results, pairs).items():
         table.add_row(
-            result.title,
+            name,
             f"{result.requests_per_second:.0f}",
             *map(formatting.format_latency, (result.p50_ms, result.p95_ms, result.p99_ms)),
             formatting.format_max_abs(result),
@@ -175,20 +197,19 @@ def _show(results: "list[LoadResult]", limit_results: "list[LimitResult]", repor
             "\n".join(formatting.shorten_identity(model) for model in result.served_by),
         )
         for kind, count in result.errors.items():
-            typer.echo(f"{result.title}: {kind} ({count:,} times)", err=True)
+            typer.echo(f"{name}: {kind} ({count:,} times)", err=True)
     console = Console()
     console.width = max(console.width, MIN_WIDTH)
     console.print(table)
     for one in limit_results:
         colour = {"pass": "green", "fail": "red", "inconclusive": "yellow"}[one.state]
         console.print(f"[{colour}]{one.state:12}[/] {one.limit}: {one.text}", highlight=False)
-    for text in formatting.describe_references(results):
+    for text in (*gate.describe_rounds(pairs), *formatting.describe_references(results)):
         console.print(text, highlight=False)
-    for result in results:
-        if result.generator.bottleneck:
-            console.print(f"[bold yellow]note:[/] {result.generator.bottleneck}", highlight=False)
+    for text in formatting.notes([result for pair in pairs for result in pair] or results):
+        console.print(f"[bold yellow]note:[/] {text}", highlight=False)
     if report:
-        load_options.write_report(report, results, limit_results)
+        load_options.write_report(report, results, limit_results, pairs=pairs)
 
 
 @app.command(cls=options.Command)
@@ -214,8 +235,8 @@ def capacity(
     limit: Annotated[
         list[str] | None,
         typer.Option(
-            help="A maximum; repeat for more. Latency: p50_ms, p90_ms, p95_ms, p99_ms (at least one); failed, wrong "
-            "(fraction of requests; default 0).",
+            help="A maximum, e.g. p99_ms=50; repeat for more. Latency: p50_ms, p90_ms, p95_ms, p99_ms (at least one); "
+            "failed, wrong (fraction of requests; default 0).",
             metavar="NAME=VALUE",
         ),
     ] = None,
@@ -236,6 +257,7 @@ def capacity(
 
     from seaway.cli.live import show_progress
     from seaway.load import capacity as search
+    from seaway.load import formatting
     from seaway.load.config import LoadConfig
     from seaway.protocols import client_codecs
 
@@ -254,12 +276,14 @@ def capacity(
     if not protocol:
         config = replace(config, protocol=load_options.select_protocols(None, url, source, config)[0])
     with show_progress("capacity") as on_progress:
-        result = search.capacity(url, source, config, parsed_limits, lambda _, progress: on_progress(progress))
+        result = search.capacity(url, source, config, parsed_limits, on_progress)
     for trial in result.trials:
         typer.echo(f"{trial.rate:8.0f} requests/s  {'passed' if trial.passed else 'failed: ' + trial.reason}")
     title = client_codecs.named(config.protocol).title
     conclusion = f"capacity over {title}, {arrivals} arrivals: {result.summary}"
     typer.echo(conclusion)
+    for text in formatting.notes([trial.result for trial in result.trials if trial.result.generator.starved]):
+        typer.echo(f"note: {text}")
     if report:
         load_options.write_report(report, [trial.result for trial in result.trials], conclusion=conclusion)
     if not result.rate:

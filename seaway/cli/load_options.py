@@ -11,6 +11,7 @@ from seaway.cli import options
 
 if TYPE_CHECKING:
     from seaway.load.config import LoadConfig
+    from seaway.load.formatting import Pair
     from seaway.load.gate import LimitResult, Limits
     from seaway.load.result import LoadResult
 
@@ -107,7 +108,10 @@ LimitsFile = Annotated[
         help="YAML file, one 'p99_ms: 50' per line; --limit overrides it.",
     ),
 ]
-Limit = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=f"A limit; repeat for more. {LIMITS_HELP}")]
+Limit = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help=f"A limit, e.g. p99_ms=50; repeat for more. {LIMITS_HELP}"),
+]
 Metrics = Annotated[
     str,
     typer.Option(
@@ -177,26 +181,34 @@ def parse_limits(file: Path | None, pairs: list[str] | None) -> "Limits":
 def run(url: str, source: Path, config: "LoadConfig") -> "LoadResult":
     """One run, with its progress shown."""
     from seaway.cli.live import show_progress
-    from seaway.load import run
+    from seaway.load import progress, run
     from seaway.protocols import client_codecs
 
     with show_progress(client_codecs.named(config.protocol).title) as on_progress:
-        return run.run(url, source, config, on_progress)
+        return run.run(url, source, config, progress.with_title(on_progress, ""))
 
 
 def write_report(
-    folder: Path, results: "Sequence[LoadResult]", limit_results: "Sequence[LimitResult]" = (), conclusion: str = ""
+    folder: Path,
+    results: "Sequence[LoadResult]",
+    limit_results: "Sequence[LimitResult]" = (),
+    conclusion: str = "",
+    pairs: "Sequence[Pair]" = (),
 ) -> None:
+    """`pairs`: the rounds of a comparison, whose candidates are `results`."""
     from seaway.artifacts import atomic
     from seaway.load import report, result_files
     from seaway.reporting.environment import hide_passwords
 
     folder.mkdir(parents=True, exist_ok=True)
     title = f"Load test of {hide_passwords(results[0].url)}" if results else "Load test"
-    result_files.write_json(folder / result_files.JSON, results, limit_results)
+    if pairs:
+        baseline = pairs[0][0].url
+        title += " against a baseline" if baseline == results[0].url else f" against {hide_passwords(baseline)}"
+    result_files.write_json(folder / result_files.JSON, results, limit_results, pairs)
     with atomic.file(folder / result_files.MARKDOWN) as part:
-        part.write_text(result_files.markdown(title, results, limit_results, conclusion), encoding="utf-8")
+        part.write_text(result_files.markdown(title, results, limit_results, conclusion, pairs), encoding="utf-8")
     with atomic.file(folder / result_files.HTML) as part:
-        part.write_text(report.load_page(title, results, limit_results, conclusion), encoding="utf-8")
+        part.write_text(report.load_page(title, results, limit_results, conclusion, pairs), encoding="utf-8")
     names = ", ".join((result_files.HTML, result_files.JSON, result_files.MARKDOWN))
     typer.echo(f"wrote {names} to {folder}", err=True)

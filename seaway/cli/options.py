@@ -183,11 +183,11 @@ def pairs(option: str, example: str, texts: list[str] | None) -> dict[str, str]:
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not equals:
-            raise InvalidInput(f"{option} {text!r}: give NAME=VALUE, e.g. {example}")
+            raise InvalidInput(f"{option} {text!r}: give NAME=VALUE, e.g. {option} {example}")
         values[name.strip()] = value
     return values
 
 
 def limits(texts: list[str] | None) -> dict[str, str]:
     """The values of `--limit`. Raises InvalidInput."""
-    return pairs("--limit", "p99_ms=50", texts)
+    return pairs("--limit", "p99_ms=500", texts)

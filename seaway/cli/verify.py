@@ -67,7 +67,7 @@ def verify(
     if evidence:
         served_parity.check_evidence(source)
     with show_progress("verify") as on_progress:
-        results = served_parity.verify(url, source, config, protocol or (), lambda _, progress: on_progress(progress))
+        results = served_parity.verify(url, source, config, protocol or (), on_progress)
     _show(results)
     problems = served_parity.problems(results, payloads.identity(source, config.model))
     for problem in problems:

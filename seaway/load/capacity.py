@@ -64,7 +64,7 @@ def capacity(
     def passes(rate: float, attempts: int) -> bool:
         for _ in range(attempts):
             trial_config = replace(config, rate=rate, seed=config.seed + len(trials))
-            result = complete(run(url, source, trial_config, with_title(on_progress, f"{rate:.0f} requests/s")))
+            result = complete(run(url, source, trial_config, with_title(on_progress, f"rate {rate:.0f}/s")))
             reason = _failure(result, limits)
             trials.append(Trial(rate, not reason, reason, result))
             if not reason:

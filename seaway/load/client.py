@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -14,6 +15,7 @@ from seaway.errors import InvalidInput, NotFound, SeawayError, Unavailable
 from seaway.protocols import client_codecs, graphpipe, oip, tfserving
 from seaway.protocols.calls import DEFAULT_SIGNATURE, Signature
 
+_PROTOCOL_PATH = re.compile(r"/(v1/models|v2/models|graphpipe)\b")
 _ERRORS: dict[int, type[SeawayError]] = {400: InvalidInput, 404: NotFound, 413: InvalidInput}
 
 
@@ -32,6 +34,9 @@ class Client:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or not _has_port(parts):
             raise InvalidInput(f"{url!r} is not a server's URL; give one like http://127.0.0.1:8501")
+        if parts.query or parts.fragment or _PROTOCOL_PATH.search(parts.path):
+            server = parts._replace(path=_PROTOCOL_PATH.split(parts.path)[0], query="", fragment="").geturl()
+            raise InvalidInput(f"{url!r} is the URL of a request; give that of the server, {server}")
         self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
         if parts.scheme == "https":
             context = ssl.create_default_context()
@@ -150,7 +155,10 @@ class Client:
             raise self._no_response(error) from None
         if not 200 <= response.status < 300:
             kind = _ERRORS.get(response.status, Unavailable)
-            raise kind(f"{self.url}{path}: {response.status} {response.reason}: {message_of(content)}")
+            text = f"{self.url.rstrip('/')}{path}: {response.status} {response.reason}: {message_of(content)}"
+            if self._base and response.status == 404:
+                text += f"; every path begins with the URL's {self._base}: if the server does not, omit it"
+            raise kind(text)
         return content, response.headers
 
     def _no_response(self, error: Exception) -> NoResponse:

@@ -33,8 +33,9 @@ class Counters:
     completed  second → correct responses that arrived in it
     errors     kind → second → failed requests and wrong responses of that kind that ended in it
     lag        second → histogram of the delay between the moment in it when a request was due and the moment when a
-               user who was already waiting for it sent it: what the load generator itself adds
-    backlog    requests that were due before any user was free to send them
+               user who was waiting for no response sent it: what the load generator itself adds, start of its users
+               included
+    backlog    requests that were due while all users were waiting for responses
     cpu_s      CPU time of the sending processes
     """
 

@@ -11,7 +11,7 @@ from typing import Any
 from seaway.artifacts import artifact_metadata, atomic, model_repository
 from seaway.artifacts.artifact_metadata import ArtifactMetadata
 from seaway.load import gate, report
-from seaway.load.formatting import max_distance
+from seaway.load.formatting import Pair, max_distance
 from seaway.load.gate import LimitResult
 from seaway.load.result import LoadResult
 from seaway.load.result_files import to_json
@@ -29,10 +29,11 @@ def write(
     parities: Sequence[ServedParity],
     results: Sequence[LoadResult],
     limit_results: Sequence[LimitResult] = (),
+    pairs: Sequence[Pair] = (),
 ) -> ArtifactMetadata:
     """Writes `folder` (load.json, report.html, metadata) and returns its metadata, a child of the version's `metadata`.
 
-    `parities`: of whole test sets, by protocol; `results`: of the load.
+    `parities`: of whole test sets, by protocol; `results`: of the load; `pairs`: rounds of a comparison.
     """
     model = f"{name}/{version}@{metadata.sha256}"
     measured_at = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -61,7 +62,8 @@ def write(
     }
     with atomic.folder(folder) as part:
         (part / LOAD).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-        (part / REPORT).write_text(report.evidence_page(model, parities, results, limit_results), encoding="utf-8")
+        page = report.evidence_page(model, parities, results, limit_results, pairs)
+        (part / REPORT).write_text(page, encoding="utf-8")
         return artifact_metadata.write(
             part,
             ArtifactMetadata(

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from seaway.load import payloads
-from seaway.load.result import LoadResult
+from seaway.load.result import LoadResult, merge_rounds
 from seaway.load.schedule import POISSON
 
 NOT_AVAILABLE = "n/a"  # a latency or distance without any response to take it from
+
+Pair = tuple[LoadResult, LoadResult]  # a round's baseline and candidate
 
 
 def by_name(results: Sequence[LoadResult]) -> dict[str, LoadResult]:
@@ -14,6 +16,39 @@ def by_name(results: Sequence[LoadResult]) -> dict[str, LoadResult]:
     if len({result.title for result in results}) == len(results):
         return {result.title: result for result in results}
     return {f"{result.title}, run {number}": result for number, result in enumerate(results, 1)}
+
+
+def rounds_by_protocol(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
+    """The rounds of each protocol, by its title."""
+    titles = dict.fromkeys(candidate.title for _, candidate in pairs)
+    return {title: [pair for pair in pairs if pair[1].title == title] for title in titles}
+
+
+def shown_runs(results: Sequence[LoadResult], pairs: Sequence[Pair] = ()) -> dict[str, LoadResult]:
+    """The runs of a report by name; of a comparison, the baseline beside the candidate, each over all of its rounds."""
+    if not pairs:
+        return by_name(results)
+    rounds = rounds_by_protocol(pairs)
+    return {
+        f"{title}, {name}" if len(rounds) > 1 else name: merge_rounds(side)
+        for title, own in rounds.items()
+        for name, side in zip(("baseline", "candidate"), zip(*own, strict=True), strict=True)
+    }
+
+
+def notes(results: Sequence[LoadResult]) -> list[str]:
+    """What distorted the measurement of some runs, or why they have no latency: a sentence for each kind, of the worst
+    run."""
+    groups = (
+        sorted((r for r in results if r.generator.starved), key=lambda r: r.generator.lag_p99_ms or 0.0),
+        sorted((r for r in results if r.generator.busy), key=lambda r: r.generator.backlog + r.generator.unsent),
+    )
+    texts = [(group[-1].generator.bottleneck, len(group)) for group in groups if group]
+    missing = [result.no_latency for result in results if result.no_latency]
+    texts += [(f"no latency could be measured: {text}", missing.count(text)) for text in dict.fromkeys(missing)]
+    if len(results) == 1:
+        return [text for text, _ in texts]
+    return [f"in {count} of {len(results)} runs, at worst: {text}" for text, count in texts]
 
 
 def describe_load(result: LoadResult) -> str:

@@ -10,6 +10,7 @@ A limit is inconclusive if a longer run, or a load generator with enough CPU, co
 on it. A server that is slower than the requested rate violates its limits, however long the run is.
 """
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -20,8 +21,9 @@ from typing import Any, Literal
 
 from seaway.errors import InvalidInput
 from seaway.load.config import LoadConfig
+from seaway.load.formatting import Pair, rounds_by_protocol, shorten_identity
 from seaway.load.progress import TitledProgressCallback, with_title
-from seaway.load.result import LoadResult
+from seaway.load.result import LoadResult, merge_rounds
 from seaway.load.run import complete, run
 
 State = Literal["pass", "fail", "inconclusive"]
@@ -32,6 +34,7 @@ MIN_COMPARED_ROUNDS = 3  # with fewer the comparison is inconclusive
 Z_95 = 1.96  # standard deviations: 95% confidence, two-sided
 # Student's t, two-sided 95%, for 1, 2, … degrees of freedom
 _T_95 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
+_STARVED = "the load generator was too slow to decide"  # `GeneratorStats.bottleneck` has the details
 _FRACTIONS = ("failed", "wrong", "slower")
 _QUANTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p95_ms": 0.95, "p99_ms": 0.99}
 
@@ -78,7 +81,9 @@ def parse_limits(values: Mapping[str, Any], source: str) -> Limits:
     known = [field.name for field in fields(Limits)]
     for name in values:
         if name not in known:
-            raise InvalidInput(f"{source}: unknown limit {name!r}; choose from {', '.join(known)}")
+            similar = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {similar[0]}?" if similar else ""
+            raise InvalidInput(f"{source}: unknown limit {name!r}; choose from {', '.join(known)}{hint}")
     limits = Limits(**{name: _number(name, value, source) for name, value in values.items()})
     for name in ("failed", "wrong"):
         value = getattr(limits, name)
@@ -154,8 +159,10 @@ def _evaluate_percentile(name: str, quantile: float, result: LoadResult, limit: 
     """
     count = sum(responses for _, responses in result.latency_histogram)
     if not count:
-        text = f"no correct response, so no {name.removesuffix('_ms')}; limit {limit:g} ms"
-        return LimitResult(name, "fail" if result.requests and not result.partial else "inconclusive", text)
+        text = f"{result.no_latency}, so no {name.removesuffix('_ms')}; limit {limit:g} ms"
+        some_correct = result.requests > result.failed + result.wrong
+        undecided = not result.requests or result.partial or (result.generator.starved and some_correct)
+        return LimitResult(name, "inconclusive" if undecided else "fail", text)
     total = count + result.generator.unsent
     half_width = Z_95 * math.sqrt(total * quantile * (1 - quantile))
     low, high = (_latency_at_rank(result, total * quantile + side * half_width) for side in (-1, 1))
@@ -165,15 +172,13 @@ def _evaluate_percentile(name: str, quantile: float, result: LoadResult, limit: 
     text = f"{getattr(result, name):.4g} ms (95% confidence interval {interval}), limit {limit:g} ms"
     if low > limit:
         if result.generator.starved:
-            return LimitResult(name, "inconclusive", f"{text}: {result.generator.bottleneck}")
-        return LimitResult(name, "fail", f"{text}{_bottleneck_suffix(result)}")
+            return LimitResult(name, "inconclusive", f"{text}: {_STARVED}")
+        return LimitResult(name, "fail", text)
     if total * quantile + half_width >= total:
         return LimitResult(name, "inconclusive", f"{text}: {count:,} responses are too few to decide; run longer")
     if high <= limit:
         return LimitResult(name, "pass", text)
-    return LimitResult(
-        name, "inconclusive", f"{text}: too close to the limit to decide; run longer{_bottleneck_suffix(result)}"
-    )
+    return LimitResult(name, "inconclusive", f"{text}: too close to the limit to decide; run longer")
 
 
 def _latency_at_rank(result: LoadResult, rank: float) -> float:
@@ -183,10 +188,6 @@ def _latency_at_rank(result: LoadResult, rank: float) -> float:
         if cumulative >= rank:
             return milliseconds
     return math.inf
-
-
-def _bottleneck_suffix(result: LoadResult) -> str:
-    return f"; {result.generator.bottleneck}" if result.generator.bottleneck else ""
 
 
 def _evaluate_rate(result: LoadResult, limit: float) -> LimitResult:
@@ -208,13 +209,13 @@ def _evaluate_rate(result: LoadResult, limit: float) -> LimitResult:
         if measured >= required:
             return LimitResult("rate", "pass", text)
     if result.generator.starved:
-        return LimitResult("rate", "inconclusive", f"{text}: {result.generator.bottleneck}")
+        return LimitResult("rate", "inconclusive", f"{text}: {_STARVED}")
     missing = (required - measured) * result.duration_s
     if result.rate and missing <= max(1.0, Z_95 * math.sqrt(2 * _mean_in_flight(result))):
         return LimitResult(
             "rate", "inconclusive", f"{text}: the missing ones may have been in flight at the end; run longer"
         )
-    return LimitResult("rate", "fail", f"{text}{_bottleneck_suffix(result)}")
+    return LimitResult("rate", "fail", text)
 
 
 def _mean_in_flight(result: LoadResult) -> float:
@@ -257,16 +258,33 @@ def check_feasible(limits: Limits, config: LoadConfig) -> None:
 
 # ---- against a baseline
 
-Pair = tuple[LoadResult, LoadResult]  # baseline, candidate
-
 
 def compare_with_baseline(pairs: Sequence[Pair], slower: float) -> list[LimitResult]:
     """Whether the candidate is slower than the baseline by more than `slower`: the mean ratio of the percentiles of
     each round, with its confidence interval from the rounds' spread.
 
-    Rounds in which the load generator lacked CPU measured the generator, and are left out.
+    Rounds in which the load generator was too slow measured the generator, and are left out.
     """
     return [_evaluate_ratio(_valid(pairs), name, slower, len(pairs)) for name in ("p50_ms", "p95_ms")]
+
+
+def describe_rounds(pairs: Sequence[Pair]) -> list[str]:
+    """Who was compared over how many rounds, a sentence for each protocol; none without rounds."""
+    sentences = []
+    for title, own in rounds_by_protocol(pairs).items():
+        sides = [
+            f"{name} {', '.join(map(shorten_identity, merge_rounds(results).served_by)).strip() or results[0].url}"
+            for name, results in zip(("the baseline", "the candidate"), zip(*own, strict=True), strict=True)
+        ]
+        text = (
+            f"{title}: {len(own)} rounds of {' and '.join(sides)}; rates and latencies are medians of the rounds, the "
+            "other counts are sums"
+        )
+        if left_out := len(own) - len(_valid(own)):
+            count = "1 round" if left_out == 1 else f"{left_out} rounds"
+            text += f"; the load generator was too slow in {count}, which the ratios leave out"
+        sentences.append(f"{text}.")
+    return sentences
 
 
 def _valid(pairs: Sequence[Pair]) -> list[Pair]:
@@ -277,9 +295,8 @@ def _evaluate_ratio(pairs: Sequence[Pair], name: str, slower: float, rounds: int
     limit = f"{name} against the baseline"
     values = [(getattr(baseline, name), getattr(candidate, name)) for baseline, candidate in pairs]
     if len(values) < MIN_COMPARED_ROUNDS:
-        starved = f"the load generator lacked CPU in {rounds - len(pairs)} of {rounds} rounds"
-        advice = "use more --processes or another machine"
-        return LimitResult(limit, "inconclusive", f"{starved}, and {len(pairs)} are too few to compare: {advice}")
+        starved = f"the load generator was too slow in {rounds - len(pairs)} of {rounds} rounds"
+        return LimitResult(limit, "inconclusive", f"{starved}, and {len(pairs)} are too few to compare")
     if any(baseline is None for baseline, _ in values):
         text = "the baseline gave no correct response in a round, so nothing can be compared"
         return LimitResult(limit, "inconclusive", text)
@@ -335,13 +352,15 @@ def run_rounds(
         len(_valid(pairs)) < min_rounds or verdict(compare_with_baseline(pairs, slower)) == "inconclusive"
     ):
         order = [("baseline", baseline), ("candidate", candidate)]
+        number = len(pairs) + 1
+        count = f"of {min_rounds}" if number <= min_rounds else f"of up to {MAX_ROUNDS}"
         results = {}
         for name, target in order if len(pairs) % 2 == 0 else order[::-1]:
             result = run(
                 target.url,
                 target.source,
                 replace(config, version=target.version, seed=config.seed + len(pairs)),
-                with_title(on_progress, f"round {len(pairs) + 1}, {name}"),
+                with_title(on_progress, f"round {number} {count}, {name}"),
             )
             results[name] = complete(result)
         pairs.append((results["baseline"], results["candidate"]))

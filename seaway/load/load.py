@@ -20,7 +20,7 @@ from seaway.errors import DataError, InvalidInput, MetadataError
 from seaway.load import evidence as evidence_files
 from seaway.load import gate, supported_protocols
 from seaway.load.config import LoadConfig
-from seaway.load.formatting import format_distance, format_latency
+from seaway.load.formatting import Pair, format_distance, format_latency
 from seaway.load.gate import LimitResult, Target
 from seaway.load.result import LoadResult
 from seaway.load.run import complete, run
@@ -82,12 +82,14 @@ def load(
         for result in results
         for one in gate.evaluate_limits(result, parsed_limits)
     ]
+    pairs: list[Pair] = []
     stable = model_repository.labels(repository, name).get(model_repository.STABLE, version)
     if parsed_limits.slower is not None and stable != version:
         stable_folder = model_repository.existing(repository, name, stable)
         stable_target = Target(baseline or url, stable_folder, None if baseline else stable)
-        limit_results += _compare(stable_target, Target(url, folder, version), config, parsed_limits.slower)
-    written = evidence_files.write(evidence, name, version, metadata, parities, results, limit_results)
+        pairs = _run_rounds(stable_target, Target(url, folder, version), config, parsed_limits.slower)
+        limit_results += _compare(pairs, parsed_limits.slower)
+    written = evidence_files.write(evidence, name, version, metadata, parities, results, limit_results, pairs)
     evidence_files.store(repository, name, evidence, written)
     if report:
         with atomic.file(report) as copy:
@@ -118,9 +120,15 @@ def _load(url: str, folder: Path, config: LoadConfig) -> LoadResult:
     return result
 
 
-def _compare(stable: Target, candidate: Target, config: LoadConfig, slower: float) -> list[LimitResult]:
+def _run_rounds(stable: Target, candidate: Target, config: LoadConfig, slower: float) -> list[Pair]:
     print(f"alternating with version {stable.source.name}, which is stable, at {stable.url}", flush=True)
-    limit_results = gate.compare_with_baseline(gate.run_rounds(stable, candidate, config, slower), slower)
+    return gate.run_rounds(stable, candidate, config, slower)
+
+
+def _compare(pairs: Sequence[Pair], slower: float) -> list[LimitResult]:
+    limit_results = gate.compare_with_baseline(pairs, slower)
+    for text in gate.describe_rounds(pairs):
+        print(f"  {text}", flush=True)
     for one in limit_results:
         print(f"  {one.limit}: {one.state}: {one.text}", flush=True)
     return limit_results

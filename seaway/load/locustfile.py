@@ -68,7 +68,7 @@ class GoldenUser(FastHttpUser):  # type: ignore[misc]  # Locust has no types for
     def on_start(self) -> None:
         self.next_request = next(Run.first_requests) % len(self.requests)  # concurrent users send different requests
         self.due_at = math.nan  # when the next request is due, in an open loop
-        self.was_free = False  # whether this user was free before that
+        self.was_free = False  # whether this user was waiting for no response when it was due
         common = {"Accept-Encoding": "identity"} | ({"Connection": "close"} if self.new_connections else {})
         self.headers = [payload.headers | common for payload in self.requests]
 
@@ -76,9 +76,10 @@ class GoldenUser(FastHttpUser):  # type: ignore[misc]  # Locust has no types for
         """Seconds until this user's next request, in an open loop the next one that is due."""
         if Run.schedule is None:
             return 0.0
+        starts = math.isnan(self.due_at)
         self.due_at = Run.schedule.next_due()
         remaining_s = self.due_at - (clock() - Run.started_at)
-        self.was_free = remaining_s > 0
+        self.was_free = starts or remaining_s > 0  # what came due while this user started did not wait for the server
         return min(max(remaining_s, 0.0), FOREVER_S)
 
     @task

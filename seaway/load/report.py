@@ -5,6 +5,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from statistics import median
 
 from markupsafe import Markup
@@ -12,12 +13,16 @@ from markupsafe import Markup
 from seaway.load import gate, metrics, plots
 from seaway.load.formatting import (
     NOT_AVAILABLE,
+    Pair,
     by_name,
     describe_load,
     describe_references,
     format_distance,
     format_max_abs,
+    notes,
+    rounds_by_protocol,
     shorten_identity,
+    shown_runs,
 )
 from seaway.load.gate import LimitResult
 from seaway.load.payloads import FIRST_RESPONSE
@@ -36,19 +41,23 @@ def evidence_page(
     parities: Sequence[ServedParity],
     results: Sequence[LoadResult],
     limit_results: Sequence[LimitResult] = (),
+    pairs: Sequence[Pair] = (),
 ) -> str:
-    """The whole HTML page; `model` is the name/version@digest under test."""
+    """The whole HTML page; `model` is the name/version@digest under test, `pairs` the rounds of its comparison with the
+    stable version."""
     wrong = sum(parity.wrong for parity in parities) + sum(result.wrong for result in results)
     failed = sum(result.failed for result in results)
     unattributed = count_unattributed(model, parities, results)
     responses = sum(result.requests - result.failed for result in results)
+    runs = by_name(results)
     sections = [
         Section("Verdict", [_verdict(wrong, failed, unattributed, responses), *_warnings(results)]),
         *([_limits(limit_results)] if limit_results else []),
         *([Section("Served parity with PyTorch", [_served_parity(parities)])] if parities else []),
-        Section("Under load", _load(results)),
-        *_errors(results),
-        *_server_metrics(results),
+        Section("Under load", [*map(_note, notes(results)), *_load(runs)]),
+        *([Section("Against the stable version", _comparison(pairs))] if pairs else []),
+        *_errors(runs),
+        *_server_metrics(runs),
         Section("Responses by model version", [_by_model(model, parities, results)]),
     ]
     title, _, digest = model.partition("@")
@@ -57,17 +66,26 @@ def evidence_page(
 
 
 def load_page(
-    title: str, results: Sequence[LoadResult], limit_results: Sequence[LimitResult], conclusion: str = ""
+    title: str,
+    results: Sequence[LoadResult],
+    limit_results: Sequence[LimitResult],
+    conclusion: str = "",
+    pairs: Sequence[Pair] = (),
 ) -> str:
-    """The whole HTML page of some runs, their limits, and a conclusion from all of them."""
+    """The whole HTML page of some runs, their limits, and a conclusion from all of them; `pairs`: the rounds of a
+    comparison, whose candidates are `results`."""
+    runs = shown_runs(results, pairs)
+    measured = [result for pair in pairs for result in pair] or results
+    load = [*gate.describe_rounds(pairs), *map(_note, notes(measured)), *_warnings(results), *_load(runs)]
     sections = [
         *([Section("Result", [report.paragraph(conclusion)])] if conclusion else []),
         *([_limits(limit_results)] if limit_results else []),
-        Section("Under load", [*_bottlenecks(results), *_warnings(results), *_load(results)]),
-        *_errors(results),
-        *_server_metrics(results),
-        Section("Responses by replica", [_by_replica(results)]),
-        Section("Load generator", [_generators(results)]),
+        Section("Baseline and candidate under load" if pairs else "Under load", load),
+        *([Section("Rounds", _rounds(pairs))] if pairs else []),
+        *_errors(runs),
+        *_server_metrics(runs),
+        Section("Responses by replica", [_by_replica(runs)]),
+        Section("Load generator", [_generators(runs, "CPU and lag are the highest of the rounds." if pairs else "")]),
     ]
     return report.page(title, sections, " ".join(describe_references(results)))
 
@@ -85,7 +103,7 @@ def _judged(text: str, state: gate.State) -> Markup | str:
     return text if state == "inconclusive" else report.verdict(text, state == "pass")
 
 
-def _by_replica(results: Sequence[LoadResult]) -> Markup:
+def _by_replica(runs: Mapping[str, LoadResult]) -> Markup:
     headers = ["run", "replica", "model version", "responses", "wrong", "max |Δ|"]
     rows = [
         [
@@ -96,13 +114,13 @@ def _by_replica(results: Sequence[LoadResult]) -> Markup:
             replica.wrong,
             format_distance(replica.max_abs),
         ]
-        for name, result in by_name(results).items()
+        for name, result in runs.items()
         for replica in result.replicas
     ]
     return _table(headers, rows)
 
 
-def _generators(results: Sequence[LoadResult]) -> Markup:
+def _generators(runs: Mapping[str, LoadResult], remark: str) -> Markup:
     headers = ["run", "processes", "CPU cores per process", "lag p99 ms", "backlog", "not sent"]
     rows = [
         [
@@ -110,13 +128,13 @@ def _generators(results: Sequence[LoadResult]) -> Markup:
             NOT_AVAILABLE if stats.lag_p99_ms is None else stats.lag_p99_ms,
             *(stats.backlog, stats.unsent),
         ]
-        for name, stats in ((name, result.generator) for name, result in by_name(results).items())
+        for name, stats in ((name, result.generator) for name, result in runs.items())
     ]
     caption = (
         "Open loop: latency counts from when a request was scheduled. Lag: how late the load generator sent requests "
-        "while a user was free. Backlog: requests scheduled while all users were busy."
+        "while a user was free. Backlog: requests scheduled while all users were waiting for responses."
     )
-    return _table(headers, rows, caption)
+    return _table(headers, rows, f"{caption} {remark}".strip())
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "", summary: str = "") -> Markup:
@@ -125,18 +143,43 @@ def _table(headers: Sequence[str], rows: Sequence[Sequence[object]], caption: st
     return table if len(rows) <= MAX_ROWS else report.fold(summary or f"{len(rows)} rows", [table])
 
 
-def _bottlenecks(results: Sequence[LoadResult]) -> list[Markup]:
-    rows = [[name, run.generator.bottleneck] for name, run in by_name(results).items() if run.generator.bottleneck]
-    summary = f"{len(rows)} of {len(results)} runs had a bottleneck"
-    return [_table(["run", "bottleneck"], rows, summary=summary)] if rows else []
+def _note(text: str) -> str:
+    return f"Note: {text}."
 
 
-def _load(results: Sequence[LoadResult]) -> list[Markup]:
-    runs = by_name(results)
+def _comparison(pairs: Sequence[Pair]) -> list[Markup | str]:
+    measured = [result for pair in pairs for result in pair]
+    sentences = [*gate.describe_rounds(pairs), *map(_note, notes(measured))]
+    return [*sentences, _runs(shown_runs([], pairs)), *_rounds(pairs)]
+
+
+def _rounds(pairs: Sequence[Pair]) -> list[Markup]:
+    """A table for each protocol: latencies of baseline and candidate round by round, and their ratio."""
+    percentiles = ("p50", "p95")
+    columns = [[f"baseline {p} ms", f"candidate {p} ms", f"{p} ratio"] for p in percentiles]
+    headers = ["round", *chain(*columns), ""]
+    tables = []
+    for title, own in rounds_by_protocol(pairs).items():
+        rows = []
+        for number, pair in enumerate(own, 1):
+            row: list[object] = [number]
+            for percentile in percentiles:
+                baseline, candidate = (getattr(result, f"{percentile}_ms") for result in pair)
+                ratio = candidate / baseline if baseline and candidate else None
+                row += [NOT_AVAILABLE if value is None else value for value in (baseline, candidate, ratio)]
+            rows.append([*row, "left out" if any(result.generator.starved for result in pair) else ""])
+        caption = f"{title}. A round is left out of the ratios' mean if the load generator was too slow in it."
+        tables.append(report.table(headers, rows, caption))
+    return tables
+
+
+def _load(runs: Mapping[str, LoadResult]) -> list[Markup]:
     parts = [_runs(runs)]
-    if any(second.correct for result in results for second in result.over_time):
-        parts += [plots.latency_over_time(runs), plots.throughput(runs)]
-    if any(result.latency_histogram for result in results):
+    if any(second.p50_ms is not None for result in runs.values() for second in result.over_time):
+        parts.append(plots.latency_over_time(runs))
+    if any(second.correct for result in runs.values() for second in result.over_time):
+        parts.append(plots.throughput(runs))
+    if any(result.latency_histogram for result in runs.values()):
         parts.append(plots.latency_percentiles(runs))
     long_runs = {name: result for name, result in runs.items() if result.duration_s >= MIN_DRIFT_S}
     return [*parts, _drift(long_runs)] if long_runs else parts
@@ -233,16 +276,15 @@ def _describe_run(result: LoadResult) -> str:
     return f"{describe_load(result)}{batch}{', new connections' if result.new_connections else ''}"
 
 
-def _errors(results: Sequence[LoadResult]) -> list[Section]:
-    runs = by_name(results)
+def _errors(runs: Mapping[str, LoadResult]) -> list[Section]:
     rows = [[name, kind, count] for name, result in runs.items() for kind, count in sorted(result.errors.items())]
     if not rows:
         return []
     return [Section("Errors", [report.table(["run", "kind", "count"], rows), plots.errors(runs)])]
 
 
-def _server_metrics(results: Sequence[LoadResult]) -> list[Section]:
-    runs = {name: result for name, result in by_name(results).items() if result.server_metrics}
+def _server_metrics(all_runs: Mapping[str, LoadResult]) -> list[Section]:
+    runs = {name: result for name, result in all_runs.items() if result.server_metrics}
     if not runs:
         return []
     collected = set().union(*(result.server_metrics for result in runs.values()))

@@ -1,13 +1,18 @@
 """The result of one load test: rates and percentiles from its counters."""
 
+import math
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
+from statistics import median
+from typing import Any
 
 from seaway.load import metrics, payloads
 from seaway.load.config import LoadConfig
 from seaway.load.counters import Counters, ReplicaCounters, finite_or_none, milliseconds_of, percentile, pooled
 from seaway.load.progress import Progress
+from seaway.load.schedule import POISSON
 from seaway.protocols import client_codecs
 
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
@@ -43,9 +48,9 @@ class Replica:
 @dataclass(frozen=True, slots=True)
 class GeneratorStats:
     """The load generator's effect on the measurement. `lag_p99_ms`: its own delay after the warm-up (None: no request
-    was due while a user was free); `cpu`: cores per sending process; `backlog`: requests that were due before any user
-    was free; `unsent`: requests that were due and never sent. `bottleneck` describes what distorted the measurement;
-    `starved`: it was the generator's lack of CPU, so the latencies are not the server's."""
+    was due while a user was free); `cpu`: cores per sending process; `backlog`: requests that were due while all users
+    were waiting for responses; `unsent`: requests that were due and never sent. `bottleneck` describes what distorted
+    the measurement; `starved`: it was the generator's lack of CPU, so the latencies are not the server's."""
 
     processes: int = 1
     cpu: float = 0.0
@@ -54,6 +59,11 @@ class GeneratorStats:
     unsent: int = 0
     bottleneck: str = ""
     starved: bool = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether the server, or too few users, distorted the measurement."""
+        return bool(self.bottleneck) and not self.starved
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +116,18 @@ class LoadResult:
     def title(self) -> str:
         """The protocol's name in reports."""
         return client_codecs.named(self.protocol).title
+
+    @property
+    def no_latency(self) -> str:
+        """Why there is no latency, "" if there is one."""
+        if self.latency_histogram:
+            return ""
+        if not self.requests:
+            return "no request ended"
+        if self.requests == self.failed + self.wrong:
+            return "no correct response"
+        due = "scheduled" if self.rate else "sent"
+        return f"no correct response to a request that was {due} after the warm-up"
 
     @property
     def served_by(self) -> dict[str, int]:
@@ -175,6 +197,66 @@ def summarize(
     )
 
 
+def merge_rounds(results: Sequence[LoadResult]) -> LoadResult:
+    """The rounds of one load as one result, for reports: medians of rates and latencies, also of each second and
+    percentile, and sums of the other counts. Its generator has no bottleneck: that is the single round's."""
+    first, generators = results[0], [result.generator for result in results]
+    medians = ("requests_per_second", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "due_per_second", "expected_per_second")
+    merged: dict[str, Any] = {name: _median(getattr(result, name) for result in results) for name in medians}
+    merged |= {name: sum(getattr(result, name) for result in results) for name in ("requests", "failed", "wrong")}
+    merged["percentiles"] = {key: _median(result.percentiles[key] for result in results) for key in first.percentiles}
+    merged["over_time"] = tuple(
+        Second(
+            seconds[0].second,
+            round(median(one.correct for one in seconds)),
+            _median(one.p50_ms for one in seconds),
+            _median(one.p99_ms for one in seconds),
+            sum(one.errors for one in seconds),
+        )
+        for seconds in zip(*(result.over_time for result in results), strict=False)
+    )
+    latencies: Counter[float] = Counter()
+    errors: dict[str, Counter[int]] = {}
+    replicas: dict[str, ReplicaCounters] = {}
+    server_metrics: dict[str, tuple[tuple[float, float], ...]] = {}
+    for result in results:
+        latencies.update(dict(result.latency_histogram))
+        for kind, points in result.errors_over_time.items():
+            errors.setdefault(kind, Counter()).update(dict(points))
+        for one in result.replicas:
+            max_abs = math.inf if one.max_abs is None else one.max_abs
+            replicas.setdefault(f"{one.pod} {one.model}", ReplicaCounters()).add(one.responses, one.wrong, max_abs)
+        for name, series in result.server_metrics.items():
+            server_metrics[name] = server_metrics.get(name, ()) + series
+    if len(results) > 1 and first.arrivals == POISSON:
+        merged["arrivals"] = f"{POISSON}, seeds {first.seed} to {results[-1].seed}"
+    return replace(
+        first,
+        **merged,
+        max_abs=finite_or_none(max(math.inf if result.max_abs is None else result.max_abs for result in results)),
+        discriminative=all(result.discriminative for result in results),
+        partial=any(result.partial for result in results),
+        replicas=tuple(_replica(name, counters) for name, counters in sorted(replicas.items())),
+        generator=GeneratorStats(
+            first.generator.processes,
+            max(one.cpu for one in generators),
+            max((one.lag_p99_ms for one in generators if one.lag_p99_ms is not None), default=None),
+            sum(one.backlog for one in generators),
+            sum(one.unsent for one in generators),
+        ),
+        errors={kind: seconds.total() for kind, seconds in errors.items()},
+        errors_over_time={kind: tuple(sorted(seconds.items())) for kind, seconds in errors.items()},
+        latency_histogram=tuple(sorted(latencies.items())),
+        server_metrics=server_metrics,
+    )
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    """Of the values that there are."""
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
 def _over_time(counters: Counters, max_seconds: int) -> tuple[Second, ...]:
     last = max((*counters.completed, *chain(*counters.errors.values())), default=-1)
     return tuple(_second(counters, second) for second in range(min(max_seconds, last + 1)))
@@ -198,24 +280,24 @@ def _generator_stats(progress: Progress, config: LoadConfig, warmup_s: int) -> G
     schedule = config.schedule()
     sent = sum(histogram.total() for histogram in counters.lag.values()) + counters.backlog
     unsent = max(0, schedule.count_due(0, elapsed_s) - sent) if schedule else 0
-    starvation = _starvation(cpu, lag_p99_ms)
+    starvation = _starvation(cpu, lag_p99_ms, warmup_s)
     bottleneck = starvation or _busy_users(unsent + counters.backlog, config)
     return GeneratorStats(
         progress.processes, cpu, lag_p99_ms, counters.backlog, unsent, bottleneck, starved=bool(starvation)
     )
 
 
-def _starvation(cpu: float, lag_p99_ms: float | None) -> str:
-    """How the load generator lacked CPU; "" if it did not."""
+def _starvation(cpu: float, lag_p99_ms: float | None, warmup_s: int) -> str:
+    """How the load generator was too slow; "" if it was not."""
+    advice = "use more --processes or another machine"
     if cpu > MAX_CPU_CORES:
-        return (
-            f"each sending process took {cpu:.0%} of a core: the load generator, not the server, is the bottleneck; "
-            "use more --processes or another machine"
-        )
+        return f"the load generator is the bottleneck: each sending process took {cpu:.0%} of a core; {advice}"
     if lag_p99_ms is not None and lag_p99_ms > MAX_LAG_MS:
+        if not warmup_s:
+            advice = f"add a warm-up, in which its users start, or {advice}"
         return (
-            f"the load generator sent requests up to {lag_p99_ms:.0f} ms late (p99) although users were free: it, not "
-            "the server, lacks CPU; use more --processes or another machine"
+            f"the load generator is the bottleneck: it sent 1% of the requests more than {lag_p99_ms:.0f} ms late "
+            f"although a user was free, and the latencies include that; {advice}"
         )
     return ""
 

@@ -16,10 +16,13 @@ from seaway.errors import DataError
 from seaway.load import gate
 from seaway.load.formatting import (
     NOT_AVAILABLE,
+    Pair,
     describe_load,
     describe_references,
     format_latency,
     format_max_abs,
+    notes,
+    shown_runs,
 )
 from seaway.load.gate import LimitResult
 from seaway.load.result import GeneratorStats, LoadResult, Replica, Second
@@ -42,7 +45,13 @@ STORED_KEYS: Mapping[type, Mapping[str, str]] = {  # field → key in load.json
 }
 
 
-def write_json(path: Path, results: Sequence[LoadResult], limit_results: Sequence[LimitResult] = ()) -> None:
+def write_json(
+    path: Path,
+    results: Sequence[LoadResult],
+    limit_results: Sequence[LimitResult] = (),
+    pairs: Sequence[Pair] = (),
+) -> None:
+    """`pairs`: the rounds of a comparison, whose candidates are `results`."""
     document = {
         "schema_version": SCHEMA_VERSION,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -50,6 +59,8 @@ def write_json(path: Path, results: Sequence[LoadResult], limit_results: Sequenc
         "limits": [dataclasses.asdict(limit_result) for limit_result in limit_results],
         "runs": [to_json(result) for result in results],
     }
+    if pairs:
+        document["baseline_runs"] = [to_json(baseline) for baseline, _ in pairs]
     with atomic.file(path) as part:
         part.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
 
@@ -104,12 +115,17 @@ SIGNS = {"pass": "✅", "fail": "❌", "inconclusive": "❔"}
 
 
 def markdown(
-    title: str, results: Sequence[LoadResult], limit_results: Sequence[LimitResult] = (), conclusion: str = ""
+    title: str,
+    results: Sequence[LoadResult],
+    limit_results: Sequence[LimitResult] = (),
+    conclusion: str = "",
+    pairs: Sequence[Pair] = (),
 ) -> str:
-    """A conclusion from all runs, a table of the runs and one of the limits."""
+    """A conclusion from all runs, a table of the runs and one of the limits; `pairs`: the rounds of a comparison, whose
+    candidates are `results`."""
     rows = [
         [
-            r.title,
+            name,
             describe_load(r),
             str(r.batch),
             f"{r.requests_per_second:.0f}",
@@ -118,16 +134,16 @@ def markdown(
             f"{r.wrong:,}",
             f"{r.failed:,}",
         ]
-        for r in results
+        for name, r in shown_runs(results, pairs).items()
     ]
     latencies = ["p50 ms", "p95 ms", "p99 ms"]
-    head = ["protocol", "load", "batch", "correct responses/s", *latencies, "max \\|Δ\\|", "wrong", "failed"]
+    head = ["run", "load", "batch", "correct responses/s", *latencies, "max \\|Δ\\|", "wrong", "failed"]
     parts = [f"### {title}", *([conclusion] if conclusion else []), _table(head, rows)]
     if limit_results:
         rows = [[SIGNS[one.state], one.limit, one.text] for one in limit_results]
         parts.append(_table(["", "limit", "measured"], rows))
-    parts += [f"> {text}" for text in describe_references(results)]
-    parts += [f"> {r.generator.bottleneck}" for r in results if r.generator.bottleneck]
+    parts += [f"> {text}" for text in (*gate.describe_rounds(pairs), *describe_references(results))]
+    parts += [f"> Note: {text}." for text in notes([result for pair in pairs for result in pair] or results)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -94,7 +94,7 @@ def _run_locust(url: str, source: Path, model: str, config: LoadConfig, on_progr
 def _command(url: str, source: Path, model: str, config: LoadConfig, counts_file: Path) -> list[str]:
     timeout_s = config.request_timeout_s
     options = [
-        *("--host", url, "--users", config.user_count, "--spawn-rate", config.user_count),
+        *("--host", url.rstrip("/"), "--users", config.user_count, "--spawn-rate", config.user_count),
         *("--run-time", f"{config.total_s}s", "--stop-timeout", math.ceil(timeout_s) + 1),
         *("--request-timeout", timeout_s, "--golden", source.absolute(), "--protocol", config.protocol),
         *("--batch", config.batch, "--model", model, "--model-version", config.version or 0, "--rate", config.rate),

@@ -1,5 +1,6 @@
 """The protocols as a client uses them, in one table: a request's path, its encoder, and the decoder of its response."""
 
+import difflib
 import json
 import struct
 import zlib
@@ -136,7 +137,13 @@ PROTOCOLS = {protocol.key: protocol for protocol in (TFS, GRAPHPIPE, OIP, OIP_BI
 
 
 def named(key: str) -> Protocol:
-    """The protocol with this name. Raises InvalidInput."""
+    """The protocol with this name. Raises InvalidInput, which names the most similar one: "rest" is REST's title."""
     if key not in PROTOCOLS:
-        raise InvalidInput(f"no protocol {key!r}: choose one of {', '.join(PROTOCOLS)}")
+        names = {protocol.title.lower(): protocol.key for protocol in PROTOCOLS.values()} | {
+            key: key for key in PROTOCOLS
+        }
+        similar = difflib.get_close_matches(key.lower(), names, n=1)
+        hint = f", did you mean {names[similar[0]]}?" if similar else ":"
+        titles = ", ".join(f"{protocol.key} ({protocol.title})" for protocol in PROTOCOLS.values())
+        raise InvalidInput(f"no protocol {key!r}{hint} choose one of {titles}")
     return PROTOCOLS[key]

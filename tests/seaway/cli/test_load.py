@@ -98,8 +98,11 @@ def test_the_arrivals_of_an_open_loop_are_in_the_report(server, repository, tmp_
 
 def test_a_file_of_examples_against_any_server(server, tmp_path):
     np.savez(tmp_path / "x.npz", image=np.random.default_rng(0).normal(size=(8, 4, 4, 1)).astype(np.float32))
-    completed = seaway(tmp_path, "load", server.url, "--data", "x.npz", "--name", "toy", "--protocol", "tfs", *SHORT)
+    url = f"{server.url}/"  # a slash at the end makes no difference
+    completed = seaway(tmp_path, "load", url, "--data", "x.npz", "--name", "toy", "--protocol", "tfs", *SHORT)
     assert completed.returncode == 0, completed.stdout + completed.stderr
+    wrong = seaway(tmp_path, "load", f"{url}api", "--data", "x.npz", "--name", "toy", "--protocol", "tfs", *SHORT)
+    assert (wrong.returncode, "every path begins with the URL's /api" in wrong.stderr) == (1, True), wrong.stderr
     nameless = seaway(tmp_path, "load", server.url, "--data", "x.npz", *SHORT)
     assert nameless.returncode == 1
     assert "--name is missing" in nameless.stderr

@@ -17,6 +17,20 @@ DEAD = "http://127.0.0.1:9"
     ("command", "said", "status"),
     [
         ("load --user 3", "load run: there is no option --user: did you mean --users\\? See `.* load run --help`", 2),
+        ("load --duration 5", "load run: there is no option --duration: did you mean --time\\? See `.*`", 2),
+        (
+            f"load {DEAD} --protocol rest",
+            "seaway: no protocol 'rest', did you mean tfs\\? choose one of tfs \\(REST.*",
+            1,
+        ),
+        (f"load {DEAD} --limit p99", "seaway: --limit 'p99': give NAME=VALUE, e.g. --limit p99_ms=500", 1),
+        (f"load {DEAD} --limit p99=5", "seaway: --limit: unknown limit 'p99'; .*; did you mean p99_ms\\?", 1),
+        (
+            f"load {DEAD}/api/v1/models/x:predict",
+            f"seaway: '{DEAD}/api/v1/models/x:predict' is the URL of a request; give that of the server, {DEAD}/api",
+            1,
+        ),
+        (f"load {DEAD}/?x=1", f"seaway: '{DEAD}/\\?x=1' is the URL of a request; give that of the server, {DEAD}/", 1),
         ("load --xyzzy", "load run: there is no option --xyzzy; see `.*`", 2),
         ("load --users 0", "load run: Invalid value for '--users': it must be greater than or equal to 1; see `.*`", 2),
         ("load --rate x", "load run: Invalid value for '--rate': it must be a number; see `.*`", 2),
@@ -31,6 +45,7 @@ DEAD = "http://127.0.0.1:9"
         (f"verify {DEAD}", f"seaway: {DEAD}: no response .*; is the server running there\\?", 1),
         (f"load {DEAD}", f"seaway: {DEAD}: no response .*", 1),
         (f"load capacity {DEAD} --limit p99_ms=5", f"seaway: {DEAD}: no response .*", 1),
+        (f"evaluate {DEAD}", f"seaway: {DEAD}: no response .*", 1),
         (f"evaluate --url {DEAD}", f"seaway: {DEAD}: no response .*", 1),
         (
             "run --net resnet --name a/b --training speed=3",

@@ -1,6 +1,7 @@
 """The gate's verdicts on results with a known truth."""
 
 import dataclasses
+import json
 import random
 import re
 from collections import Counter
@@ -10,7 +11,7 @@ import pytest
 
 from benchmarks.loadgen.queueing import lindley
 from seaway.errors import InvalidInput
-from seaway.load import gate
+from seaway.load import formatting, gate, report, result_files
 from seaway.load.config import LoadConfig
 from seaway.load.counters import Counters
 from seaway.load.gate import Limits, compare_with_baseline, evaluate_limits, parse_limits, read_limits, verdict
@@ -258,15 +259,67 @@ def test_a_candidate_without_a_correct_response_is_slower_than_any_baseline():
     assert "no correct response in 5 of 5 rounds" in limit_results[0].text
 
 
+def test_the_outputs_of_a_comparison_show_the_baseline_beside_the_candidate(tmp_path):
+    pairs = [(measured([10.0] * 300, failed=1, rate=50), measured([20.0] * 400, rate=50)) for _ in range(3)]
+    pairs.append((pairs[0][0], measured([90.0] * 300, rate=50, starved="it lacked CPU")))
+    candidates = [candidate for _, candidate in pairs]
+    table = result_files.markdown("A test", candidates, pairs=pairs)
+    baseline, candidate = (line.split(" | ") for line in table.splitlines()[4:6])
+    assert (baseline[0], baseline[3:5], baseline[-1]) == ("| baseline", ["30", "10.0"], "4 |")
+    assert (candidate[0], candidate[3:5], candidate[-1]) == ("| candidate", ["40", "20.0"], "0 |")
+    assert "REST: 4 rounds of the baseline http://x and the candidate http://x; " in table
+    assert "the load generator was too slow in 1 round," in table
+    assert "> Note: in 1 of 8 runs, at worst: it lacked CPU." in table
+    page = report.load_page("A test", candidates, [], pairs=pairs)
+    for text in ("Baseline and candidate under load", "REST: 4 rounds of", ">baseline<", ">candidate<", "left out"):
+        assert text in page
+    result_files.write_json(tmp_path / "load.json", candidates, pairs=pairs)
+    document = json.loads((tmp_path / "load.json").read_text())
+    assert (len(document["runs"]), len(document["baseline_runs"])) == (4, 4)
+    assert result_files.read_json(tmp_path / "load.json") == candidates
+
+
+def test_one_note_for_all_runs_with_the_same_bottleneck():
+    run = measured([10.0] * 300, starved="slow")
+    worst = dataclasses.replace(run, generator=dataclasses.replace(run.generator, lag_p99_ms=9.0, bottleneck="slowest"))
+    assert formatting.notes([run, worst, measured([1.0])]) == ["in 2 of 3 runs, at worst: slowest"]
+    assert formatting.notes([run]) == ["slow"]
+    assert formatting.notes([measured([1.0])]) == []
+
+
+def test_the_reason_why_there_is_no_latency():
+    """For example an overload, in which the users still send the warm-up's requests when the run ends."""
+    counters = Counters()
+    for _ in range(500):
+        counters.record_correct(5.0, 4500.0)
+    config = LoadConfig(rate=5000, duration_s=3, warmup_s=2)
+    result = summarize(Progress(5.0, total=counters), "http://x", config)
+    reason = "no correct response to a request that was scheduled after the warm-up"
+    assert (result.p50_ms, result.no_latency) == (None, reason)
+    [p99] = [one for one in evaluate_limits(result, Limits(p99_ms=50)) if one.limit == "p99_ms"]
+    assert (p99.state, p99.text) == ("fail", f"{reason}, so no p99; limit 50 ms")
+    assert f"no latency could be measured: {reason}." in result_files.markdown("A test", [result])
+    assert f"no latency could be measured: {reason}." in report.load_page("A test", [result], [])
+    starved = dataclasses.replace(result, generator=GeneratorStats(bottleneck="slow", starved=True))
+    [p99] = [one for one in evaluate_limits(starved, Limits(p99_ms=50)) if one.limit == "p99_ms"]
+    assert p99.state == "inconclusive"
+    assert measured([]).no_latency == "no request ended"
+    assert measured([], wrong=1).no_latency == "no correct response"
+    assert measured([1.0]).no_latency == ""
+
+
 def test_both_servers_get_the_same_arrivals_which_differ_between_rounds(monkeypatch):
-    seeds = []
+    seeds, titles = [], []
 
     def run(url, source, config, on_progress):
         seeds.append((url, config.seed, config.arrivals))
+        on_progress(Progress())
         return measured([10.0] * 300)
 
     monkeypatch.setattr(gate, "run", run)
-    gate.run_rounds(gate.Target("b", None), gate.Target("c", None), LoadConfig(rate=50, seed=3), 0.2)
+    targets, config = (gate.Target("b", None), gate.Target("c", None)), LoadConfig(rate=50, seed=3)
+    gate.run_rounds(*targets, config, 0.2, lambda title, progress: titles.append(title))
+    assert titles[:3] == ["round 1 of 5, baseline", "round 1 of 5, candidate", "round 2 of 5, candidate"]
     assert sorted(seeds) == [(url, 3 + number, "poisson") for url in "bc" for number in range(gate.MIN_ROUNDS)]
 
 
@@ -282,7 +335,7 @@ def test_rounds_of_a_starved_generator_are_left_out():
     assert verdict(compare_with_baseline(slower + [starve(pair) for pair in equal], 0.2)) == "fail"
     assert verdict(compare_with_baseline(equal + [starve(pair) for pair in slower], 0.2)) == "pass"
     [p50, _] = compare_with_baseline(slower[:2] + [starve(pair) for pair in equal], 0.2)
-    assert (p50.state, "the load generator lacked CPU in 5 of 7 rounds" in p50.text) == ("inconclusive", True)
+    assert (p50.state, "the load generator was too slow in 5 of 7 rounds" in p50.text) == ("inconclusive", True)
 
 
 def test_limits_from_yaml(tmp_path):

@@ -159,6 +159,8 @@ def test_a_version_slower_than_stable_is_not_promoted(server, repository, made, 
         "as many as needed"
     )
     assert metadata.settings["verdict"] != "pass"
+    page = (tmp_path / "slow" / "report.html").read_text(encoding="utf-8")
+    assert all(text in page for text in ("Against the stable version", "REST: ", " rounds of the baseline toy/"))
     with pytest.raises(Refused, match=r"p50_ms against the baseline is (violated|inconclusive): "):
         promote(repository, "toy", 2, tmp_path / "slow")
     assert model_repository.labels(repository, "toy") == {"stable": 1}

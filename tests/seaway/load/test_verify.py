@@ -203,9 +203,10 @@ def test_a_generator_that_lacks_cpu_at_the_first_rate():
 
 def test_trials_have_their_own_arrivals_and_pass_by_the_requests_due(monkeypatch):
     """Of 20 expected requests chance makes 5 more or fewer due; a server that handles all of them passes."""
-    seeds = []
+    seeds, titles = [], []
 
     def run(url, source, config, on_progress):
+        on_progress(Progress())
         schedule = config.schedule()
         seeds.append(config.seed)
         counters = Counters()
@@ -217,7 +218,9 @@ def test_trials_have_their_own_arrivals_and_pass_by_the_requests_due(monkeypatch
         return result.summarize(Progress(config.duration_s, total=counters), url, config)
 
     monkeypatch.setattr("seaway.load.capacity.run", run)
-    found = capacity("", None, LoadConfig(rate=20, duration_s=2, warmup_s=0, seed=100), Limits(p50_ms=50))
+    config = LoadConfig(rate=20, duration_s=2, warmup_s=0, seed=100)
+    found = capacity("", None, config, Limits(p50_ms=50), lambda title, progress: titles.append(title))
+    assert titles[:3] == ["rate 20/s", "rate 40/s", "rate 80/s"]
     assert seeds == list(range(100, 100 + len(seeds)))
     assert 75 < found.rate <= 80 < found.failed_rate < 85
     assert found.confirmed == 3

@@ -1,10 +1,11 @@
 """The locustfile's users in virtual time, against a server that serves one request at a time, SERVICE_S seconds each.
 
-    python virtual_time.py GOLDEN SERVICE_S DURATION_S SEED RATE:USERS …
+    python virtual_time.py GOLDEN SERVICE_S DURATION_S SEED RATE:USERS:START_S …
 
 Users, tasks, sessions and responses are those of Locust and the locustfile; this file replaces the clock, sleep and the
-server's bytes. A sleep ends exactly on time, so the results are computed, not measured. Prints JSON with one run for
-each RATE:USERS: "latencies_ms" as reported for each request, in the order of the responses, and its "counters".
+server's bytes. All users start after START_S. A sleep ends exactly on time, so the results are computed, not measured.
+Prints JSON with one run for each RATE:USERS:START_S: "latencies_ms" as reported for each request, in the order of the
+responses, and its "counters".
 """
 
 import heapq
@@ -65,7 +66,7 @@ class Queue:
         return fasthttp.FastResponse(HTTPSocketResponse(client, method="POST"))
 
 
-def simulate(golden, service_s, duration_s, seed, rate, users):
+def simulate(golden, service_s, duration_s, seed, rate, users, start_s):
     world = World()
     reported.clear()
     gevent.sleep = world.sleep
@@ -84,7 +85,7 @@ def simulate(golden, service_s, duration_s, seed, rate, users):
     for _ in range(users):
         one = user(environment)
         one.client._send_request_safe_mode = queue.send
-        world.call_at(0.0, greenlet.greenlet(one.run))
+        world.call_at(start_s, greenlet.greenlet(one.run))
     world.run(until=locustfile.FOREVER_S / 2)
     errors = {error for _, error in reported if error != "None"}
     assert not errors, errors
@@ -96,5 +97,5 @@ if __name__ == "__main__":
     events.request.add_listener(lambda response_time, exception, **_: reported.append((response_time, str(exception))))
     golden, service_s, duration_s, seed, *cases = sys.argv[1:]
     fixed = golden, float(service_s), float(duration_s), int(seed)
-    pairs = [case.split(":") for case in cases]
-    print(json.dumps([simulate(*fixed, float(rate), int(users)) for rate, users in pairs]))
+    settings = [case.split(":") for case in cases]
+    print(json.dumps([simulate(*fixed, float(rate), int(users), float(start)) for rate, users, start in settings]))
