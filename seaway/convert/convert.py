@@ -89,7 +89,7 @@ def _convert(onnx_path: Path, saved_model: Path, converter: str, metadata: Artif
     with atomic.folder(saved_model) as part:
         names = signatures.save(net, interface.inputs, interface.outputs, labels, interface.default, part)
         _say(f"writing signatures {', '.join(names)} to {saved_model}")
-        conversion = report.make(model, onnx_path, part, getattr(net, "folded", None))
+        conversion = report.make(model, onnx_path, part, net)
         _say(report.line(conversion))
         report.write(part, conversion)
         if labels:

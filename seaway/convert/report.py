@@ -6,6 +6,7 @@ onnx         operators with counts (bodies of If, Loop and Scan included), nodes
 saved_model  operators with counts, those that `serving_default` needs; nodes, without constants, identities and calls;
              bytes of its files; convolutions, those of them that run channels last, remaining Transposes
 folded       constant-folded nodes (converter seaway)
+constants    where each floating-point constant comes from, for the gate (converter seaway; artifacts/constants.py)
 """
 
 import json
@@ -22,13 +23,13 @@ CONVOLUTIONS = ("Conv2D", "Conv3D", "DepthwiseConv2dNative", "Conv2DBackpropInpu
 _NOT_COUNTED = ("Const", "Identity", "IdentityN", "NoOp", "Placeholder", "PartitionedCall", "StatefulPartitionedCall")
 
 
-def make(model: Any, file: Path, saved_model: Path, folded: int | None) -> dict[str, Any]:
-    """The report on a ModelProto, its file, and the SavedModel converted from it."""
+def make(model: Any, file: Path, saved_model: Path, net: Any) -> dict[str, Any]:
+    """The report on a ModelProto, its file, and the SavedModel with the net converted from it."""
     before = Counter(node.op_type for node in _onnx_nodes(model.graph))
     nodes = list(_reachable(saved_model))
     after = Counter(node.op for node in nodes)
     convolutions = [node for node in nodes if node.op in CONVOLUTIONS]
-    report = {
+    report: dict[str, Any] = {
         "onnx": {
             "operators": dict(sorted(before.items())),
             "nodes": before.total(),
@@ -44,11 +45,14 @@ def make(model: Any, file: Path, saved_model: Path, folded: int | None) -> dict[
             "transposes": after["Transpose"],
         },
     }
-    return report if folded is None else report | {"folded": folded}
+    if hasattr(net, "constants"):
+        report |= {"folded": net.folded, "constants": [constant.to_json() for constant in net.constants]}
+    return report
 
 
 def write(folder: Path, report: dict[str, Any]) -> None:
-    (folder / FILE).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in report.items())
+    (folder / FILE).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 def line(report: dict[str, Any]) -> str:

@@ -3,12 +3,15 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from seaway.artifacts import artifact_metadata, interface, onnx_file
 from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tensor
+from seaway.artifacts.constants import from_json
 from seaway.errors import MetadataError
+from seaway.validate import constants as constants_check
 from seaway.validate import saved_file
 
 LABELS = "labels.txt"
@@ -50,8 +53,13 @@ def digests(onnx: Path, saved_model: Path, dataset: Path | None) -> Check:
     )
 
 
-def weights(metadata: ArtifactMetadata, model: Any, saved: Any, saved_model: Path) -> Check:
-    """Each weight of the metadata is in the ONNX model under its name, and in the SavedModel with all its values."""
+def weights(
+    metadata: ArtifactMetadata, model: Any, saved: Any, saved_model: Path, constants: list[Any] | None
+) -> Check:
+    """Each weight of the metadata is in the ONNX model under its name, and in the SavedModel with all its values.
+
+    `constants`: where those of the SavedModel come from, from conversion.json; None if the converter does not say.
+    """
     checksums = {
         i.name: artifact_metadata.checksum(onnx_file.array(i))
         for i in model.graph.initializer
@@ -64,6 +72,13 @@ def weights(metadata: ArtifactMetadata, model: Any, saved: Any, saved_model: Pat
         for name, checksum in metadata.weights.items()
         if checksums.get(name) != checksum
     ]
+    if constants is not None:
+        if not faults:
+            stored = chain(saved_file.constants(saved), saved_file.variables(saved_model))
+            origins = [from_json(raw) for raw in constants]
+            faults += dict.fromkeys(constants_check.faults(metadata.weights, model, origins, stored))
+        note = f"{len(metadata.weights)} weights, followed into {len(constants)} constants"
+        return Check("weights", tuple(faults), note)
     remaining = Counter(artifact_metadata.checksum(w) for w in saved_file.constants(saved))
     shared = {
         artifact_metadata.checksum(w) for w in saved_file.variables(saved_model)

@@ -12,12 +12,14 @@ from seaway.onnxruntime_import import import_onnxruntime
 Runner = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 
-def onnx_runtime(path: Path) -> Runner:
-    """ONNX Runtime on the CPU; returns every output. Loading and running raise ModelError."""
+def onnx_runtime(model: Path | bytes) -> Runner:
+    """ONNX Runtime on the CPU, for a file or a serialized model; returns every output.
+
+    Loading and running raise ModelError.
+    """
     onnxruntime = import_onnxruntime()
-    session = _guarded(
-        "ONNX Runtime cannot load the model", onnxruntime.InferenceSession, str(path), _quiet(onnxruntime)
-    )
+    source = str(model) if isinstance(model, Path) else model
+    session = _guarded("ONNX Runtime cannot load the model", onnxruntime.InferenceSession, source, _quiet(onnxruntime))
     names = [output.name for output in session.get_outputs()]
 
     def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

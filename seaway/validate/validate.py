@@ -65,13 +65,17 @@ class _Gate:
         with self._part("files"):
             model = graph_file.read(self.onnx / MODEL)
             saved = saved_file.read(self.saved_model)
-            self._add(checks.weights(self.metadata, model, saved, self.saved_model))
+            self._add(checks.weights(self.metadata, model, saved, self.saved_model, self._constants()))
             self._add(checks.interfaces(self.metadata, saved_metadata, graph_file.interface(model), saved))
             self._add(checks.labels(self.onnx, self.saved_model, saved))
         with self._part("golden examples"):
             examples = golden.read(self.onnx / golden.GOLDEN)
             self._check_golden(examples)
             self._run_hops(examples)
+
+    def _constants(self) -> list[Any] | None:
+        constants = _conversion(self.saved_model).get("constants")
+        return constants if isinstance(constants, list) else None
 
     def _check_golden(self, examples: Golden) -> None:
         outputs = {t.name for t in self.metadata.outputs}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from seaway.convert.native import inlining, layout, registry, shapes
+from seaway.convert.native import inlining, layout, registry, shapes, weights
 from seaway.convert.native.graph import Graph, Node
 from seaway.convert.native.values import Value
 from seaway.errors import ModelError, SeawayError
@@ -21,17 +21,26 @@ MAX_FOLDED_BYTES = 1 << 22  # a larger result that is also more than twice its i
 
 
 class GraphBuilder:
-    """Builds one model. Values are looked up by name; subgraphs also see those of the graph around them."""
+    """Builds one model. Values are looked up by name; subgraphs also see those of the graph around them.
 
-    def __init__(self, opsets: Mapping[str, int]) -> None:
-        self.opsets = opsets
+    `main`: whether it is the model's own graph. Only there are weights constant-folded, because the gate computes
+    folded values again, and finds only those that have a name in that graph.
+    """
+
+    def __init__(self, opsets: Mapping[str, int], main: bool = True) -> None:
+        self.opsets, self.main = opsets, main
         self.folded: set[tuple[str, ...]] = set()  # the outputs of each constant-folded node
 
     def graph(self, graph: Graph, inputs: Mapping[str, Any], outer: Mapping[str, Value] | None = None) -> list[Value]:
         """Builds the graph and returns its outputs. `inputs`: tensors, arrays or Values by name; `outer`: for a
         subgraph, the values of the graph around it."""
+        if outer is not None and self.main:
+            return self._inner(self.opsets).graph(graph, inputs, outer)
         values: dict[str, Value] = dict(outer or {})
         values |= {name: Value(array) for name, array in graph.constants.items()}
+        if self.main:
+            for name in graph.constants:
+                weights.origins().add(name, values[name].tensor)
         values |= {name: value if isinstance(value, Value) else Value(value) for name, value in inputs.items()}
         failed: list[str] = []
         missing: set[str] = set()  # outputs of failed nodes: their consumers are skipped, all other failures reported
@@ -47,6 +56,11 @@ class GraphBuilder:
         if failed:
             raise ModelError("; ".join(failed))
         return [values[name] if name else Value(np.zeros(0, np.float32)) for name in graph.outputs]
+
+    def _inner(self, opsets: Mapping[str, int]) -> "GraphBuilder":
+        inner = GraphBuilder(opsets, main=False)
+        inner.folded = self.folded
+        return inner
 
     def node(self, node: Node, values: dict[str, Value]) -> None:
         """Adds the node's outputs to `values`. Raises ModelError, which names the node."""
@@ -71,7 +85,8 @@ class GraphBuilder:
         entry = registry.find(node.op, node.domain, node.since)
         if entry is None:
             return self._inlined(node, inputs)
-        if entry.foldable and all(value is None or value.constant for value in inputs):
+        constant = all(value is None or value.constant for value in inputs)
+        if constant and entry.foldable and (self.main or not any(map(_is_from_weights, inputs))):
             folded = self._folded(node, entry, inputs)
             if folded is not None:
                 return folded
@@ -82,11 +97,14 @@ class GraphBuilder:
         """The constant-folded outputs; None if they are too large to keep."""
         with tf.init_scope():
             outputs = [value.plain() for value in layout.call(Call(node, self, {}), entry, inputs)]
-            arrays = [_array(output) for output in outputs]
+            arrays = [_own(_array(output)) for output in outputs]
         output_bytes = sum(array.nbytes for array in arrays)
         input_bytes = sum(value.tensor.nbytes for value in inputs if value is not None)
         if output_bytes > MAX_FOLDED_BYTES and output_bytes > 2 * input_bytes and node.inputs:
             return None
+        for name, array in zip(node.outputs, arrays, strict=False):
+            if self.main and name:
+                weights.origins().add(name, array)
         return [Value(array) for array in arrays]
 
     def _inlined(self, node: Node, inputs: Sequence[Value | None]) -> list[Value]:
@@ -97,7 +115,7 @@ class GraphBuilder:
                 f"{node} cannot be converted: neither the registry nor ONNX's function bodies have this operator"
             )
         named = {name: value for name, value in zip(body.graph.inputs, inputs, strict=False) if value is not None}
-        return GraphBuilder(body.opsets).graph(body.graph, named)  # an output named "" is omitted
+        return self._inner(body.opsets).graph(body.graph, named)  # an output named "" is omitted
 
 
 @dataclass(frozen=True)
@@ -146,6 +164,17 @@ def _array(output: Any) -> np.ndarray:
     """A folded output as an array; a single string becomes an object array."""
     array = output if isinstance(output, np.ndarray) else output.numpy()
     return np.array(array, object) if isinstance(array, bytes | str) else np.asarray(array)
+
+
+def _own(array: np.ndarray) -> np.ndarray:
+    """A copy in memory of its own for what the gate follows, except for all of a value in another order."""
+    origin = weights.origins().find(array)
+    rearranged = origin is not None and array.size == weights.origins().size(origin.value)
+    return array.copy(order="C") if weights.is_weight(array) and not rearranged else array
+
+
+def _is_from_weights(value: Value | None) -> bool:
+    return value is not None and value.constant and weights.origins().find(value.tensor) is not None
 
 
 def _line(error: Exception) -> str:

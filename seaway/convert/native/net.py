@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from seaway.artifacts.constants import Constant
 from seaway.convert.native import graph, inlining, registry
 from seaway.convert.native.build import GraphBuilder
 from seaway.convert.native.graph import Graph, Node
@@ -61,13 +62,17 @@ def _nodes(onnx_graph: Graph) -> list[Node]:
 
 class Net(tf.Module):  # type: ignore[misc]
     """`net({input: tensor}) -> {output: tensor}`, names as in the ONNX graph. `folded`: the number of
-    constant-folded nodes."""
+    constant-folded nodes; `constants`: the origins of its constants."""
 
     def __init__(self, onnx_graph: Graph, opsets: Mapping[str, int]) -> None:
         super().__init__(name="net")
         self._onnx_graph, self._opsets = onnx_graph, dict(opsets)
         self.weights: list[Any] = []
         self._variable_store = VariableStore(self.weights)
+
+    @property
+    def constants(self) -> list[Constant]:
+        return list(self._variable_store.constants)
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         builder = GraphBuilder(self._opsets)

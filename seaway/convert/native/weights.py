@@ -1,9 +1,14 @@
-"""Stores large constants as variables of the SavedModel: once in its checkpoint, not in its graph.
+"""The constants of a converted model: large ones are stored as variables, and each is traced back to the ONNX model.
 
 A graph is copied many times while it is built, saved and loaded, and a protobuf message is limited to 2 GiB. A
-variable is not copied.
+variable is stored once, in the SavedModel's checkpoint, and is not copied.
+
+Operators only take weights apart (slices, transposes, reshapes), which in numpy are views of the same memory; all
+arithmetic on them is constant folding or runs in the graph. So the memory of a constant tells which initializer or
+folded value of the ONNX model it is a view of, and which elements it has. `Constant` says that; the gate follows it.
 """
 
+import bisect
 import contextlib
 import zlib
 from collections.abc import Iterator
@@ -13,27 +18,80 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from seaway.artifacts.constants import Constant
+
 MIN_VARIABLE_BYTES = 1 << 12  # smaller constants stay in the graph
 
 
 class Weight(np.ndarray):
-    """An array that becomes a variable when TensorFlow converts it to a tensor in a graph; so do its transposes and
-    slices."""
+    """An array whose origin is recorded when TensorFlow converts it to a tensor in a graph, as a variable if it is
+    large; so it is with its transposes and slices."""
 
     def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
         array = np.asarray(self) if dtype is None else np.asarray(self, dtype.as_numpy_dtype)
         store = _STORE.get()
-        if store is None or tf.executing_eagerly() or array.nbytes < MIN_VARIABLE_BYTES:
+        if store is None or tf.executing_eagerly():
+            return tf.constant(array, name=name or "Const")
+        store.record(array)
+        if array.nbytes < MIN_VARIABLE_BYTES:
             return tf.constant(array, name=name or "Const")
         return store.variable(array).value()
 
 
+class Origins:
+    """The arrays of the ONNX graph's values, by their place in memory."""
+
+    def __init__(self) -> None:
+        self._addresses: list[int] = []
+        self._arrays: list[tuple[str, np.ndarray]] = []  # they stay alive, so that no other array gets their memory
+        self._sizes: dict[str, int] = {}
+
+    def add(self, value: str, array: np.ndarray) -> None:
+        """Adds a contiguous array, unless the gate does not follow it or it is a view of one that was added."""
+        if is_weight(array) and self.find(array) is None:
+            index = bisect.bisect(self._addresses, _address(array))
+            self._addresses.insert(index, _address(array))
+            self._arrays.insert(index, (value, np.asarray(array)))
+            self._sizes[value] = array.size
+
+    def size(self, value: str) -> int:
+        """The number of elements of a value that was added."""
+        return self._sizes[value]
+
+    def find(self, array: Any) -> Constant | None:
+        """What the array is a view of; None for an array of other memory."""
+        if not isinstance(array, np.ndarray):
+            return None
+        address = _address(array)
+        index = bisect.bisect(self._addresses, address) - 1
+        if index < 0:
+            return None  # it lies before all of them
+        value, whole = self._arrays[index]
+        offset = address - self._addresses[index]
+        if offset >= whole.nbytes or array.dtype != whole.dtype:
+            return None
+        size = array.itemsize
+        return Constant(value, offset // size, array.shape, tuple(stride // size for stride in array.strides))
+
+
+def is_weight(array: np.ndarray) -> bool:
+    """Whether the gate follows the array: floating point, two elements or more."""
+    return bool(np.issubdtype(array.dtype, np.floating)) and array.size > 1
+
+
 class VariableStore:
-    """One model's variables; equal arrays share one."""
+    """One model's variables, of which equal arrays share one, and the origins of its constants."""
 
     def __init__(self, variables: list[Any]) -> None:
         self._variables = variables
         self._by_checksum: dict[Any, list[tuple[np.ndarray, Any]]] = {}
+        self.origins = Origins()
+        self.constants: dict[Constant, None] = {}  # in the order of their use
+
+    def record(self, array: np.ndarray) -> None:
+        constant = self.origins.find(array) if is_weight(array) else None
+        if constant:
+            self.constants.setdefault(constant)
 
     def variable(self, array: np.ndarray) -> Any:
         contiguous = np.ascontiguousarray(array)
@@ -53,7 +111,8 @@ class VariableStore:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Inside this context, large constants become variables of this store."""
+        """Inside this context, constants are recorded, and large ones become variables of this store."""
+        self.origins = Origins()
         token = _STORE.set(self)
         try:
             yield
@@ -64,7 +123,17 @@ class VariableStore:
 _STORE: ContextVar[VariableStore | None] = ContextVar("_STORE", default=None)
 
 
+def origins() -> Origins:
+    """Those of the model being converted."""
+    store = _STORE.get()
+    return store.origins if store else Origins()
+
+
 def constant(array: np.ndarray) -> np.ndarray:
-    """Returns the array, as a Weight if it is large."""
+    """Returns the array, as a Weight if it is large or the gate follows it."""
     large = array.nbytes >= MIN_VARIABLE_BYTES and array.dtype != object
-    return array.view(Weight) if large else array
+    return array.view(Weight) if large or is_weight(array) else array
+
+
+def _address(array: np.ndarray) -> int:
+    return int(array.__array_interface__["data"][0])

@@ -99,13 +99,13 @@ def test_converted_again_from_the_same_model_it_passes(chain: Any, converter: st
 
 @pytest.mark.parametrize("converter", CONVERTERS)
 def test_two_channels_swapped(chain: Any, weight_change: Any, first_layer: tuple[str, ...], converter: str) -> None:
-    """Every value is still there, so that only the outputs reveal it."""
+    """Every value is still there; only Seaway's converter tells where each belongs."""
     chain.convert_edited(each(*(weight_change(name, swapped) for name in first_layer)), converter=converter)
     message = refusal(chain, report=True)
     report = chain.report.read_text(encoding="utf-8")
     assert "✗ failed validation" in report
     assert all(line.strip() in html.unescape(report) for line in message.splitlines()[1:])
-    assert "weights:" not in message
+    assert ("weights:" in message) == (converter == "seaway")
     assert "SavedModel, golden examples one by one: 128 outputs are out of tolerance" in message
     assert "SavedModel, test set" in message
     assert "SavedModel from_png" in message
@@ -189,7 +189,6 @@ def test_weights_changed_after_export_with_new_metadata_and_converted_again(
     message = refusal(chain)
     assert "digests:" not in message
     assert f"weight {conv!r} in model.onnx was changed" in message
-    assert f"weight {conv!r} is not in the SavedModel" in message
     assert "ONNX Runtime, golden examples" in message
     assert "SavedModel, golden examples" in message
 

@@ -143,6 +143,7 @@ def _transposed_conv(x: Any, weight: Any, strides: list[int]) -> Any:
 
 def _dilate(weight: Any, dilations: list[int]) -> Any:
     """The kernel with zeros between its taps, which replaces dilations."""
+    weight = tensor(weight) if max(dilations) > 1 else weight
     for axis, d in enumerate(dilations, start=2):
         if d == 1:
             continue
@@ -150,10 +151,9 @@ def _dilate(weight: Any, dilations: list[int]) -> Any:
         positions = np.arange(size) * d
         hot = np.zeros((size, (size - 1) * d + 1), tf.as_dtype(weight.dtype).as_numpy_dtype)
         hot[np.arange(size), positions] = 1
-        product: Any = np.tensordot if isinstance(weight, np.ndarray) else tf.tensordot
         rank = len(weight.shape)
         back = [*range(axis), rank - 1, *range(axis, rank - 1)]
-        weight = _transposed(product(weight, hot, [[axis], [0]]), back)
+        weight = tf.transpose(tf.tensordot(weight, hot, [[axis], [0]]), back)
     return weight
 
 

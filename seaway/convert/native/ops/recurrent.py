@@ -96,10 +96,11 @@ def _projected(x: Any, weights: Weights, call: Any) -> Any:
     if weights.input_bias is not None:
         bias = weights.input_bias
         if call.node.op != "GRU" or not call.get("linear_before_reset", 0):
-            bias = bias + weights.hidden_bias
+            bias = tensor(bias) + tensor(weights.hidden_bias)
         else:  # the candidate's hidden bias is added before the reset gate applies
             gate_columns = 2 * weights.size()
-            bias = tf.concat([bias[:gate_columns] + weights.hidden_bias[:gate_columns], bias[gate_columns:]], 0)
+            gates = tensor(bias[:gate_columns]) + tensor(weights.hidden_bias[:gate_columns])
+            bias = tf.concat([gates, bias[gate_columns:]], 0)
         flat = tf.nn.bias_add(flat, tensor(bias))
     return tf.reshape(flat, reshape_target([steps, batch, int(weights.input.shape[1])]))
 
