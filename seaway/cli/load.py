@@ -282,7 +282,7 @@ def capacity(
     title = client_codecs.named(config.protocol).title
     conclusion = f"capacity over {title}, {arrivals} arrivals: {result.summary}"
     typer.echo(conclusion)
-    for text in formatting.notes([trial.result for trial in result.trials if trial.result.generator.starved]):
+    for text in formatting.notes([trial.result for trial in result.trials if not trial.result.generator.busy]):
         typer.echo(f"note: {text}")
     if report:
         load_options.write_report(report, [trial.result for trial in result.trials], conclusion=conclusion)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from seaway import errors
+from seaway import errors, extras
 from seaway.arguments import ArgumentParser
 from seaway.data import datasets
 from seaway.explore.explore import explore
@@ -41,6 +41,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     with errors.exit_with_message(PROGRAM):
+        if args.report:
+            extras.require(*extras.REPORTS)
         metadata = explore(args.source, args.dataset, args.report, args.cache)
         counts = ", ".join(f"{value:,.0f} {name}" for name, value in metadata.metrics.items())
         print(f"{args.dataset}: {counts}" + (f"; see {args.report}" if args.report else ""))

@@ -46,7 +46,7 @@ MISSING = {
     "seaway rollback --namespace x": "cluster",
     "seaway versions --namespace x --model-repository {example}": "cluster",
     "python -m seaway.serve --model-repository {example} --port 0": "tensorflow",
-    "python -m seaway.explore --dataset x": "train",
+    "python -m seaway.explore --dataset x --report y.html": "train",
     "python -m seaway.train --dataset x --checkpoint y": "train",
     "python -m seaway.export --model python:tiny:net --input 4 --onnx x": "ship",
     "python -m seaway.convert x.onnx y": "convert",
@@ -138,7 +138,7 @@ def default(env: Environment) -> None:
         env.run("python", str(INSIDE), "responses", url, example)
         env.run("python", str(INSIDE), "image", "letter.png")
         env.run("seaway", "predict", "letter.png", "--url", url)
-        env.run("seaway", "evaluate", "--data", "strokes:124", "--url", url)
+        env.run("seaway", "evaluate", "--data", "strokes:434", "--url", url)
     env.run("seaway", "versions", "--model-repository", example)
     env.run("seaway", "lineage", "1", "--model-repository", example)
     for verb in ("serve", "run", "ship", "load"):
