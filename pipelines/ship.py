@@ -22,16 +22,24 @@ def ship(
     labels: str = "",
     activation: str = "softmax",
     golden: str = "",
+    exporter: str = "auto",
     converter: str = "seaway",
     repository: str = "/models",
 ) -> int:
-    """Returns the version number. `model`: python:MODULE:FUNCTION; `inputs`: e.g. ["3x224x224"]; `converter`: seaway or
-    onnx-tf.
+    """Returns the version number. `model`: python:MODULE:FUNCTION; `inputs`: e.g. ["3x224x224"]; `exporter`: auto,
+    torchscript or dynamo; `converter`: seaway or onnx-tf.
 
     The cache does not know the user's code and weights, so every task always runs.
     """
     exported = export_model(
-        model=model, weights=weights, inputs=inputs, labels=labels, activation=activation, golden=golden, name=name
+        model=model,
+        weights=weights,
+        inputs=inputs,
+        labels=labels,
+        activation=activation,
+        golden=golden,
+        name=name,
+        exporter=exporter,
     ).set_caching_options(False)
     onnx = exported.outputs["onnx"]
     converted = convert(onnx=onnx, converter=converter).set_caching_options(False)

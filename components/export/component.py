@@ -28,6 +28,7 @@ def export_model(
     activation: str,
     golden: str,
     name: str,
+    exporter: str,
     onnx: dsl.Output[dsl.Model],
 ) -> None:
     """Exports a user's own model, `python:module:function`, to ONNX. `weights`, `labels`, `golden`: paths, or ""."""
@@ -46,4 +47,5 @@ def export_model(
             activation=activation,
             golden=Path(golden) if golden else None,
             name=name,
+            exporter=exporter,
         )

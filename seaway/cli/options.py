@@ -41,6 +41,7 @@ LESS_COMMON = {
         "converter",
         "every",
         "experiment",
+        "exporter",
         "final",
     ),
     *("insecure", "limits", "load_duration_s", "load_rate", "load_users", "metrics", "new_connections", "poll", "port"),

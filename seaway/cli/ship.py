@@ -34,6 +34,13 @@ def ship(
     golden: Annotated[
         Path | None, typer.Option(help="An .npz file of real inputs for the parity checks.", exists=True)
     ] = None,
+    exporter: Annotated[
+        Literal["auto", "torchscript", "dynamo"],
+        typer.Option(
+            help="PyTorch's exporter: the tracing one (torchscript), the torch.export one (dynamo), or auto: the "
+            "latter if the former's graph does not hold."
+        ),
+    ] = "auto",
     converter: options.Converter = options.DEFAULT_CONVERTER,
     name: Annotated[str, typer.Option(help="The model's name. Default: the function's.")] = "",
     root: options.Root = options.DEFAULT_ROOT,
@@ -74,6 +81,7 @@ def ship(
         "labels": _path(labels),
         "activation": activation,
         "golden": _path(golden),
+        "exporter": exporter,
         "converter": converter,
         "name": name,
         "repository": str(repository),

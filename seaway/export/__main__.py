@@ -8,6 +8,7 @@ from seaway.arguments import ArgumentParser
 
 PROGRAM = "python -m seaway.export"
 with errors.exit_with_message(PROGRAM):  # if an import fails, it says what to install
+    from seaway.export import graph
     from seaway.export.export import export_checkpoint, export_model
     from seaway.export.wrap import ACTIVATIONS
 
@@ -64,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
         "--activation", choices=ACTIVATIONS, help="turns the model's outputs into scores (default: softmax)"
     )
     user.add_argument("--golden", type=Path, help=".npz of real examples by input name (default: seeded random ones)")
+    user.add_argument(
+        "--exporter",
+        choices=sorted(graph.EXPORTERS),
+        help="of PyTorch's exporters, the tracing one, the torch.export one, or auto (default): the latter if the "
+        "former's graph does not hold",
+    )
     return parser
 
 
@@ -73,9 +80,8 @@ def main() -> None:
     if options.checkpoint:
         if not options.dataset:
             parser.error("--checkpoint needs --dataset, the dataset that it was trained on")
-        model_only = [
-            f"--{name}" for name in ("weights", "input", "labels", "activation", "golden") if getattr(options, name)
-        ]
+        names = ("weights", "input", "labels", "activation", "golden", "exporter")
+        model_only = [f"--{name}" for name in names if getattr(options, name)]
         if model_only:
             parser.error(f"{', '.join(model_only)} can only be used with --model")
     elif options.dataset or not options.input:
@@ -95,6 +101,7 @@ def main() -> None:
                 activation=options.activation or "softmax",
                 golden=options.golden,
                 name=options.name or "",
+                exporter=options.exporter or "auto",
             )
         print(
             f"{options.onnx}: {metadata.name}, opset {metadata.settings['opset']}, "

@@ -26,6 +26,10 @@ FREEZES_SILENTLY = ("equal", "allclose", "is_nonzero", "__index__")
 READS_A_NUMBER = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default)
 
 
+class DataDependent(ModelError):
+    """forward() takes another path, or other constants, for other inputs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
     """One of the tracer's warnings."""
@@ -76,7 +80,7 @@ class _Listener(TorchFunctionMode):
 
 
 def check(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...], notes: list[Note]) -> None:
-    """Passes if there are no notes or torch.export finds no such path. Raises ModelError with file and line."""
+    """Passes if there are no notes or torch.export finds no such path. Raises DataDependent with file and line."""
     if not notes:
         return
     batch = torch.export.Dim("batch")
@@ -94,7 +98,7 @@ def check(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...], notes: list[Note])
         if not frozen:
             return
         verdict = "forward() reads a number out of a tensor"
-    raise ModelError(
+    raise DataDependent(
         "forward() has data-dependent control flow or constants, which an ONNX graph cannot represent: "
         f"{_locations(notes)} (torch.export: {verdict}); "
         "use torch.where instead of if, and tensors instead of item() or len()"

@@ -68,12 +68,16 @@ def export_model(
     activation: str = "softmax",
     golden: Path | None = None,
     name: str = "",
+    exporter: str = "auto",
 ) -> ArtifactMetadata:
     """Exports any net that `python:module:function` builds, in its own layout; `inputs` in the syntax of `--input`.
 
     `labels` has one class per line; `golden` is an .npz of real examples by input name, instead of seeded random ones.
-    `name` defaults to the function's. Raises ModelError or InvalidInput.
+    `name` defaults to the function's. `exporter`: torchscript, dynamo, or auto, which is the former or, if it fails or
+    its graph gives other outputs than PyTorch, the latter. Raises ModelError or InvalidInput.
     """
+    if exporter not in graph.EXPORTERS:
+        raise InvalidInput(f"--exporter {exporter}: choose {', '.join(graph.EXPORTERS)}")
     if activation not in wrap.ACTIVATIONS:
         raise InvalidInput(f"--activation {activation}: choose {', '.join(wrap.ACTIVATIONS)}")
     specs = [parse(text) for text in inputs]
@@ -96,7 +100,7 @@ def export_model(
     artifact_metadata.check_target(onnx, "onnx")
     with atomic.folder(onnx) as part:
         return artifact_metadata.write(
-            part, _export(part, wrapped, examples, name or model.rpartition(":")[2], names, settings)
+            part, _export(part, wrapped, examples, name or model.rpartition(":")[2], names, settings, exporter)
         )
 
 
@@ -107,6 +111,7 @@ def _export(
     name: str,
     labels: tuple[str, ...],
     settings: dict[str, Any],
+    exporter: str = "auto",
 ) -> ArtifactMetadata:
     """Writes the graph, the golden examples and the labels; returns the metadata, which the caller writes."""
     model_repository.check_name(name)
@@ -119,10 +124,10 @@ def _export(
             )
         outputs = wrap.run(wrapped, examples)
         tolerances = tolerance.derive(wrapped, examples, outputs)
-        model = graph.export(wrapped, examples, classes)
-        graph.compare(model, wrapped, examples, tolerances)
-        weights, unused = graph.weights(model, wrapped, examples)
-    (part / MODEL).write_bytes(model.SerializeToString(deterministic=True))
+        exported = graph.export_right(wrapped, examples, classes, tolerances, exporter)
+    for refused, reason in exported.refused.items():
+        print(f"export: not by {graph.TITLES[refused]}: {reason}; by {graph.TITLES[exported.exporter]}", flush=True)
+    (part / MODEL).write_bytes(exported.model.SerializeToString(deterministic=True))
     goldens.write(part / goldens.GOLDEN, Golden(examples, outputs))
     if labels:
         (part / LABELS).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
@@ -133,13 +138,14 @@ def _export(
         outputs=tuple(Tensor(output, "float32", (None, classes)) for output in OUTPUTS),
         labels=labels,
         tolerances=tolerances,
-        weights=weights,
+        weights=exported.weights,
         settings={
-            "opset": model.opset_import[0].version,
-            "exporter": graph.EXPORTER,
+            "opset": next(entry.version for entry in exported.model.opset_import if not entry.domain),
+            "exporter": graph.TITLES[exported.exporter],
+            **({"refused_exporters": exported.refused} if exported.refused else {}),
             "torch": torch.__version__,
             "activation": wrapped.activation,
-            "unused_weights": unused,
+            "unused_weights": exported.unused,
             **settings,
         },
     )

@@ -1,6 +1,8 @@
 """Exports a wrapped net to an ONNX graph that keeps every weight unchanged, under its name in the state_dict."""
 
 import io
+import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -21,13 +23,46 @@ from seaway.onnxruntime_import import import_onnxruntime
 # converter supports; 15 supports scaled_dot_product_attention and is the last for onnx-tf; 16 sums repeated indices
 # (scatter_add, index_add); 18 supports their minimum and maximum, and bitwise operators.
 OPSETS = (13, 15, 16, 18)
-# torch.onnx's newer exporter starts at opset 18 and renames and folds weights; this one does not.
-EXPORTER = "torch.onnx, TorchScript"
+TRACING, DYNAMO = "torchscript", "dynamo"
+DYNAMO_OPSET = 20  # the first with affine_grid
+# `--exporter` → the exporters that are tried, in order. Tracing is first: it is quicker and its graphs are older.
+EXPORTERS = {"auto": (TRACING, DYNAMO), TRACING: (TRACING,), DYNAMO: (DYNAMO,)}
+TITLES = {TRACING: "torch.onnx, TorchScript", DYNAMO: "torch.onnx, torch.export"}
 MAX_BYTES = 2**31 - 2**20  # a protobuf message is limited to 2 GiB
 MAX_SHOWN = 8  # integers of one input in a message
 
 
-def export(wrapped: Wrapped, examples: dict[str, np.ndarray], classes: int) -> onnx.ModelProto:
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A graph that gives PyTorch's outputs. `refused`: exporters that were tried before, and why not theirs;
+    `weights`, `unused`: as of `weights`."""
+
+    model: onnx.ModelProto
+    exporter: str
+    refused: dict[str, str]
+    weights: dict[str, str]
+    unused: list[str]
+
+
+def export_right(
+    wrapped: Wrapped, examples: dict[str, np.ndarray], classes: int, tolerances: dict[str, Tolerance], exporter: str
+) -> Exported:
+    """The first exporter's graph that holds. Raises ModelError with the first one's reason, and the second's."""
+    refused: dict[str, str] = {}
+    for name in EXPORTERS[exporter]:
+        try:
+            model = export(wrapped, examples, classes, name)
+            compare(model, wrapped, examples, tolerances)
+            return Exported(model, name, refused, *weights(model, wrapped, examples))
+        except control_flow.DataDependent:
+            raise
+        except ModelError as error:
+            refused[name] = str(error)
+    first, *others = refused.values()
+    raise ModelError(first + "".join(f" (and the torch.export exporter: {reason})" for reason in others))
+
+
+def export(wrapped: Wrapped, examples: dict[str, np.ndarray], classes: int, exporter: str = TRACING) -> onnx.ModelProto:
     """The checked ONNX graph with a dynamic batch. Raises ModelError."""
     size = sum(tensor.nbytes for tensor in wrapped.state_dict().values())
     if size > MAX_BYTES:
@@ -36,9 +71,12 @@ def export(wrapped: Wrapped, examples: dict[str, np.ndarray], classes: int) -> o
             "smaller model"
         )
     inputs = wrap.tensors(wrap.batch_of(examples, 2))
-    with control_flow.listening() as notes:
-        model = _trace(wrapped, inputs)
-    control_flow.check(wrapped, inputs, notes)
+    if exporter == DYNAMO:
+        model = _export_program(wrapped, inputs)
+    else:
+        with control_flow.listening() as notes:
+            model = _trace(wrapped, inputs)
+        control_flow.check(wrapped, inputs, notes)
     _undo_deduplication(model.graph)
     _restore_names(model.graph, wrapped)
     for output in model.graph.output:
@@ -172,6 +210,49 @@ def _trace(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...]) -> onnx.ModelProt
             raise ModelError(f"the model cannot be exported to ONNX opset {opset}: {summary(error)}") from error
         return onnx.load_from_string(buffer.getvalue())
     raise ModelError(f"the model cannot be exported to ONNX: {unsupported}; rewrite that operation with simpler ones")
+
+
+def _export_program(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...]) -> onnx.ModelProto:
+    """By torch.export, which traces symbolically. Its optimizer, which is not used, would fold weights."""
+    try:
+        with torch.no_grad(), silence.discard_stderr(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its own deprecations
+            batch = torch.export.Dim("batch")
+            program = torch.onnx.export(
+                wrapped,
+                inputs,
+                dynamo=True,
+                opset_version=DYNAMO_OPSET,
+                input_names=[tensor.name for tensor in wrapped.inputs],
+                output_names=list(OUTPUTS),
+                dynamic_shapes={"inputs": tuple({0: batch} for _ in inputs)},
+                optimize=False,
+                verbose=False,
+            )
+    except Exception as error:  # torch.export raises many kinds; each means that it cannot export forward()
+        raise ModelError(f"the model cannot be exported to ONNX opset {DYNAMO_OPSET}: {_cause(error)}") from error
+    assert program is not None
+    model = program.model_proto
+    _strip(model.graph)
+    return model
+
+
+def _cause(error: BaseException) -> str:
+    """The first of a chain of errors, of which the exporter raises long ones."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return summary(error)
+
+
+def _strip(graph: onnx.GraphProto) -> None:
+    """Removes notes with stack traces, which contain paths of this machine."""
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del part.metadata_props[:]
+        part.ClearField("doc_string")
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                _strip(inner)
 
 
 def _undo_deduplication(graph: onnx.GraphProto) -> None:

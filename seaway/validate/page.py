@@ -75,6 +75,8 @@ def _golden(metadata: ArtifactMetadata) -> Markup:
         metadata.settings.get("golden", ""), "the test set"
     )
     rows = [["examples", f"from {source}; ONNX opset {metadata.settings.get('opset', 'unknown')}"]]
+    rows.append(["exporter", str(metadata.settings.get("exporter", "unknown"))])
+    rows += [[f"not by {name}", reason] for name, reason in metadata.settings.get("refused_exporters", {}).items()]
     tried = metadata.settings.get("integers")
     if isinstance(tried, dict):
         rows += [[f"integers of {name}", f"forward() takes {ranges}"] for name, ranges in tried["accepted"].items()]

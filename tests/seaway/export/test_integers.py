@@ -127,4 +127,6 @@ def test_a_faulty_export_is_refused(
     monkeypatch.setattr(symbolics, "_FUNCTIONS", {})
     monkeypatch.setattr(graph, "OPSETS", (13, 15))
     with pytest.raises(ModelError, match=f"ONNX Runtime gives other scores than PyTorch.*{says}"):
-        export_model(f"python:shipped_nets:{net}", tmp_path / "onnx", weights=None, inputs=inputs)
+        export_model(
+            f"python:shipped_nets:{net}", tmp_path / "onnx", weights=None, inputs=inputs, exporter="torchscript"
+        )
