@@ -41,7 +41,7 @@ def convert(model: Any) -> "Net":
     if missing:
         raise ModelError(
             f"{len(missing)} of the model's nodes cannot be converted: {'; '.join(missing)}. Replace these operators "
-            "in the network, or try --converter onnx-tf"
+            "in the network, and export it again"
         )
     return Net(onnx_graph, opsets)
 

@@ -29,7 +29,8 @@ def render(metadata: ArtifactMetadata, history: list[Epoch], result: Result, dat
         Section("Settings", (report.settings(settings),)),
     ]
     source = metadata.parents["dataset"].settings.get("source", "an unknown dataset")
-    lead = f"{settings['net']}, {len(history)} epochs on {source}."
+    epochs = "1 epoch" if len(history) == 1 else f"{len(history)} epochs"
+    lead = f"{settings['net']}, {epochs} on {source}."
     return report.page(f"Training of {metadata.name}", sections, lead=lead)
 
 

@@ -31,13 +31,14 @@ def render(sweep: Sweep, folder: Path) -> str:
             Section("Train with the best settings", [command]),
             Section("Search history", [_history(sweep)]),
             Section("Each setting", [_settings(sweep)]),
-            Section("Learning curves", [_curves(sweep)]),
+            *([Section("Learning curves", [_curves(sweep)])] if _has_curves(sweep) else []),
         ]
     sections += [
         Section("All trials", [_trials(sweep), *_remarks(sweep)]),
         Section("Search configuration", [_configuration(sweep)]),
     ]
-    lead = f"{sweep.finished} of {sweep.wanted} trials, {sweep.settings.epochs} epochs each, on {sweep.source}."
+    epochs = "1 epoch" if sweep.settings.epochs == 1 else f"{sweep.settings.epochs} epochs"
+    lead = f"{sweep.finished} of {sweep.wanted} trials, {epochs} each, on {sweep.source}."
     return report.page(f"Sweep of {sweep.settings.net}", sections, lead)
 
 
@@ -211,6 +212,10 @@ def _curves(sweep: Sweep) -> Markup:
     plot.legend(handles=handles, loc="outside upper left", frameon=False, ncols=len(handles), fontsize="small")
     caption = "All trials have a learning-rate schedule of the same length. Curves far from the others are cut off."
     return report.figure(plot, f"Validation {sweep.metric_name} after each epoch", caption)
+
+
+def _has_curves(sweep: Sweep) -> bool:
+    return any(len(trial.curve) > 1 for trial in sweep.trials)
 
 
 def _best(sweep: Sweep) -> int:

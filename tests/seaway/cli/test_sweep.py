@@ -53,6 +53,9 @@ def test_a_folder_is_for_one_data_source(tmp_path, report_faults):
     files = {path.name for path in folder.iterdir()}
     assert {"study.db", "trials", "dataset", "sweep.json", "sweep.html", "checkpoint", "train.html"} <= files
     assert report_faults(folder / "sweep.html") == []
+    text = (folder / "sweep.html").read_text(encoding="utf-8")
+    assert "1 of 1 trials, 1 epoch each" in text
+    assert "Learning curves" not in text, "one epoch makes no curve"
     other = sweep(tmp_path, "--data", "strokes:600", *common)
     assert other.returncode == 1
     assert "holds a sweep on strokes:500, not on strokes:600; give another --folder" in other.stderr
