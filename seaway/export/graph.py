@@ -58,7 +58,7 @@ def export_right(
             raise
         except ModelError as error:
             refused[name] = str(error)
-    first, *others = refused.values()
+    first, *others = dict.fromkeys(refused.values())
     raise ModelError(first + "".join(f" (and the torch.export exporter: {reason})" for reason in others))
 
 
@@ -148,9 +148,16 @@ def compare(
                 raise ModelError(
                     f"ONNX Runtime gives other {name} than PyTorch at batch {batch}: {compared.wrong} examples "
                     f"differ, by up to {compared.max_abs:.3g} (allowed {tolerances[name].abs:.3g})"
-                    f"{_first_integers(rows, array, expected[name], tolerances[name])}: the graph does not do what "
-                    "forward() does; look for numbers or sizes that forward() reads out of tensors"
+                    f"{_first_integers(rows, array, expected[name], tolerances[name])}: {_reason(wrapped)}"
                 )
+
+
+def _reason(wrapped: Wrapped) -> str:
+    halves = {tensor.dtype for tensor in wrapped.net.state_dict().values()} & {torch.float16, torch.bfloat16}
+    if halves:
+        dtype = str(halves.pop()).removeprefix("torch.")
+        return f"the network computes in {dtype}, which each runtime rounds otherwise; call .float() on it"
+    return "the graph does not do what forward() does; look for numbers or sizes that forward() reads out of tensors"
 
 
 def _first_integers(

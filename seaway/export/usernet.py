@@ -21,14 +21,44 @@ def load(model: str, weights: Path | None) -> nn.Module:
     function = find(model, "--model")
     torch.manual_seed(0)  # without a weights file, the same command still produces the same bytes
     with user_code(f"--model {model}: the function fails when called without arguments"):
-        net = function()
-    if not isinstance(net, nn.Module):
-        raise ModelError(
-            f"--model {model}: returned {type(net).__name__}, not a torch.nn.Module; name a function that builds it"
-        )
+        net = _plain(function())
+    problem = _why_not(net)
+    if problem or not isinstance(net, nn.Module):
+        raise ModelError(f"--model {model}: returned {problem}")
     if weights is not None:
         fill(net, weights, "--weights")
     return net.cpu().eval()
+
+
+def _plain(net: object) -> object:
+    """The network that torch.compile, DataParallel or DistributedDataParallel wraps."""
+    parallel = isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel)
+    inner = getattr(net, "module" if parallel else "_orig_mod", None)
+    return _plain(inner) if isinstance(inner, nn.Module) else net
+
+
+def _why_not(net: object) -> str:
+    """What it is, and what to do, if neither of PyTorch's exporters can read it; else ""."""
+    if isinstance(net, torch.jit.ScriptModule):
+        return "a TorchScript module: name a function that returns the network before torch.jit.trace or .script"
+    if isinstance(net, torch.export.ExportedProgram) or _is_exported(net):
+        return "an exported program: name a function that returns the network before torch.export.export"
+    if not isinstance(net, nn.Module):
+        return f"{type(net).__name__}, not a torch.nn.Module; name a function that builds it"
+    quantized = (layer for layer in net.modules() if type(layer).__module__.startswith("torch.ao.nn.quantized"))
+    if layer := next(quantized, None):
+        return f"a network with a quantized {type(layer).__name__}: name a function that returns the float network"
+    return ""
+
+
+def _is_exported(net: object) -> bool:
+    """Whether torch.export made the module; such a module refuses to change its mode."""
+    try:
+        if isinstance(net, torch.fx.GraphModule):
+            net.eval()
+    except NotImplementedError:
+        return True
+    return False
 
 
 def fill(net: nn.Module, weights: Path, option: str) -> None:

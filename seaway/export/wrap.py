@@ -15,6 +15,7 @@ from seaway.nets.user import user_code
 
 Activation = Literal["softmax", "sigmoid", "none"]
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
+ROWS_TOLERANCE = 0.01  # of the largest logit: how far an example's may move in another batch, by rounding
 BATCHES = (1, 2, 3)  # tried first: 1 and 2 detect a fixed batch, 3 one that follows the traced example
 
 
@@ -122,6 +123,18 @@ def check(wrapped: Wrapped, examples: dict[str, np.ndarray]) -> int:
     if classes == 1 and wrapped.activation == "softmax":
         raise ModelError("the model has one output, whose softmax is always 1: use --activation sigmoid or none")
     return classes
+
+
+def check_rows(wrapped: Wrapped, examples: dict[str, np.ndarray]) -> None:
+    """Raises ModelError if an example has other logits beside another one than alone."""
+    alone, beside = (run(wrapped, batch_of(examples, size))["logits"][:1] for size in (1, 2))
+    difference = float(np.abs(beside - alone).max())
+    if difference > ROWS_TOLERANCE * float(np.abs(alone).max()):
+        raise ModelError(
+            f"rows of a batch influence each other: an example's outputs change by {difference:.3g} beside another "
+            "one. A server batches requests of different callers, so let forward() treat each row alone: x.mean(1) or "
+            "fixed statistics instead of x.mean(0)"
+        )
 
 
 def _check_output(logits: object, batch: int, described: str) -> int:

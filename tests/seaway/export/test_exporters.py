@@ -89,6 +89,33 @@ def test_both_reasons_are_given(tmp_path: Path) -> None:
         export_model("python:shipped_nets:NoSuchOperator", tmp_path / "onnx", weights=None, inputs=["4"])
 
 
+@pytest.mark.parametrize("name", ["compiled", "parallel"])
+def test_a_wrapped_net_is_exported_as_the_net_in_it(tmp_path: Path, name: str) -> None:
+    wrapped = export_model(f"python:derived_nets:{name}", tmp_path / "wrapped", weights=None, inputs=["x:6"])
+    plain = export_model("python:derived_nets:plain", tmp_path / "plain", weights=None, inputs=["x:6"])
+    assert wrapped.weights == plain.weights
+    assert (tmp_path / "wrapped" / "model.onnx").read_bytes() == (tmp_path / "plain" / "model.onnx").read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("traced", "a TorchScript module: name a function that returns the network before torch.jit"),
+        ("program", "an exported program: name a function that returns the network before torch.export"),
+        ("unlifted", "an exported program: name a function that returns the network before torch.export"),
+        ("quantized", "a network with a quantized Linear: name a function that returns the float network"),
+        ("CentresTheBatch", r"rows of a batch influence each other.*x\.mean\(0\)"),
+        ("ComputesInHalf", r"the network computes in float16, which each runtime rounds otherwise; call \.float\(\)"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_with_its_reason(tmp_path: Path, name: str, says: str) -> None:
+    size = 64 if name == "ComputesInHalf" else 6
+    with pytest.raises(ModelError, match=says) as caught:
+        export_model(f"python:derived_nets:{name}", tmp_path / "onnx", weights=None, inputs=[f"x:{size}"])
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_an_unknown_exporter(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="--exporter jit: choose auto, torchscript, dynamo"):
         export("pruned", tmp_path / "onnx", "jit")
