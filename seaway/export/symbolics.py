@@ -2,7 +2,8 @@
 
 The exporter divides integers towards zero although `//` rounds down, loses a float's quotient beyond int64, and keeps
 only the last of repeated indices, which scatter_add, index_add and index_put(accumulate=True) sum. Summing needs opset
-16: below it these functions raise UnsupportedOperatorError, and graph.py tries the next opset.
+16: below it these functions raise UnsupportedOperatorError, and graph.py tries the next opset. Sorting with stable=True
+it refuses, though it could.
 
 Symbolic functions take and return values of the graph `g` under construction; each has the parameters of the ATen
 operator for which it is registered.
@@ -72,6 +73,16 @@ def cumsum(g: Any, values: Any, dim: Any, dtype: Any = None) -> Any:
     """Computes in the result's type: PyTorch sums small integers as int64."""
     axis = g.op("Constant", value_t=torch.tensor(symbolic_helper._parse_arg(dim, "i"), dtype=torch.int))
     return g.op("CumSum", _cast(g, values, _result_type(g)), axis)
+
+
+def sort(g: Any, values: Any, *arguments: Any) -> Any:
+    """Both overloads, of which only one has `stable`; ONNX's TopK leaves equal elements in their order."""
+    dim, descending = (symbolic_helper._parse_arg(argument, "i") for argument in arguments[-2:])
+    return symbolic_helper._sort_helper(g, values, dim, descending=descending)
+
+
+def argsort(g: Any, values: Any, *arguments: Any) -> Any:
+    return sort(g, values, *arguments)[1]
 
 
 def scatter_add(g: Any, target: Any, dim: Any, index: Any, source: Any) -> Any:
@@ -235,6 +246,8 @@ _FUNCTIONS: dict[tuple[str, int], Callable[..., Any]] = {
     ("aten::fmod", MIN_OPSET): fmod,
     ("aten::div", MIN_OPSET): div,
     ("aten::cumsum", MIN_OPSET): cumsum,
+    ("aten::sort", MIN_OPSET): sort,
+    ("aten::argsort", MIN_OPSET): argsort,
     ("aten::scatter_add", MIN_OPSET): scatter_add,
     ("aten::scatter", MIN_OPSET): scatter,
     ("aten::scatter_reduce", SCATTER_ADD_OPSET): scatter_reduce,

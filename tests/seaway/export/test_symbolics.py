@@ -48,6 +48,19 @@ def exported(function: Function, inputs: tuple[np.ndarray, ...], opset: int) -> 
     return model
 
 
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("opset", OPSETS)
+def test_equal_elements_stay_in_their_order(opset: int, descending: bool) -> None:
+    ties = np.array([[2, 1, 2, 0, 1, 0, 2], [3, 3, 3, 3, -1, -1, 4]], np.float32)
+    for function in (
+        lambda x: torch.sort(x, dim=1, stable=True, descending=descending).indices,
+        lambda x: torch.sort(x, dim=-1, stable=True, descending=descending).values,
+        lambda x: torch.argsort(x, dim=1, stable=True, descending=descending),
+        lambda x: torch.sort(x, 1, descending).values,
+    ):
+        check(function, (ties,), opset)
+
+
 def check(function: Function, inputs: tuple[np.ndarray, ...], opset: int) -> None:
     """The same type, shape and numbers, exactly."""
     expected = function(*map(torch.from_numpy, inputs)).numpy()
