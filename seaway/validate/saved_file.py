@@ -36,12 +36,12 @@ def signatures(saved: Any) -> dict[str, Signature]:
 
 
 def constants(saved: Any) -> Iterator[np.ndarray]:
-    """Every floating-point constant of two elements or more."""
+    """Every floating-point constant."""
     import tensorflow as tf
 
     for constant in _constants(saved):
-        if tf.as_dtype(constant.dtype).is_floating and (array := tf.make_ndarray(constant)).size >= 2:
-            yield array
+        if tf.as_dtype(constant.dtype).is_floating:
+            yield tf.make_ndarray(constant)
 
 
 def variables(folder: Path) -> Iterator[np.ndarray]:

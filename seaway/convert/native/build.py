@@ -40,7 +40,8 @@ class GraphBuilder:
         values |= {name: Value(array) for name, array in graph.constants.items()}
         if self.main:
             for name in graph.constants:
-                weights.origins().add(name, values[name].tensor)
+                if weights.is_weight(values[name].tensor):
+                    weights.origins().add(name, values[name].tensor)
         values |= {name: value if isinstance(value, Value) else Value(value) for name, value in inputs.items()}
         failed: list[str] = []
         missing: set[str] = set()  # outputs of failed nodes: their consumers are skipped, all other failures reported
@@ -97,13 +98,14 @@ class GraphBuilder:
         """The constant-folded outputs; None if they are too large to keep."""
         with tf.init_scope():
             outputs = [value.plain() for value in layout.call(Call(node, self, {}), entry, inputs)]
-            arrays = [_own(_array(output)) for output in outputs]
+            followed = any(map(_is_from_weights, inputs))
+            arrays = [_own(_array(output), followed) for output in outputs]
         output_bytes = sum(array.nbytes for array in arrays)
         input_bytes = sum(value.tensor.nbytes for value in inputs if value is not None)
         if output_bytes > MAX_FOLDED_BYTES and output_bytes > 2 * input_bytes and node.inputs:
             return None
         for name, array in zip(node.outputs, arrays, strict=False):
-            if self.main and name:
+            if self.main and name and (followed or weights.is_weight(array)):
                 weights.origins().add(name, array)
         return [Value(array) for array in arrays]
 
@@ -166,11 +168,11 @@ def _array(output: Any) -> np.ndarray:
     return np.array(array, object) if isinstance(array, bytes | str) else np.asarray(array)
 
 
-def _own(array: np.ndarray) -> np.ndarray:
+def _own(array: np.ndarray, followed: bool) -> np.ndarray:
     """A copy in memory of its own for what the gate follows, except for all of a value in another order."""
     origin = weights.origins().find(array)
     rearranged = origin is not None and array.size == weights.origins().size(origin.value)
-    return array.copy(order="C") if weights.is_weight(array) and not rearranged else array
+    return array.copy(order="C") if (followed or weights.is_weight(array)) and not rearranged else array
 
 
 def _is_from_weights(value: Value | None) -> bool:

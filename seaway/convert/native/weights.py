@@ -47,8 +47,8 @@ class Origins:
         self._sizes: dict[str, int] = {}
 
     def add(self, value: str, array: np.ndarray) -> None:
-        """Adds a contiguous array, unless the gate does not follow it or it is a view of one that was added."""
-        if is_weight(array) and self.find(array) is None:
+        """Adds a contiguous array of floats, unless it is a view of one that was added."""
+        if np.issubdtype(array.dtype, np.floating) and array.size and self.find(array) is None:
             index = bisect.bisect(self._addresses, _address(array))
             self._addresses.insert(index, _address(array))
             self._arrays.insert(index, (value, np.asarray(array)))
@@ -89,7 +89,7 @@ class VariableStore:
         self.constants: dict[Constant, None] = {}  # in the order of their use
 
     def record(self, array: np.ndarray) -> None:
-        constant = self.origins.find(array) if is_weight(array) else None
+        constant = self.origins.find(array)
         if constant:
             self.constants.setdefault(constant)
 
@@ -132,7 +132,7 @@ def origins() -> Origins:
 def constant(array: np.ndarray) -> np.ndarray:
     """Returns the array, as a Weight if it is large or the gate follows it."""
     large = array.nbytes >= MIN_VARIABLE_BYTES and array.dtype != object
-    return array.view(Weight) if large or is_weight(array) else array
+    return array.view(Weight) if large or is_weight(array) or origins().find(array) is not None else array
 
 
 def _address(array: np.ndarray) -> int:

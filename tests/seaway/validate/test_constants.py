@@ -27,6 +27,7 @@ CHANGED = {
     "grouped": "0.weight", "depthwise": "0.weight", "depthwise_3d": "0.weight", "strided_3d": "0.weight",
     "grouped_up": "0.weight", "dilated_up": "0.weight", "lstm": "layer.bias_hh_l0", "gru": "layer.weight_ih_l0_reverse",
     "rnn": "layer.bias_ih_l1", "cosine": "", "low_rank": "down", "positions": "positions", "relative_bias": "table",
+    "mixes": "mix",
     "fake_8_bit": "", "pruned": "0.weight_orig", "weight_norm": "",
 }  # fmt: skip
 
