@@ -145,13 +145,12 @@ def run(
     with engine as kfp_runner, server as (url, metrics):
         if "metrics" in arguments and not arguments["metrics"]:
             arguments["metrics"] = metrics
-        outputs: dict[str, Any] = {}
         try:
             outputs = local.run(dag, arguments, root, kfp_runner)
-        finally:
-            reports = local.collect_reports(root, began, outputs)
-            if not outputs:  # a stage failed
-                _print_reports(reports)
+        except BaseException:  # also Ctrl-C: what finished stages report is there
+            _print_reports(local.collect_reports(root, began))
+            raise
+        reports = local.collect_reports(root, began, outputs)
         _print_results(outputs, inputs, arguments)
         typer.echo(f"\nThe whole run took {time.time() - began:.0f} s.")
         _print_reports(reports)

@@ -125,7 +125,7 @@ def _export(
         outputs = wrap.run(wrapped, examples)
         tolerances = tolerance.derive(wrapped, examples, outputs)
         exported = graph.export_right(wrapped, examples, classes, tolerances, exporter)
-        wrap.check_rows(wrapped, examples)
+        wrap.check_rows(wrapped, examples, outputs["logits"])
     for refused, reason in exported.refused.items():
         print(f"export: not by {graph.TITLES[refused]}: {reason}; by {graph.TITLES[exported.exporter]}", flush=True)
     (part / MODEL).write_bytes(exported.model.SerializeToString(deterministic=True))

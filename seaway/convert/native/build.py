@@ -169,10 +169,13 @@ def _array(output: Any) -> np.ndarray:
 
 
 def _own(array: np.ndarray, followed: bool) -> np.ndarray:
-    """A copy in memory of its own for what the gate follows, except for all of a value in another order."""
+    """What the gate follows, contiguous and in memory of its own; or a view of all of a value, in another order."""
+    if not (followed or weights.is_weight(array)):
+        return array
     origin = weights.origins().find(array)
-    rearranged = origin is not None and array.size == weights.origins().size(origin.value)
-    return array.copy(order="C") if (followed or weights.is_weight(array)) and not rearranged else array
+    if origin is None:
+        return np.asarray(array, order="C")
+    return array if array.size == weights.origins().size(origin.value) else array.copy(order="C")
 
 
 def _is_from_weights(value: Value | None) -> bool:

@@ -33,7 +33,9 @@ def test_auto_takes_the_exporter_whose_graph_holds(
     metadata = export(name, tmp_path / "onnx")
     assert metadata.settings["exporter"] == "torch.onnx, torch.export"
     assert metadata.settings["opset"] == 20
-    assert re.fullmatch(r"export: not by torch\.onnx, TorchScript: .*; by torch\.onnx, torch\.export\n", said(capsys))
+    assert re.fullmatch(
+        r"export: not by torch\.onnx, TorchScript: .*; by torch\.onnx, torch\.export\n", capsys.readouterr().out
+    )
     assert list(metadata.settings["refused_exporters"]) == ["torchscript"]
     net = getattr(derived_nets, name)().eval()
     weights = {key for key, value in net.state_dict().items() if value.is_floating_point() and value.numel() > 1}
@@ -42,10 +44,6 @@ def test_auto_takes_the_exporter_whose_graph_holds(
     with torch.no_grad():
         expected = net(torch.from_numpy(examples.inputs[metadata.inputs[0].name])).numpy()
     np.testing.assert_allclose(examples.outputs["logits"], expected, atol=1e-6)
-
-
-def said(capsys: pytest.CaptureFixture[str]) -> str:
-    return capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", derived_nets.ONLY_DYNAMO)
