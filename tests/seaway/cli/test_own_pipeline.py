@@ -32,6 +32,11 @@ SAYS = """
 def says(times: int, name: str = "own", epochs: int = 3) -> str:
     return say(text=name, epochs=epochs, times=times).output
 """
+LOOKS = """
+@dsl.pipeline(name="looks")
+def looks(fingerprint: str = "", cache: str = "/models/.cache"):
+    explore(source="strokes:434", fingerprint=fingerprint, cache=cache)
+"""
 
 
 def seaway(folder: Path, *arguments: str, more: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
@@ -65,6 +70,19 @@ def test_the_example_runs_and_shows_its_reports(place: Path) -> None:
     assert "explore  cached from an earlier run" in refused.stdout
     assert "enough: 6 images per class, 7 needed: collect more" in refused.stdout
     assert "the stage enough failed" in refused.stderr
+    assert reports(refused) == [page.as_uri()], "of the stage that failed"
+    assert "<p>6 images per class, 7 needed" in page.read_text()
+
+
+def reports(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return re.findall(r"^Report   (\S+)$", done.stdout, re.MULTILINE)
+
+
+def test_a_pipeline_without_outputs_lists_its_reports_once(tmp_path: Path) -> None:
+    (tmp_path / "looks.py").write_text(PARTS + LOOKS)
+    done = seaway(tmp_path, "run", "--pipeline", "looks.py")
+    assert done.returncode == 0, done.stderr
+    assert reports(done) == [(tmp_path / ".seaway" / "reports" / "explore.html").as_uri()]
 
 
 def test_the_example_is_the_one_in_the_documentation() -> None:
