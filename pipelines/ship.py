@@ -19,15 +19,21 @@ def ship(
     inputs: list[str],
     name: str,
     weights: str = "",
+    sizes: list[str] = [],  # noqa: B006 - kfp reads the defaults
+    batch: bool = True,
+    outputs: list[str] = [],  # noqa: B006
     labels: str = "",
-    activation: str = "softmax",
+    activation: str = "",
     golden: str = "",
     exporter: str = "auto",
     converter: str = "seaway",
     repository: str = "/models",
 ) -> int:
-    """Returns the version number. `model`: python:MODULE:FUNCTION; `inputs`: e.g. ["3x224x224"]; `exporter`: auto,
-    torchscript or dynamo; `converter`: seaway or onnx-tf.
+    """Returns the version number.
+
+    `model`: python:MODULE:FUNCTION; `inputs`: e.g. ["3x224x224"]; `sizes`: e.g. ["L=1..512"]; `batch`: whether every
+    input has a batch as its first axis; `outputs`: names, all by default; `exporter`: auto, torchscript or dynamo;
+    `converter`: seaway or onnx-tf.
 
     The cache does not know the user's code and weights, so every task always runs.
     """
@@ -35,6 +41,9 @@ def ship(
         model=model,
         weights=weights,
         inputs=inputs,
+        sizes=sizes,
+        batch=batch,
+        outputs=outputs,
         labels=labels,
         activation=activation,
         golden=golden,

@@ -1,8 +1,11 @@
 """Golden examples: inputs and PyTorch's outputs for them, in one .npz against which every later hop is compared.
 
-Keys are "input:<name>" and "output:<name>"; the first dimension of every array is the example.
+Keys are "input:<name>" and "output:<name>", of arrays whose first axis is the example: any of them make a batch. What
+cannot be sliced so is a call, sent and compared as a whole: examples with other sizes of open axes, and all examples of
+a model without a batch. The first one's keys are "call1/input:<name>" and so on.
 """
 
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +21,27 @@ GOLDEN = "golden.npz"  # beside model.onnx; in a published version under assets.
 TEST_OUTPUTS = "test_outputs.npz"  # beside model.onnx: PyTorch's outputs for the dataset's whole test set, no inputs
 
 
+_KEY = re.compile(r"(?:call([1-9]\d*)/)?(input|output):(.*)", re.DOTALL)
+
+
 @dataclass(frozen=True, slots=True)
 class Golden:
+    """`inputs` and `outputs`: [N, …], empty for a model without a batch; `calls` that cannot be sliced."""
+
     inputs: dict[str, np.ndarray]
     outputs: dict[str, np.ndarray]
+    calls: tuple["Golden", ...] = ()
+
+    def whole(self) -> list["Golden"]:
+        """All examples as calls: those with a batch as one, then the others."""
+        return [*([Golden(self.inputs, self.outputs)] if self.inputs else []), *self.calls]
 
 
 def write(path: Path, golden: Golden) -> None:
-    arrays = {f"input:{name}": a for name, a in golden.inputs.items()}
-    arrays |= {f"output:{name}": a for name, a in golden.outputs.items()}
+    arrays: dict[str, np.ndarray] = {}
+    for prefix, call in (("", golden), *((f"call{i}/", call) for i, call in enumerate(golden.calls, 1))):
+        arrays |= {f"{prefix}input:{name}": a for name, a in call.inputs.items()}
+        arrays |= {f"{prefix}output:{name}": a for name, a in call.outputs.items()}
     save = np.savez_compressed if golden.inputs else np.savez  # outputs alone hardly shrink, and can be large
     with atomic.file(path) as part, part.open("wb") as opened:
         save(opened, **arrays)  # type: ignore[arg-type]
@@ -36,11 +51,15 @@ def read(path: Path) -> Golden:
     """Raises MetadataError if the file is missing or broken."""
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            inputs = {key.removeprefix("input:"): arrays[key] for key in arrays if key.startswith("input:")}
-            outputs = {key.removeprefix("output:"): arrays[key] for key in arrays if key.startswith("output:")}
+            keys = [match for match in map(_KEY.fullmatch, arrays) if match]
+            parts = {int(match[1] or 0): Golden({}, {}) for match in keys} | {0: Golden({}, {})}
+            for match in keys:
+                part = parts[int(match[1] or 0)]
+                (part.inputs if match[2] == "input" else part.outputs)[match[3]] = arrays[match[0]]
     except (OSError, EOFError, ValueError, AttributeError, TypeError, BadZipFile, zlib.error) as error:
         raise MetadataError(f"{path}: golden examples cannot be read ({error}); export the model again") from None
-    return Golden(inputs, outputs)
+    rows, *calls = (parts[number] for number in sorted(parts))
+    return Golden(rows.inputs, rows.outputs, tuple(calls))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +76,8 @@ class Comparison:
 
 
 def compare(actual: np.ndarray, expected: np.ndarray, tolerance: Tolerance) -> Comparison:
-    """Both [N, ...] of the same shape; a different shape makes every row wrong."""
-    rows = len(expected)
+    """Both [N, ...] of the same shape, or both scalars; a different shape makes every row wrong."""
+    rows = len(expected) if expected.ndim else 1
     if actual.shape != expected.shape:
         return Comparison(float("inf"), float("inf"), rows, rows, rows)
     if not expected.size:
@@ -68,6 +87,8 @@ def compare(actual: np.ndarray, expected: np.ndarray, tolerance: Tolerance) -> C
         distance = np.abs(actual64 - expected64)
         distance[(actual64 == expected64) | (np.isnan(actual64) & np.isnan(expected64))] = 0
         distance[np.isnan(distance)] = np.inf
+        if expected.dtype.kind in "iu":  # float64 has not all of them
+            distance[(actual != expected).reshape(rows, -1) & (distance < 1)] = 1
         allowed = tolerance.allowed(expected64)
         wrong = ((distance > allowed) | np.isinf(distance)).any(
             axis=1

@@ -1,7 +1,7 @@
 """The signatures of a version, which follow from its model's inputs, outputs and labels.
 
-serving_default   the inputs → the first output
-<output>          the inputs → one further output, e.g. `logits`
+serving_default   the inputs → all outputs; of a classifier (first outputs: scores, logits) the scores
+<output>          classifiers: the inputs → one further output, e.g. `logits`
 from_png          image models with labels: png string [N] → the first output and, as below, its labels
 label             other models with labels: the inputs → the same
 
@@ -11,6 +11,7 @@ Labels are label string [N] and score [N], and the top classes in order: top_lab
 from seaway.artifacts.artifact_metadata import Tensor
 
 DEFAULT, FROM_PNG, LABEL = "serving_default", "from_png", "label"
+CLASSIFIER = ("scores", "logits")  # a classifier's first outputs
 PNG = "png"  # from_png's input
 TOP_CLASSES = 3
 
@@ -19,12 +20,18 @@ Tensors = tuple[Tensor, ...]
 
 def signatures(inputs: Tensors, outputs: Tensors, labels: tuple[str, ...]) -> dict[str, tuple[Tensors, Tensors]]:
     """Signature → its inputs and outputs."""
-    by_name = {DEFAULT: (inputs, outputs[:1])} | {tensor.name: (inputs, (tensor,)) for tensor in outputs[1:]}
+    default = default_outputs(outputs)
+    by_name = {DEFAULT: (inputs, default)} | {t.name: (inputs, (t,)) for t in outputs if t not in default}
     if takes_images(inputs, outputs, labels):
         by_name[FROM_PNG] = ((Tensor(PNG, "str", (None,)),), (outputs[0], *_labelled(outputs[0], labels)))
     elif has_labels(outputs, labels):
         by_name[LABEL] = (inputs, (outputs[0], *_labelled(outputs[0], labels)))
     return by_name
+
+
+def default_outputs(outputs: Tensors) -> Tensors:
+    """The outputs of `serving_default`."""
+    return outputs[:1] if [tensor.name for tensor in outputs[:2]] == [*CLASSIFIER] else outputs
 
 
 def takes_images(inputs: Tensors, outputs: Tensors, labels: tuple[str, ...]) -> bool:

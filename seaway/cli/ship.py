@@ -26,11 +26,31 @@ def ship(
             metavar="[NAME:]SHAPE[:DTYPE]",
         ),
     ],
+    sizes: Annotated[
+        list[str],
+        typer.Option(
+            "--size",
+            help="The range of an axis that --input names, e.g. L=1..512 for ids:L:int64; repeat for more.",
+            metavar="NAME=LOW..HIGH[:STEP]",
+        ),
+    ] = [],  # noqa: B006 - typer copies it
+    batch: Annotated[
+        bool, typer.Option(help="Whether every input has a batch as its first axis, which --input leaves out.")
+    ] = True,
+    outputs: Annotated[
+        list[str],
+        typer.Option(
+            "--output",
+            help="An output to serve, and its new name; repeat for more. Default: all.",
+            metavar="[NEW=]NAME",
+        ),
+    ] = [],  # noqa: B006
     weights: Annotated[Path | None, typer.Option(help="A state_dict saved by torch.save.", exists=True)] = None,
     labels: Annotated[Path | None, typer.Option(help="A text file with one class name per line.", exists=True)] = None,
     activation: Annotated[
-        Literal["softmax", "sigmoid", "none"], typer.Option(help="Function from logits to scores.")
-    ] = "softmax",
+        Literal["softmax", "sigmoid", "none"] | None,
+        typer.Option(help="Function from a classifier's logits to scores. Default: softmax with --labels."),
+    ] = None,
     golden: Annotated[
         Path | None, typer.Option(help="An .npz file of real inputs for the parity checks.", exists=True)
     ] = None,
@@ -55,7 +75,9 @@ def ship(
 
       seaway ship python:torchvision.models:resnet18 --weights w.pt --input 3x224x224 --labels imagenet.txt
 
-      seaway ship python:mynets:tabular --input numbers:6 --input categories:3:int64 --activation none
+      seaway ship python:mynets:tabular --input numbers:6 --input categories:3:int64
+
+      seaway ship python:mynets:tagger --input ids:L:int64 --size L=1..512
     """
     from seaway import extras
     from seaway.artifacts import atomic, model_repository
@@ -70,6 +92,7 @@ def ship(
         lambda: names.check_function(model, "MODEL", EXAMPLE),
         lambda: model_repository.check_name(name),
         *(partial(inputs.parse, shape) for shape in shapes),
+        *(partial(inputs.parse_size, size) for size in sizes),
     )
     root = root.absolute()
     repository = root / local.REPOSITORY
@@ -78,8 +101,11 @@ def ship(
         "model": model,
         "weights": _path(weights),
         "inputs": shapes,
+        "sizes": sizes,
+        "batch": batch,
+        "outputs": outputs,
         "labels": _path(labels),
-        "activation": activation,
+        "activation": activation or "",
         "golden": _path(golden),
         "exporter": exporter,
         "converter": converter,

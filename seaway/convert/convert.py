@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from seaway import tensorflow_import
-from seaway.artifacts import artifact_metadata, atomic
+from seaway.artifacts import artifact_metadata, atomic, interface
 from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tensor
 from seaway.convert import model as models
 from seaway.convert import report
@@ -79,7 +79,7 @@ def _convert(onnx_path: Path, saved_model: Path, converter: str, metadata: Artif
     _check_target(saved_model)
     _say(f"reading {onnx_path}")
     model = models.load(onnx_path)
-    interface = _interface_of_metadata(model, metadata) if metadata else _interface_of_graph(model)
+    own = _interface_of_metadata(model, metadata) if metadata else _interface_of_graph(model)
     tensorflow_import.import_tensorflow()
     from seaway.convert import signatures
 
@@ -87,24 +87,24 @@ def _convert(onnx_path: Path, saved_model: Path, converter: str, metadata: Artif
     net = CONVERTERS[converter](model)
     labels = metadata.labels if metadata else ()
     with atomic.folder(saved_model) as part:
-        names = signatures.save(net, interface.inputs, interface.outputs, labels, interface.default, part)
+        names = signatures.save(net, own.inputs, own.outputs, labels, own.default, part)
         _say(f"writing signatures {', '.join(names)} to {saved_model}")
         conversion = report.make(model, onnx_path, part, net)
         _say(report.line(conversion))
         report.write(part, conversion)
         if labels:
             (part / LABELS).write_text("\n".join(labels) + "\n", encoding="utf-8")
-        return artifact_metadata.write(part, _metadata(onnx_path, converter, models.opset(model), interface, metadata))
+        return artifact_metadata.write(part, _metadata(onnx_path, converter, models.opset(model), own, metadata))
 
 
 def _metadata(
-    onnx_path: Path, converter: str, opset: int, interface: _Interface, metadata: ArtifactMetadata | None
+    onnx_path: Path, converter: str, opset: int, own: _Interface, metadata: ArtifactMetadata | None
 ) -> ArtifactMetadata:
     bare = ArtifactMetadata(
         kind="saved_model",
         name=onnx_path.stem,
-        inputs=tuple(interface.inputs.values()),
-        outputs=interface.outputs,
+        inputs=tuple(own.inputs.values()),
+        outputs=own.outputs,
         settings={"converter": converter, "opset": opset},
     )
     if metadata is None:
@@ -138,7 +138,8 @@ def _interface_of_metadata(model: Any, metadata: ArtifactMetadata) -> _Interface
                 f"input {tensor.name!r} cannot be an argument of a TensorFlow signature; export the model with an "
                 f"input name of letters, digits and _, e.g. {_signature_name(tensor.name)!r}"
             )
-    return _Interface({t.name: t for t in metadata.inputs}, metadata.outputs, (metadata.outputs[0].name,))
+    default = tuple(t.name for t in interface.default_outputs(metadata.outputs))
+    return _Interface({t.name: t for t in metadata.inputs}, metadata.outputs, default)
 
 
 def _interface_of_graph(model: Any) -> _Interface:

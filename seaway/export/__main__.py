@@ -22,6 +22,9 @@ any PyTorch model, here one of torchvision's:
 a model with two inputs, forward(self, numeric, category):
   {PROGRAM} --model python:shop.nets:churn --weights churn.pt --input numeric:6 --input category:3:int64 \\
       --activation sigmoid --golden examples.npz --onnx out/onnx
+
+a model of texts of any length:
+  {PROGRAM} --model python:texts.nets:tagger --input ids:L:int64 --size L=1..512 --onnx out/onnx
 """
 
 
@@ -59,10 +62,29 @@ def _parser() -> argparse.ArgumentParser:
         "names are forward()'s parameters, or new names in their order",
     )
     user.add_argument(
+        "--size",
+        action="append",
+        default=[],
+        metavar="NAME=LOW..HIGH[:STEP]",
+        help="range of an axis that --input names: L=1..512, side=64..512:32; repeat for each",
+    )
+    user.add_argument(
+        "--no-batch", action="store_true", help="the inputs have no batch as their first axis; --input gives all axes"
+    )
+    user.add_argument(
+        "--output",
+        action="append",
+        default=[],
+        metavar="[NEW=]NAME",
+        help="an output to serve, and its new name; repeat for each (default: all)",
+    )
+    user.add_argument(
         "--labels", type=Path, help="a text file, one class per line, in the order of the model's outputs"
     )
     user.add_argument(
-        "--activation", choices=ACTIVATIONS, help="turns the model's outputs into scores (default: softmax)"
+        "--activation",
+        choices=ACTIVATIONS,
+        help="turns a classifier's logits into scores (default: softmax with --labels)",
     )
     user.add_argument("--golden", type=Path, help=".npz of real examples by input name (default: seeded random ones)")
     user.add_argument(
@@ -80,8 +102,8 @@ def main() -> None:
     if options.checkpoint:
         if not options.dataset:
             parser.error("--checkpoint needs --dataset, the dataset that it was trained on")
-        names = ("weights", "input", "labels", "activation", "golden", "exporter")
-        model_only = [f"--{name}" for name in names if getattr(options, name)]
+        names = ("weights", "input", "size", "no_batch", "output", "labels", "activation", "golden", "exporter")
+        model_only = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
         if model_only:
             parser.error(f"{', '.join(model_only)} can only be used with --model")
     elif options.dataset or not options.input:
@@ -97,8 +119,11 @@ def main() -> None:
                 options.onnx,
                 weights=options.weights,
                 inputs=options.input,
+                sizes=options.size,
+                batch=not options.no_batch,
+                outputs=options.output,
                 labels=options.labels,
-                activation=options.activation or "softmax",
+                activation=options.activation or "",
                 golden=options.golden,
                 name=options.name or "",
                 exporter=options.exporter or "auto",

@@ -4,6 +4,7 @@ The tracer only warns, even if a branch depends only on fixed sizes, as in most 
 its warnings, and the calls that it misses; if there are any, torch.export, which traces symbolically, decides.
 """
 
+import re
 import sys
 import traceback
 import warnings
@@ -24,6 +25,7 @@ MAX_LOCATIONS = 3  # in one message
 TracerWarning: type[Warning] = torch.jit.TracerWarning  # type: ignore[attr-defined]
 FREEZES_SILENTLY = ("equal", "allclose", "is_nonzero", "__index__")
 READS_A_NUMBER = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default)
+_VIOLATED = re.compile(r"Constraints violated \(([^)]*)\)")
 
 
 class DataDependent(ModelError):
@@ -48,6 +50,8 @@ def listening() -> Iterator[list[Note]]:
         # The legacy exporter warns of its deprecation at every call; graph.py says why it is used.
         warnings.filterwarnings("ignore", message="You are using the legacy TorchScript", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message="The feature will be removed", category=DeprecationWarning)
+        # What it says of recurrent cells, other batches show: the graph is compared with PyTorch at several.
+        warnings.filterwarnings("ignore", message="Exporting a model to ONNX with a batch_size other than 1")
         show = warnings.showwarning
 
         def collect(
@@ -83,15 +87,16 @@ def check(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...], notes: list[Note])
     """Passes if there are no notes or torch.export finds no such path. Raises DataDependent with file and line."""
     if not notes:
         return
-    batch = torch.export.Dim("batch")
     try:
         with torch.no_grad(), silence.discard_stderr(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its deprecations; only its verdict matters
             program = torch.export.export(
-                wrapped, inputs, dynamic_shapes={"inputs": tuple({0: batch} for _ in inputs)}, strict=False
+                wrapped, inputs, dynamic_shapes={"inputs": dynamic_shapes(wrapped)}, strict=False
             )
     except Exception as error:  # torch.export raises many kinds; each means that it cannot trace forward()
         verdict = summary(error)
+        if (violated := _VIOLATED.search(verdict)) and "batch" not in violated[1].split(", "):
+            return  # a path for each size, not for each input: the graph is compared at other sizes anyway
     else:
         # torch.export treats .item() and the like as unknown numbers, but tracing froze them
         frozen = [node for node in program.graph.nodes if node.target in READS_A_NUMBER]
@@ -103,6 +108,13 @@ def check(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...], notes: list[Note])
         f"{_locations(notes)} (torch.export: {verdict}); "
         "use torch.where instead of if, and tensors instead of item() or len()"
     )
+
+
+def dynamic_shapes(wrapped: Wrapped) -> tuple[dict[int, Any], ...]:
+    """The inputs' dynamic axes for torch.export: axes of the same name have the same size."""
+    axes = wrapped.inputs.dynamic_axes()
+    dims = {name: torch.export.Dim(name) for names in axes for name in names.values()}
+    return tuple({axis: dims[name] for axis, name in names.items()} for names in axes)
 
 
 def _first_sentence(message: Warning | str) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,27 @@ from seaway.artifacts import artifact_metadata, atomic, model_repository
 from seaway.artifacts import golden as goldens
 from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tensor
 from seaway.artifacts.golden import Golden
+from seaway.artifacts.interface import CLASSIFIER
 from seaway.data import datasets
 from seaway.errors import InvalidInput, MetadataError, ModelError
 from seaway.export import graph, integers, tolerance, wrap
-from seaway.export.inputs import OUTPUTS, bind, parse, random_examples, read_examples, spread
+from seaway.export.inputs import (
+    ROWS_AT_OTHER_SIZES,
+    Examples,
+    at_sizes,
+    bind,
+    parse,
+    parse_size,
+    random_examples,
+    read_examples,
+    sizes_to_try,
+    spread,
+)
+from seaway.export.outputs import check_names
 from seaway.export.usernet import fill, load
-from seaway.export.wrap import Characters, Shipped, Wrapped
+from seaway.export.wrap import Characters, Wrapped
 from seaway.nets.build import build
+from seaway.nets.user import user_code
 
 MODEL = "model.onnx"
 LABELS = "labels.txt"
@@ -64,37 +79,45 @@ def export_model(
     *,
     weights: Path | None,
     inputs: list[str],
+    sizes: Sequence[str] = (),
+    batch: bool = True,
+    outputs: Sequence[str] = (),
     labels: Path | None = None,
-    activation: str = "softmax",
+    activation: str = "",
     golden: Path | None = None,
     name: str = "",
     exporter: str = "auto",
 ) -> ArtifactMetadata:
-    """Exports any net that `python:module:function` builds, in its own layout; `inputs` in the syntax of `--input`.
+    """Exports any net that `python:module:function` builds, in its own layout.
 
-    `labels` has one class per line; `golden` is an .npz of real examples by input name, instead of seeded random ones.
-    `name` defaults to the function's. `exporter`: torchscript, dynamo, or auto, which is the former or, if it fails or
-    its graph gives other outputs than PyTorch, the latter. Raises ModelError or InvalidInput.
+    `inputs`, `sizes` and `outputs` are in the syntax of `--input`, `--size` and `--output`; `batch`: whether every
+    input has a batch as its first axis, which `inputs` leave out. `labels` has one class per line; with labels or an
+    `activation` (with labels, softmax by default) the first outputs are `scores` and `logits`. `golden` is an .npz of
+    real examples by input name, instead of seeded random ones. `name` defaults to the function's. `exporter`:
+    torchscript, dynamo, or auto, which is the former or, if it fails or its graph gives other outputs than PyTorch, the
+    latter. Raises ModelError or InvalidInput.
     """
     if exporter not in graph.EXPORTERS:
         raise InvalidInput(f"--exporter {exporter}: choose {', '.join(graph.EXPORTERS)}")
-    if activation not in wrap.ACTIVATIONS:
+    if activation not in ("", *wrap.ACTIVATIONS):
         raise InvalidInput(f"--activation {activation}: choose {', '.join(wrap.ACTIVATIONS)}")
-    specs = [parse(text) for text in inputs]
+    specs, ranges = [parse(text) for text in inputs], [parse_size(text) for text in sizes]
+    check_names(list(outputs))
     names = _read_labels(labels) if labels else ()
+    if not activation and names:
+        activation = "softmax"
     net = load(model, weights)
-    wrapped = Shipped(net, bind(net, specs), activation)
+    wrapped = Wrapped(net, bind(net, specs, ranges, batch), activation, tuple(outputs)).eval()
+    _check_input_names(wrapped)
     settings: dict[str, Any] = {"model": model, "golden": "given" if golden else "random"}
-    if golden:
-        examples = read_examples(golden, wrapped.inputs)
-    else:
-        examples = random_examples(wrapped.inputs)
-        with wrap.plain_attention():
-            wrap.check(wrapped.eval(), examples)  # a net that does not run is reported before integers are tried
-        examples, tried = integers.widen(wrapped, examples)
-        if tried:
-            settings["integers"] = tried
-            print(f"export: {integers.line(tried)}", flush=True)
+    with wrap.plain_attention():
+        examples = read_examples(golden, wrapped.inputs) if golden else random_examples(wrapped.inputs)
+        if not golden:
+            wrap.check(wrapped, examples)  # a net that does not run is reported before integers are tried
+            examples, tried = integers.widen(wrapped, examples)
+            if tried:
+                settings["integers"] = tried
+                print(f"export: {integers.line(tried)}", flush=True)
     if weights:
         settings["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     artifact_metadata.check_target(onnx, "onnx")
@@ -107,7 +130,7 @@ def export_model(
 def _export(
     part: Path,
     wrapped: Wrapped,
-    examples: dict[str, np.ndarray],
+    examples: Examples,
     name: str,
     labels: tuple[str, ...],
     settings: dict[str, Any],
@@ -117,26 +140,36 @@ def _export(
     model_repository.check_name(name)
     wrapped.eval()
     with wrap.plain_attention():
-        classes = wrap.check(wrapped, examples)
-        if labels and len(labels) != classes:
-            raise ModelError(
-                f"--labels names {len(labels)} classes, but the model has {classes} scores; give one label each"
-            )
-        outputs = wrap.run(wrapped, examples)
-        tolerances = tolerance.derive(wrapped, examples, outputs)
-        exported = graph.export_right(wrapped, examples, classes, tolerances, exporter)
-        wrap.check_rows(wrapped, examples, outputs["logits"])
+        observed = wrap.check(wrapped, examples)
+        calls = [examples, *_other_sizes(wrapped, examples, settings)]
+        if wrapped.inputs.batch and not observed.batched:  # they cannot be sliced: each is a call
+            print("export: not every output has the batch as its first axis, so a server runs each request alone")
+            calls = [*(wrap.batch_of(examples, batch) for batch in wrap.BATCHES), *calls]
+        results = [_run(wrapped, call) for call in calls]
+        for call, outputs in zip(calls, results, strict=True):
+            observed.add(len(next(iter(call.values()))) if wrapped.inputs.batch else 0, outputs)
+        tensors = observed.tensors()
+        if labels:
+            _check_labels(labels, tensors[0])
+        pairs = list(zip(calls, results, strict=True))
+        tolerances = tolerance.derive(wrapped, pairs)
+        exported = graph.export_right(wrapped, calls, tensors, tolerances, exporter)
+        if observed.batched:
+            wrap.check_rows(wrapped, *pairs[0])
     for refused, reason in exported.refused.items():
         print(f"export: not by {graph.TITLES[refused]}: {reason}; by {graph.TITLES[exported.exporter]}", flush=True)
     (part / MODEL).write_bytes(exported.model.SerializeToString(deterministic=True))
-    goldens.write(part / goldens.GOLDEN, Golden(examples, outputs))
+    whole = [Golden(*pair) for pair in pairs]
+    rows = whole.pop(0) if observed.batched else Golden({}, {})
+    goldens.write(part / goldens.GOLDEN, Golden(rows.inputs, rows.outputs, tuple(whole)))
     if labels:
         (part / LABELS).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+    sizes = {size.name: [size.low, size.high, size.step] for size in wrapped.inputs.sizes.values()}
     return ArtifactMetadata(
         kind="onnx",
         name=name,
-        inputs=wrapped.inputs,
-        outputs=tuple(Tensor(output, "float32", (None, classes)) for output in OUTPUTS),
+        inputs=wrapped.inputs.tensors,
+        outputs=tensors,
         labels=labels,
         tolerances=tolerances,
         weights=exported.weights,
@@ -145,11 +178,60 @@ def _export(
             "exporter": graph.TITLES[exported.exporter],
             **({"refused_exporters": exported.refused} if exported.refused else {}),
             "torch": torch.__version__,
-            "activation": wrapped.activation,
+            **({"activation": wrapped.activation} if wrapped.activation else {}),
+            **({"sizes": sizes} if sizes else {}),
             "unused_weights": exported.unused,
             **settings,
         },
     )
+
+
+def _other_sizes(wrapped: Wrapped, examples: Examples, settings: dict[str, Any]) -> list[Examples]:
+    """Examples with other sizes of the open axes; those that forward() does not take are named in the settings.
+
+    Where it does not take integers that it takes at the usual sizes, as indices into an open axis, they are 0 and 1.
+    """
+    real = settings.get("golden") == "given"
+    small = {n: np.clip(a, 0, 1).astype(a.dtype) if a.dtype.kind in "iu" else a for n, a in examples.items()}
+    calls, refused = [], {}
+    for sizes in sizes_to_try(wrapped.inputs):
+        why = ""
+        for source in (examples,) if real else (examples, small):
+            call = at_sizes(wrapped.inputs, source, sizes, ROWS_AT_OTHER_SIZES, real)
+            try:
+                _run(wrapped, call)
+                calls.append(call)
+                break
+            except ModelError as error:
+                why = why or str(error)
+        else:
+            if not real:
+                raise ModelError(f"{why}; give a range that it takes, or real inputs")
+            refused[", ".join(f"{name}={size}" for name, size in sizes.items())] = why
+    if refused:
+        settings["refused_sizes"] = refused
+        print(f"export: --golden, cut or repeated, does not fit {'; '.join(refused)}, which are not tried", flush=True)
+    return calls
+
+
+def _run(wrapped: Wrapped, examples: Examples) -> dict[str, np.ndarray]:
+    shapes = ", ".join(f"{name} {array.dtype.name} {list(array.shape)}" for name, array in examples.items())
+    with user_code(f"forward() fails on {shapes} (see --golden, --size)"):
+        return wrap.run(wrapped, examples)
+
+
+def _check_input_names(wrapped: Wrapped) -> None:
+    names = {text.partition("=")[0] for text in wrapped.requested} | {*(CLASSIFIER if wrapped.activation else ())}
+    for tensor in wrapped.inputs.tensors:
+        if tensor.name in names:
+            raise InvalidInput(f"--input: the name {tensor.name!r} is an output's name; give another: NAME:SHAPE")
+
+
+def _check_labels(labels: tuple[str, ...], scores: Tensor) -> None:
+    if scores.shape[1:] != (len(labels),):
+        raise ModelError(
+            f"--labels names {len(labels)} classes, but the model has {scores.shape[1]} scores; give one label each"
+        )
 
 
 def _trained(checkpoint: Path, metadata: ArtifactMetadata) -> Characters:
@@ -170,7 +252,7 @@ def _test_outputs(wrapped: Wrapped, images: np.ndarray) -> dict[str, np.ndarray]
         wrap.run(wrapped, {"image": datasets.model_input(images[start : start + BATCH])})
         for start in track(starts, "PyTorch on the test set", console=Console(stderr=True))
     ]
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in OUTPUTS}
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def _check_accuracy(accuracy: float, trained: ArtifactMetadata, count: int) -> None:

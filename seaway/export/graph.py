@@ -1,7 +1,9 @@
 """Exports a wrapped net to an ONNX graph that keeps every weight unchanged, under its name in the state_dict."""
 
 import io
+import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +13,10 @@ from onnx import numpy_helper
 from torch.func import functional_call
 
 from seaway.artifacts import artifact_metadata, golden
-from seaway.artifacts.artifact_metadata import Tolerance
+from seaway.artifacts.artifact_metadata import Tensor, Tolerance
 from seaway.errors import ModelError
-from seaway.export import control_flow, silence, symbolics, wrap
-from seaway.export.inputs import OUTPUTS
+from seaway.export import control_flow, silence, symbolics, tolerance, wrap
+from seaway.export.inputs import Examples
 from seaway.export.wrap import Wrapped
 from seaway.nets.user import summary
 from seaway.onnxruntime_import import import_onnxruntime
@@ -29,6 +31,7 @@ DYNAMO_OPSET = 20  # the first with affine_grid
 EXPORTERS = {"auto": (TRACING, DYNAMO), TRACING: (TRACING,), DYNAMO: (DYNAMO,)}
 TITLES = {TRACING: "torch.onnx, TorchScript", DYNAMO: "torch.onnx, torch.export"}
 MAX_BYTES = 2**31 - 2**20  # a protobuf message is limited to 2 GiB
+_NO_KERNEL = re.compile(r"Could not find an implementation for (\w+)\(\d+\)")
 MAX_SHOWN = 8  # integers of one input in a message
 
 
@@ -45,15 +48,20 @@ class Exported:
 
 
 def export_right(
-    wrapped: Wrapped, examples: dict[str, np.ndarray], classes: int, tolerances: dict[str, Tolerance], exporter: str
+    wrapped: Wrapped,
+    calls: list[Examples],
+    outputs: tuple[Tensor, ...],
+    tolerances: dict[str, Tolerance],
+    exporter: str = "auto",
 ) -> Exported:
-    """The first exporter's graph that holds. Raises ModelError with the first one's reason, and the second's."""
+    """The first exporter's graph that holds on all calls. Raises ModelError with the first one's reason, and the
+    second's."""
     refused: dict[str, str] = {}
     for name in EXPORTERS[exporter]:
         try:
-            model = export(wrapped, examples, classes, name)
-            compare(model, wrapped, examples, tolerances)
-            return Exported(model, name, refused, *weights(model, wrapped, examples))
+            model = export(wrapped, calls[0], outputs, name)
+            compare(model, wrapped, calls, tolerances)
+            return Exported(model, name, refused, *weights(model, wrapped, calls[0]))
         except control_flow.DataDependent:
             raise
         except ModelError as error:
@@ -62,28 +70,27 @@ def export_right(
     raise ModelError(first + "".join(f" (and the torch.export exporter: {reason})" for reason in others))
 
 
-def export(wrapped: Wrapped, examples: dict[str, np.ndarray], classes: int, exporter: str = TRACING) -> onnx.ModelProto:
-    """The checked ONNX graph with a dynamic batch. Raises ModelError."""
+def export(
+    wrapped: Wrapped, examples: Examples, outputs: tuple[Tensor, ...], exporter: str = TRACING
+) -> onnx.ModelProto:
+    """The checked ONNX graph, whose batch and open sizes are dynamic. Raises ModelError."""
     size = sum(tensor.nbytes for tensor in wrapped.state_dict().values())
     if size > MAX_BYTES:
         raise ModelError(
             f"the model's weights take {size / 2**30:.1f} GiB, but an ONNX file is limited to 2 GiB: use a "
             "smaller model"
         )
-    inputs = wrap.tensors(wrap.batch_of(examples, 2))
+    inputs = wrap.tensors(wrap.batch_of(examples, 2) if wrapped.inputs.batch else examples)
+    names = [tensor.name for tensor in outputs]
     if exporter == DYNAMO:
-        model = _export_program(wrapped, inputs)
+        model = _export_program(wrapped, inputs, names)
     else:
         with control_flow.listening() as notes:
-            model = _trace(wrapped, inputs)
+            model = _trace(wrapped, inputs, outputs)
         control_flow.check(wrapped, inputs, notes)
     _undo_deduplication(model.graph)
     _restore_names(model.graph, wrapped)
-    for output in model.graph.output:
-        sizes = output.type.tensor_type.shape
-        del sizes.dim[:]
-        sizes.dim.add().dim_param = "batch"
-        sizes.dim.add().dim_value = classes
+    _declare(model.graph, wrapped, outputs)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -91,9 +98,29 @@ def export(wrapped: Wrapped, examples: dict[str, np.ndarray], classes: int, expo
     return model
 
 
-def weights(
-    model: onnx.ModelProto, wrapped: Wrapped, examples: dict[str, np.ndarray]
-) -> tuple[dict[str, str], list[str]]:
+def _declare(graph: onnx.GraphProto, wrapped: Wrapped, outputs: tuple[Tensor, ...]) -> None:
+    """Sets the shapes of inputs and outputs: exporters may declare fixed sizes that the nodes do not need."""
+    del graph.value_info[:]
+    for value, tensor, names in zip(graph.input, wrapped.inputs.tensors, wrapped.inputs.dynamic_axes(), strict=True):
+        _set_shape(value, tensor, names)
+    for value, tensor in zip(graph.output, outputs, strict=True):
+        batch = {0: "batch"} if wrapped.inputs.batch else {}
+        _set_shape(value, tensor, {axis: f"{tensor.name}_{axis}" for axis in range(len(tensor.shape))} | batch)
+
+
+def _set_shape(value: onnx.ValueInfoProto, tensor: Tensor, names: dict[int, str]) -> None:
+    """`names`: those of open axes."""
+    shape = value.type.tensor_type.shape
+    shape.SetInParent()  # also for a scalar
+    del shape.dim[:]
+    for axis, side in enumerate(tensor.shape):
+        if side is None:
+            shape.dim.add().dim_param = names[axis]
+        else:
+            shape.dim.add().dim_value = side
+
+
+def weights(model: onnx.ModelProto, wrapped: Wrapped, examples: Examples) -> tuple[dict[str, str], list[str]]:
     """Checksums of the net's float weights (two elements or more) in the graph, and the names of unused ones.
 
     Of weights that share their storage, the graph contains only the first. Raises ModelError if a value in the graph
@@ -118,11 +145,11 @@ def weights(
     return checksums, missing
 
 
-def compare(
-    model: onnx.ModelProto, wrapped: Wrapped, examples: dict[str, np.ndarray], tolerances: dict[str, Tolerance]
-) -> None:
-    """Checks in ONNX Runtime that the graph gives PyTorch's outputs, also at other batch sizes. Raises ModelError."""
-    count = len(next(iter(examples.values())))
+def compare(model: onnx.ModelProto, wrapped: Wrapped, calls: list[Examples], tolerances: dict[str, Tolerance]) -> None:
+    """Checks in ONNX Runtime that the graph gives PyTorch's outputs for all calls, and for other batches of the first.
+
+    Raises ModelError.
+    """
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised below, with advice
@@ -131,40 +158,65 @@ def compare(
             model.SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime's errors share no base class
+        if missing := _NO_KERNEL.search(str(error)):
+            half = tolerance.computes_in_half(wrapped)
+            remedy = f" in {half}, in which the network computes; call .float() on it" if half else " for these types"
+            raise ModelError(f"ONNX Runtime has no kernel for {missing[1]}{remedy}") from error
         raise ModelError(f"ONNX Runtime cannot load the exported graph: {summary(error)}") from error
-    for batch in dict.fromkeys((1, 3, count)):
-        rows = wrap.batch_of(examples, batch)
-        expected = wrap.run(wrapped, rows)
+    for examples in _varied(wrapped, calls):
+        expected = wrap.run(wrapped, examples)
         try:
-            outputs = session.run(list(OUTPUTS), rows)
+            outputs = session.run(list(expected), examples)
         except Exception as error:
             raise ModelError(
-                f"the exported graph runs at batch 2 but not at batch {batch}, so forward() fixes a size: keep the "
-                f"batch free with x.flatten(1) or x.shape[0] ({summary(error)})"
+                f"the exported graph does not run for {_sizes(wrapped, examples)}, so forward() fixes a size: keep it "
+                f"free with x.flatten(1) or x.shape[0] ({summary(error)})"
             ) from error
-        for name, array in zip(OUTPUTS, outputs, strict=True):
-            compared = golden.compare(array, expected[name], tolerances[name])
+        for (name, reference), array in zip(expected.items(), outputs, strict=True):
+            compared = golden.compare(array, reference, tolerances[name])
             if compared.wrong or compared.flipped:
+                how = f"{compared.wrong} differ, by up to {compared.max_abs:.3g} (allowed {tolerances[name].abs:.3g})"
+                if array.shape != reference.shape:
+                    how = f"its shape is {list(array.shape)}, not {list(reference.shape)}"
                 raise ModelError(
-                    f"ONNX Runtime gives other {name} than PyTorch at batch {batch}: {compared.wrong} examples "
-                    f"differ, by up to {compared.max_abs:.3g} (allowed {tolerances[name].abs:.3g})"
-                    f"{_first_integers(rows, array, expected[name], tolerances[name])}: {_reason(wrapped)}"
+                    f"ONNX Runtime gives other {name} than PyTorch for {_sizes(wrapped, examples)}: {how}"
+                    f"{_first_integers(wrapped, examples, array, reference, tolerances[name])}: {_reason(wrapped)}"
                 )
 
 
+def _varied(wrapped: Wrapped, calls: list[Examples]) -> Iterator[Examples]:
+    if wrapped.inputs.batch:
+        count = len(next(iter(calls[0].values())))
+        yield from (wrap.batch_of(calls[0], batch) for batch in dict.fromkeys((1, 3, count)))
+        yield from calls[1:]
+    else:
+        yield from calls
+
+
+def _sizes(wrapped: Wrapped, examples: Examples) -> str:
+    """The batch and the open sizes of a call, in words."""
+    named: dict[str, int] = {}
+    if wrapped.inputs.batch:
+        named["batch"] = len(next(iter(examples.values())))
+    for name, axes in wrapped.inputs.axes.items():
+        sides = examples[name].shape[wrapped.inputs.batch :]
+        named |= {axis: side for axis, side in zip(axes, sides, strict=True) if isinstance(axis, str)}
+    return ", ".join(f"{name} {size}" for name, size in named.items()) or "the same inputs"
+
+
 def _reason(wrapped: Wrapped) -> str:
-    halves = {tensor.dtype for tensor in wrapped.net.state_dict().values()} & {torch.float16, torch.bfloat16}
-    if halves:
-        dtype = str(halves.pop()).removeprefix("torch.")
-        return f"the network computes in {dtype}, which each runtime rounds otherwise; call .float() on it"
+    if half := tolerance.computes_in_half(wrapped):
+        return f"the network computes in {half}, which each runtime rounds otherwise; call .float() on it"
     return "the graph does not do what forward() does; look for numbers or sizes that forward() reads out of tensors"
 
 
 def _first_integers(
-    rows: dict[str, np.ndarray], outputs: np.ndarray, expected: np.ndarray, tolerance: Tolerance
+    wrapped: Wrapped, rows: Examples, outputs: np.ndarray, expected: np.ndarray, tolerance: Tolerance
 ) -> str:
     """The integer inputs of the first differing example, which are often the reason; "" without any."""
-    for row in range(len(expected)):
+    if outputs.shape != expected.shape or not expected.ndim or len(expected) != len(next(iter(rows.values()))):
+        return ""
+    for row in range(len(expected) if wrapped.inputs.batch else 0):
         result = golden.compare(outputs[row : row + 1], expected[row : row + 1], tolerance)
         if result.wrong or result.flipped:
             integers = {name: array[row].ravel() for name, array in rows.items() if array.dtype.kind in "iu"}
@@ -173,24 +225,27 @@ def _first_integers(
     return ""
 
 
-def _check_unused(wrapped: Wrapped, examples: dict[str, np.ndarray], missing: list[str]) -> None:
+def _check_unused(wrapped: Wrapped, examples: Examples, missing: list[str]) -> None:
     """Replaces those weights by NaN: the outputs must not change."""
     replaced = {f"net.{name}": torch.full_like(wrapped.net.state_dict()[name], torch.nan) for name in missing}
+    if not replaced:
+        return
+    inputs = wrap.tensors(wrap.batch_of(examples, 1) if wrapped.inputs.batch else examples)
     with torch.no_grad():
-        logits = (
-            functional_call(wrapped, replaced, wrap.tensors(wrap.batch_of(examples, 1)))[1]
-            if replaced
-            else torch.zeros(1)
-        )
-    if not bool(torch.isfinite(logits).all()):
+        pairs = zip(wrapped(*inputs), functional_call(wrapped, replaced, inputs), strict=True)
+    if not all(a.shape == b.shape and np.array_equal(a.numpy(), b.numpy(), equal_nan=True) for a, b in pairs):
         raise ModelError(
             f"of {', '.join(missing)}, forward() uses at least one that is not in the exported graph unchanged; "
             "use it in forward() directly, not through Python numbers or code that runs only once"
         )
 
 
-def _trace(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...]) -> onnx.ModelProto:
-    names = [tensor.name for tensor in wrapped.inputs]
+def _trace(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...], outputs: tuple[Tensor, ...]) -> onnx.ModelProto:
+    names = [tensor.name for tensor in wrapped.inputs.tensors]
+    dynamic = {name: axes for name, axes in zip(names, wrapped.inputs.dynamic_axes(), strict=True) if axes}
+    for output in outputs:
+        open_sides = {axis: f"{output.name}_{axis}" for axis, side in enumerate(output.shape) if side is None}
+        dynamic |= {output.name: open_sides} if open_sides else {}
     unsupported = ""
     for opset in OPSETS:
         buffer = io.BytesIO()
@@ -203,8 +258,8 @@ def _trace(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...]) -> onnx.ModelProt
                     dynamo=False,
                     opset_version=opset,
                     input_names=names,
-                    output_names=list(OUTPUTS),
-                    dynamic_axes={name: {0: "batch"} for name in (*names, *OUTPUTS)},
+                    output_names=[output.name for output in outputs],
+                    dynamic_axes=dynamic,
                     # In eval mode, PRESERVE keeps batch normalization separate from the convolution, and without
                     # folding weights stay unchanged: each can be found by its checksum at every later hop.
                     training=torch.onnx.TrainingMode.PRESERVE,
@@ -219,20 +274,19 @@ def _trace(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...]) -> onnx.ModelProt
     raise ModelError(f"the model cannot be exported to ONNX: {unsupported}; rewrite that operation with simpler ones")
 
 
-def _export_program(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...]) -> onnx.ModelProto:
+def _export_program(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...], outputs: list[str]) -> onnx.ModelProto:
     """By torch.export, which traces symbolically. Its optimizer, which is not used, would fold weights."""
     try:
         with torch.no_grad(), silence.discard_stderr(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its own deprecations
-            batch = torch.export.Dim("batch")
             program = torch.onnx.export(
                 wrapped,
                 inputs,
                 dynamo=True,
                 opset_version=DYNAMO_OPSET,
-                input_names=[tensor.name for tensor in wrapped.inputs],
-                output_names=list(OUTPUTS),
-                dynamic_shapes={"inputs": tuple({0: batch} for _ in inputs)},
+                input_names=[tensor.name for tensor in wrapped.inputs.tensors],
+                output_names=outputs,
+                dynamic_shapes={"inputs": control_flow.dynamic_shapes(wrapped)},
                 optimize=False,
                 verbose=False,
             )
@@ -265,8 +319,9 @@ def _strip(graph: onnx.GraphProto) -> None:
 def _undo_deduplication(graph: onnx.GraphProto) -> None:
     """Undoes the exporter's sharing of equal tensors through Identity nodes, which hides weights' names."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
+    outputs = {value.name for value in graph.output}
     for node in [node for node in graph.node if node.op_type == "Identity" and node.input[0] in stored]:
-        if node.output[0] in OUTPUTS:
+        if node.output[0] in outputs:
             continue
         copy = graph.initializer.add()
         copy.CopyFrom(stored[node.input[0]])

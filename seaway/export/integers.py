@@ -13,10 +13,11 @@ import numpy as np
 
 from seaway.artifacts.artifact_metadata import Tensor
 from seaway.export import wrap
-from seaway.export.trials import COSTLY, Examples, Trials
+from seaway.export.inputs import INTEGERS, Examples
+from seaway.export.trials import COSTLY, Trials
 from seaway.export.wrap import Wrapped
 
-DTYPES = ("int64", "int32", "int8")  # random uint8 and bool already cover all values
+DTYPES = tuple(dtype for dtype in INTEGERS if dtype != "uint8")  # random uint8 and bool already cover all values
 MAX_COLUMNS = 32  # up to this many numbers per example are searched separately: each may index its own table
 SMALL = 100
 MAX_DRAWS = 4  # for one example, until forward() accepts one
@@ -43,13 +44,14 @@ def widen(wrapped: Wrapped, examples: Examples) -> tuple[Examples, dict[str, Any
 
     The summary is empty for a net without integer inputs, which costs nothing.
     """
-    tensors = [tensor for tensor in wrapped.inputs if tensor.dtype in DTYPES]
+    tensors = [tensor for tensor in wrapped.inputs.tensors if tensor.dtype in DTYPES]
     if not tensors:
         return examples, {}
     with wrap.plain_attention(), Trials(wrapped, examples) as trials:
         accepted_by_input = {tensor.name: _search(tensor, examples, trials) for tensor in tensors}
         widened = {name: array.copy() for name, array in examples.items()}
-        rows = range(len(next(iter(examples.values()))) // 2, len(next(iter(examples.values()))))
+        count = len(next(iter(examples.values()))) if wrapped.inputs.batch else 1
+        rows = range(count // 2, count)
         changed = [row for row in rows if _draw(row, widened, accepted_by_input, trials)]
         ranges = {
             name: "0 and 1 only: " + accepted if isinstance(accepted, str) else str(accepted)
@@ -68,7 +70,7 @@ def line(search: dict[str, Any]) -> str:
 
 def _search(tensor: Tensor, examples: Examples, trials: Trials) -> Accepted | str:
     """The range that `tensor` may have while other inputs are ordinary; a reason if not even 0 or 1 is accepted."""
-    ordinary = {name: array[:1] for name, array in examples.items()}
+    ordinary = {name: trials.example(array, 0) for name, array in examples.items()}
     width = ordinary[tensor.name].size
 
     def with_value(base: int, column: int | None) -> Callable[[int], str]:
@@ -86,7 +88,7 @@ def _search(tensor: Tensor, examples: Examples, trials: Trials) -> Accepted | st
             break
     else:
         return refused
-    bounds = np.iinfo(tensor.dtype)
+    bounds = np.iinfo(tensor.dtype if tensor.dtype != "uint64" else "int64")
     low, below = _reach(with_value(base, None), base, int(bounds.min))
     high, above = _reach(with_value(base, None), base, int(bounds.max))
     lows, highs = [low] * width, [high] * width
@@ -127,14 +129,14 @@ def _draw(row: int, examples: Examples, accepted_by_input: dict[str, Accepted | 
     """Replaces the row's integers by others that forward() accepts; keeps them if none of a few draws passes."""
     for draw in range(MAX_DRAWS):
         generator = np.random.default_rng([row, draw])
-        example = {name: array[row : row + 1].copy() for name, array in examples.items()}
+        example = {name: trials.example(array, row).copy() for name, array in examples.items()}
         for name, accepted in accepted_by_input.items():
             if isinstance(accepted, Accepted):
                 numbers = _numbers(row + draw, accepted, generator)
                 example[name] = numbers.astype(example[name].dtype).reshape(example[name].shape)
         if not trials.refusal(example):
             for name, array in example.items():
-                examples[name][row] = array[0]
+                trials.example(examples[name], row)[...] = array
             return True
     return False
 

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from seaway.export import tolerance, wrap
+from seaway.export.inputs import Examples
 from seaway.export.wrap import Wrapped
 from seaway.nets.user import summary
 from seaway.platform import limits
@@ -31,8 +32,6 @@ REFERENCE_EXAMPLES = 4  # their outputs set the scale of outputs and rounding
 
 SLOW, CRASHES, LATE = "takes longer than", "crashes the process", "not tried after"
 COSTLY = (SLOW, CRASHES, LATE)  # refusals after which the search stops refining
-
-Examples = dict[str, np.ndarray]
 
 
 class Trials:
@@ -51,8 +50,12 @@ class Trials:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._end()
 
+    def example(self, array: np.ndarray, row: int) -> np.ndarray:
+        """One example of an input as forward() takes it: a batch of one, or the whole array without a batch."""
+        return array[row : row + 1] if self._wrapped.inputs.batch else array
+
     def refusal(self, example: Examples) -> str:
-        """Takes a batch of one."""
+        """Takes one example."""
         remaining_s = self._deadline - time.monotonic()
         if remaining_s <= 0:
             return f"{LATE} {TOTAL_TIMEOUT_S:.0f} s of trials"
@@ -127,18 +130,16 @@ def _serve(connection: Connection, parent_end: Connection, wrapped: Wrapped, ord
     limits.disable_core_dumps()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    largest = rounding = 0.0
-    count = len(next(iter(ordinary.values())))
+    count = len(next(iter(ordinary.values()))) if wrapped.inputs.batch else 1
+    reference = ordinary
     try:
-        for row in range(min(REFERENCE_EXAMPLES, count)):
-            logits, moved = _logits(wrapped, {name: array[row : row + 1] for name, array in ordinary.items()})
-            largest, rounding = max(largest, float(logits.abs().max())), max(rounding, moved)
+        if wrapped.inputs.batch:
+            reference = wrap.batch_of(ordinary, min(REFERENCE_EXAMPLES, count))
+        allowed = {name: _allowed(*sizes) for name, sizes in _measure(wrapped, reference).items()}
         connection.send("")
     except Exception as error:  # user code may raise anything
         connection.send(summary(error))
         return
-    # Beyond this, the result reflects rounding more than the net, and the tolerance would have to grow with it.
-    allowed = max(largest * tolerance.CEILING / tolerance.SAFETY_FACTOR, tolerance.SAFETY_FACTOR * rounding)
     limits.limit_memory_growth(MAX_GROWTH_BYTES // count)  # allocations beyond that fail, and PyTorch raises an error
     while True:
         try:
@@ -146,21 +147,34 @@ def _serve(connection: Connection, parent_end: Connection, wrapped: Wrapped, ord
         except EOFError:
             return
         try:
-            _, moved = _logits(wrapped, example)
-            connection.send("" if moved <= allowed else "float32 rounds its outputs too coarsely to compare")
+            moved = {name: moved for name, (_, moved) in _measure(wrapped, example).items()}
+            coarse = any(distance > allowed[name] for name, distance in moved.items())
+            connection.send("float32 rounds its outputs too coarsely to compare" if coarse else "")
         except Exception as error:
             connection.send(summary(error))
 
 
-def _logits(wrapped: Wrapped, example: Examples) -> tuple[torch.Tensor, float]:
-    """The logits of one example, and how far rounding alone moves them."""
+def _allowed(largest: float, rounding: float) -> float:
+    """Beyond this, the result reflects rounding more than the net, and the tolerance would have to grow with it."""
+    return max(largest * tolerance.CEILING / tolerance.SAFETY_FACTOR, tolerance.SAFETY_FACTOR * rounding)
+
+
+def _measure(wrapped: Wrapped, example: Examples) -> dict[str, tuple[float, float]]:
+    """Each float output's largest value, and how far rounding alone moves it. Raises whatever forward() does."""
     inputs = wrap.tensors(example)
     with torch.no_grad():
-        logits = wrapped.call(*inputs)
-        if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
-            raise ValueError("returns no logits [1, classes]")
-        if not bool(torch.isfinite(logits).all()):
-            raise ValueError("returns outputs that are not finite")
+        outputs = wrapped.named(*inputs)
         with _Rounding():
-            other = wrapped.call(*inputs)
-    return logits, float((other - logits).abs().max())
+            others = wrapped.named(*inputs)
+    measured = {}
+    for name, output in outputs.items():
+        if not output.is_floating_point() or not output.numel():
+            continue
+        if bool(output.isnan().any()):
+            raise ValueError("returns outputs that are not finite")
+        if others[name].shape != output.shape:
+            raise ValueError("returns another number of results after rounding")
+        finite = output.isfinite() & others[name].isfinite()
+        largest, moved = (value[finite].abs().double() for value in (output, others[name] - output))
+        measured[name] = (float(largest.max()), float(moved.max())) if finite.any() else (0.0, 0.0)
+    return measured

@@ -74,9 +74,14 @@ class Client:
         output: str,
         version: int | None = None,
         signature: str = "",
+        whole: bool = False,
     ) -> tuple[np.ndarray, str]:
-        """The model's output named `output` over any protocol, and the response's Seaway-Model header."""
-        return self.predict_encoded(protocol, model, *protocol.write(inputs, output, signature), output, version)
+        """The model's output named `output` over any protocol, and the response's Seaway-Model header.
+
+        `whole`: the inputs have no common batch as their first axis.
+        """
+        write = client_codecs.write_call if whole else client_codecs.Protocol.write
+        return self.predict_encoded(protocol, model, *write(protocol, inputs, output, signature), output, version)
 
     def predict_outputs(
         self,

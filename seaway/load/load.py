@@ -30,11 +30,15 @@ from seaway.protocols import client_codecs
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Examples:
-    """Inputs to send, and PyTorch's first output for them, `expected` [N, …]; `labels` [N] if they are known."""
+    """Inputs to send, and PyTorch's first output for them, `expected` [N, …]; `labels` [N] if they are known.
+
+    `whole`: they are one call of a model without a batch.
+    """
 
     inputs: InputsReader | Inputs
     expected: np.ndarray
     labels: np.ndarray | None
+    whole: bool = False
 
 
 def load(
@@ -104,6 +108,7 @@ def _served_parity(
     parity = served_parity(
         *(url, config.model, config.version, examples.inputs, examples.expected, examples.labels),
         *(metadata.tolerances[output], protocol, output),
+        whole=examples.whole,
     )
     max_abs = format_distance(parity.max_abs)
     print(f"{parity.hop}: {parity.examples:,} examples, {parity.wrong:,} wrong, max |Δ| {max_abs}", flush=True)
@@ -141,7 +146,8 @@ def _examples(metadata: ArtifactMetadata, folder: Path, dataset: Path | None, on
     output = metadata.outputs[0].name
     if dataset is None and onnx is None:
         recorded = golden.read(folder / model_repository.EXTRA / golden.GOLDEN)
-        return Examples(recorded.inputs, recorded.outputs[output], None)
+        first = recorded.whole()[0]
+        return Examples(first.inputs, first.outputs[output], None, whole=not recorded.inputs)
     if dataset is None or onnx is None:
         missing = "--dataset" if dataset is None else "--onnx"
         raise InvalidInput(

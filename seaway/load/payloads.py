@@ -110,7 +110,8 @@ def read_model(source: Path) -> Model:
         examples = golden.read(source / model_repository.EXTRA / golden.GOLDEN)
     else:
         metadata, examples = artifact_metadata.read(source), golden.read(source / golden.GOLDEN)
-    if not metadata.outputs or metadata.outputs[0].name not in examples.outputs:
+    calls = examples.whole()
+    if not metadata.outputs or not calls or any(metadata.outputs[0].name not in call.outputs for call in calls):
         raise MetadataError(
             f"{source}: no golden examples of the model's output; give a version's folder or an ONNX artifact"
         )
@@ -153,10 +154,25 @@ def _read_file(path: Path) -> Model:
 def encode(model: Model, protocol: Protocol, batch: int) -> list[Payload]:
     """Requests of `batch` examples each, every one starting at another example, so that no two are equal.
 
-    Examples repeat if there are fewer than `batch`. Raises InvalidInput.
+    Examples repeat if there are fewer than `batch`. Examples that are calls follow, each a request; they are all that a
+    model without a batch has. Raises InvalidInput.
     """
-    if batch < 1:
-        raise InvalidInput(f"--batch must be at least 1, not {batch}")
+    if batch < 1 or (batch > 1 and not model.examples.inputs):
+        least = "at least 1" if batch < 1 else "1 for a model that takes no batch"
+        raise InvalidInput(f"--batch must be {least}, not {batch}")
+    payloads = _batches(model, protocol, batch) if model.examples.inputs else []
+    for call in model.examples.calls if protocol is not client_codecs.PNG else ():
+        if sum(len(payload.body) for payload in payloads) > MAX_BODY_BYTES:
+            break
+        body, headers = client_codecs.write_call(protocol, {n: call.inputs[n] for n in model.inputs}, model.output)
+        rows = len(call.inputs[model.inputs[0]]) if model.examples.inputs else 1
+        payload = Payload(body, headers, model.output, rows, model.tolerance, reference=model.reference)
+        _set_expected(payload, call.outputs[model.output])
+        payloads.append(payload)
+    return payloads
+
+
+def _batches(model: Model, protocol: Protocol, batch: int) -> list[Payload]:
     chosen = _png_examples(model) if protocol is client_codecs.PNG else np.arange(model.count)
     if not len(chosen):
         raise InvalidInput("there are no examples to send; export the model again, or give a file with examples")
@@ -176,7 +192,7 @@ def encode(model: Model, protocol: Protocol, batch: int) -> list[Payload]:
 
 
 def _set_expected(payload: Payload, output: np.ndarray) -> None:
-    payload.expected = output.astype(np.float64)
+    payload.expected = np.asarray(output, np.float64)
     payload.allowed = payload.tolerance.allowed(payload.expected)
 
 
@@ -247,6 +263,9 @@ def discriminative(payloads: list[Payload]) -> bool:
     first = payloads[0]
     if first.expected is None or first.allowed is None:
         return False
-    return any(
-        p.expected is not None and (np.abs(p.expected - first.expected) > first.allowed).any() for p in payloads[1:]
-    )
+    return any(p.expected is not None and _differs(p.expected, first.expected, first.allowed) for p in payloads[1:])
+
+
+def _differs(other: np.ndarray, expected: np.ndarray, allowed: np.ndarray) -> bool:
+    with np.errstate(invalid="ignore"):  # ∞ - ∞
+        return other.shape != expected.shape or bool((np.abs(other - expected) > allowed).any())

@@ -34,12 +34,12 @@ class ServedParity:
 
 def predict_batches(
     client: Client, protocol: client_codecs.Protocol, model: str, version: int | None, read_inputs: InputsReader,
-    count: int, output: str, batch: int = 128, signature: str = "",
+    count: int, output: str, batch: int = 128, signature: str = "", whole: bool = False,
 ) -> Iterator[tuple[slice, np.ndarray, str]]:  # fmt: skip
     """Sends `count` examples in batches; yields (examples' slice, output [n, …], Seaway-Model). Raises as Client."""
     for start in range(0, count, batch):
         part = slice(start, min(start + batch, count))
-        yield part, *client.predict(protocol, model, read_inputs(part), output, version, signature)
+        yield part, *client.predict(protocol, model, read_inputs(part), output, version, signature, whole=whole)
 
 
 def served_parity(
@@ -53,12 +53,15 @@ def served_parity(
     protocol: str,
     output: str = "scores",
     batch: int = 128,
+    whole: bool = False,
 ) -> ServedParity:
     """Compares the outputs for N examples with `expected` [N, …], PyTorch's; `true_labels` [N]: class indices, or None.
+    `whole`: the inputs are those of one call, and `expected` is its output.
 
     Raises DataError if the numbers of examples differ, and as Client.
     """
-    read_inputs = inputs if callable(inputs) else _slicer(inputs, len(expected))
+    count = 1 if whole else len(expected)
+    read_inputs = inputs if callable(inputs) else (lambda part: inputs) if whole else _slicer(inputs, count)
     if true_labels is not None and len(true_labels) != len(expected):
         raise DataError(
             f"{len(expected)} recorded outputs for {len(true_labels)} labels: they are of different test sets"
@@ -68,9 +71,9 @@ def served_parity(
     max_abs = 0.0
     served_by: Counter[str] = Counter()
     with Client(url) as client:
-        batches = predict_batches(client, codec, model, version, read_inputs, len(expected), output, batch)
+        batches = predict_batches(client, codec, model, version, read_inputs, count, output, batch, whole=whole)
         for part, outputs, model_header in batches:
-            comparison = golden.compare(outputs, expected[part], tolerance)
+            comparison = golden.compare(outputs, expected if whole else expected[part], tolerance)
             max_abs = max(max_abs, comparison.max_abs)
             wrong += comparison.wrong
             flipped += comparison.flipped
@@ -80,8 +83,8 @@ def served_parity(
     return ServedParity(
         protocol,
         hop=f"served, {codec.title}",
-        examples=len(expected),
-        accuracy=None if true_labels is None else correct / len(expected),
+        examples=count,
+        accuracy=None if true_labels is None else correct / count,
         max_abs=max_abs if math.isfinite(max_abs) else None,
         wrong=wrong,
         flipped=flipped,

@@ -78,7 +78,8 @@ def _versioned(model: str, version: int | None) -> str:
 
 def _write_tfs(inputs: Inputs, outputs: Sequence[str], signature: str) -> tuple[bytes, dict[str, str]]:
     del outputs  # a signature returns all of its outputs
-    return tfserving.write_predict_request(inputs, signature), {"Content-Type": JSON}
+    rows = len({array.shape[:1] for array in inputs.values()} | {()}) == 2  # the same first axis in all
+    return tfserving.write_predict_request(inputs, signature, rows), {"Content-Type": JSON}
 
 
 def _write_png(inputs: Inputs, outputs: Sequence[str], signature: str) -> tuple[bytes, dict[str, str]]:
@@ -126,6 +127,13 @@ def png(image: np.ndarray) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
+
+
+def write_call(protocol: Protocol, inputs: Inputs, output: str, signature: str = "") -> tuple[bytes, dict[str, str]]:
+    """A request for one output, from inputs whose first axes need not be a common batch."""
+    if protocol is TFS:
+        return tfserving.write_predict_request(inputs, signature, row=False), {"Content-Type": JSON}
+    return protocol.write(inputs, output, signature)
 
 
 TFS = Protocol("tfs", "REST", "REST predict", tfs_path, _write_tfs, _read_tfs)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 from rich.console import Console
@@ -42,9 +43,10 @@ class Hop:
             self.wrong += compared.wrong
             self.flipped += compared.flipped
             if outputs[name].shape == reference.shape:
-                distance = np.abs(outputs[name].astype(np.float64) - reference).reshape(len(reference), -1)
-                self.distances.setdefault(name, []).append(distance.max(axis=1))
-        self.examples += len(next(iter(expected.values())))
+                with np.errstate(invalid="ignore"):  # equal infinities
+                    distance = np.nan_to_num(np.abs(outputs[name].astype(np.float64) - reference), posinf=np.inf)
+                rows = len(reference) if reference.ndim else 1
+                self.distances.setdefault(name, []).append(distance.reshape(rows, -1).max(axis=1, initial=0))
 
     def faults(self, where: str) -> list[str]:
         """The reasons to refuse; empty if every output is within tolerance."""
@@ -57,23 +59,37 @@ class Hop:
         return reasons
 
 
+def count(examples: Golden) -> int:
+    """Examples of a batch, and calls."""
+    rows = len(next(iter(examples.inputs.values()))) if examples.inputs else 0
+    return rows + len(examples.calls)
+
+
 def on_golden(hop: Hop, run: Runner, examples: Golden, tolerances: dict[str, Tolerance]) -> Check:
-    """The golden examples, one at a time and all at once."""
-    count = len(next(iter(examples.outputs.values())))
+    """The golden examples, one at a time and all at once; then those that are calls."""
+    rows = count(examples) - len(examples.calls)
     alone, together = "golden examples one by one", "golden examples in one batch"
     faults: dict[str, list[str]] = {}
-    for where, size in ((alone, 1), (together, count)):
+    for where, size in ((alone, 1), (together, rows)) if rows else ():
         current = Hop(hop.name)
-        for part in (slice(start, start + size) for start in range(0, count, size)):
+        for part in (slice(start, start + size) for start in range(0, rows, size)):
             inputs = {name: array[part] for name, array in examples.inputs.items()}
             current.add(run(inputs), {name: array[part] for name, array in examples.outputs.items()}, tolerances)
+            current.examples += size
         faults[where] = current.faults(where)
         _merge(hop, current)
-    if faults[alone] and not faults[together]:
+    if rows and faults[alone] and not faults[together]:
         faults[alone].append("alone, an example has other outputs than in a batch: rows depend on each other")
-    return Check(
-        f"golden examples, {hop.name}", (*faults[alone], *faults[together]), f"{count} examples, batch 1 and {count}"
-    )
+    for call in examples.calls:
+        current = Hop(hop.name, examples=1)
+        current.add(run(call.inputs), call.outputs, tolerances)
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in call.inputs.items())
+        faults.setdefault(shapes, []).extend(current.faults(f"golden call with {shapes}"))
+        _merge(hop, current)
+    notes = [f"{rows} examples, batch 1 and {rows}"] if rows else []
+    if examples.calls:
+        notes.append(f"{len(examples.calls)} calls of {'other sizes' if rows else 'their own'}")
+    return Check(f"golden examples, {hop.name}", tuple(chain(*faults.values())), "; ".join(notes))
 
 
 def on_test_set(
@@ -87,6 +103,7 @@ def on_test_set(
     for part in _parts(count, f"{hop.name} on the test set"):
         outputs = run({metadata.inputs[0].name: datasets.model_input(images.test_images[part])})
         current.add(outputs, {name: array[part] for name, array in expected.items()}, metadata.tolerances)
+        current.examples += len(outputs[first])
         hits += int((outputs[first].argmax(axis=1) == images.test_labels[part]).sum())
     _merge(hop, current)
     hop.accuracy = hits / count
@@ -116,6 +133,7 @@ def on_pngs(hop: Hop, from_png: Runner, runtime: Runner, examples: Golden, metad
     outputs = from_png({"png": np.array([png(p) for p in images], object)})
     current = Hop(hop.name)
     current.add(outputs, {scores: expected}, metadata.tolerances)
+    current.examples += len(images)
     faults = current.faults("golden images as PNG")
     expected_labels = [metadata.labels[i] for i in outputs[scores].argmax(axis=1)]
     returned_labels = [label.decode("utf-8", "replace") for label in outputs["label"]]

@@ -77,6 +77,9 @@ def _golden(metadata: ArtifactMetadata) -> Markup:
     rows = [["examples", f"from {source}; ONNX opset {metadata.settings.get('opset', 'unknown')}"]]
     rows.append(["exporter", str(metadata.settings.get("exporter", "unknown"))])
     rows += [[f"not by {name}", reason] for name, reason in metadata.settings.get("refused_exporters", {}).items()]
+    for size, (low, high, step) in metadata.settings.get("sizes", {}).items():
+        rows.append([f"size {size}", f"{low} to {high}" + (f" in steps of {step}" if step > 1 else "")])
+    rows += [[f"not tried: {sizes}", why] for sizes, why in metadata.settings.get("refused_sizes", {}).items()]
     tried = metadata.settings.get("integers")
     if isinstance(tried, dict):
         rows += [[f"integers of {name}", f"forward() takes {ranges}"] for name, ranges in tried["accepted"].items()]

@@ -79,23 +79,22 @@ class _Gate:
 
     def _check_golden(self, examples: Golden) -> None:
         outputs = {t.name for t in self.metadata.outputs}
-        if set(examples.inputs) != {t.name for t in self.metadata.inputs} or set(examples.outputs) != outputs:
+        inputs, calls = {t.name for t in self.metadata.inputs}, examples.whole()
+        if not calls or any((set(call.inputs), set(call.outputs)) != (inputs, outputs) for call in calls):
             raise MetadataError(
                 f"{self.onnx / golden.GOLDEN} lacks inputs or outputs of the metadata, or has others; export the model "
                 "again"
             )
         if not outputs <= self.metadata.tolerances.keys():
             raise MetadataError(f"the metadata of {self.onnx} lacks a tolerance for an output; export the model again")
-        if len({len(array) for array in (examples.inputs | examples.outputs).values()} - {0}) != 1:
+        if examples.inputs and len({a.shape[:1] for a in (examples.inputs | examples.outputs).values()} - {(0,)}) != 1:
             raise MetadataError(
                 f"{self.onnx / golden.GOLDEN} has no examples, or not one output for each; export the model again"
             )
 
     def _run_hops(self, examples: Golden) -> None:
-        pytorch = Hop(
-            "PyTorch", max_abs=dict.fromkeys(examples.outputs, 0.0), max_rel=dict.fromkeys(examples.outputs, 0.0)
-        )
-        pytorch.examples = len(next(iter(examples.outputs.values())))
+        none = {tensor.name: 0.0 for tensor in self.metadata.outputs}
+        pytorch = Hop("PyTorch", max_abs=none, max_rel=none, examples=hops.count(examples))
         runtime, tensorflow, pngs = Hop("ONNX Runtime"), Hop("SavedModel"), Hop("SavedModel from_png")
         self.hops = [pytorch, runtime, tensorflow]
         runs: dict[str, Runner] = {}
@@ -104,7 +103,9 @@ class _Gate:
             self._add(hops.on_golden(runtime, runs[runtime.name], examples, self.metadata.tolerances))
         with self._part("golden examples, SavedModel"):
             signatures = runners.tensorflow(self.saved_model)
-            runs[tensorflow.name] = signatures(["serving_default", *(t.name for t in self.metadata.outputs[1:])])
+            default = interface.default_outputs(self.metadata.outputs)
+            others = [tensor.name for tensor in self.metadata.outputs if tensor not in default]
+            runs[tensorflow.name] = signatures([interface.DEFAULT, *others])
             self._add(hops.on_golden(tensorflow, runs[tensorflow.name], examples, self.metadata.tolerances))
             takes_images = interface.takes_images(self.metadata.inputs, self.metadata.outputs, self.metadata.labels)
             if takes_images and runtime.name in runs:

@@ -155,17 +155,21 @@ def _check_golden(
     """Compares with the golden examples. Returns the signatures with independent rows. Raises ModelError."""
     compared, batchable = set(), set()
     for name, signature in served.signatures.items():
-        if {tensor.name for tensor in signature.inputs} != golden.inputs.keys():
-            continue
-        outputs = backend.predict(name, golden.inputs)
-        for output in outputs.keys() & golden.outputs.keys():
-            _compare(metadata, name, output, outputs[output], golden.outputs[output])
-            compared.add(output)
-        if batching.rows_are_independent(backend.predict, name, signature, golden.inputs, outputs, metadata.tolerances):
-            batchable.add(name)
+        for call in golden.whole():
+            if {tensor.name for tensor in signature.inputs} != call.inputs.keys():
+                continue
+            outputs = backend.predict(name, call.inputs)
+            for output in outputs.keys() & call.outputs.keys():
+                _compare(metadata, name, output, outputs[output], call.outputs[output])
+                compared.add(output)
+            if call.inputs is golden.inputs and batching.rows_are_independent(
+                backend.predict, name, signature, call.inputs, outputs, metadata.tolerances
+            ):
+                batchable.add(name)
     if not compared:
+        first = next(iter(golden.whole()), golden)
         raise ModelError(
-            f"no signature maps the golden inputs {sorted(golden.inputs)} to the outputs {sorted(golden.outputs)}"
+            f"no signature maps the golden inputs {sorted(first.inputs)} to the outputs {sorted(first.outputs)}"
         )
     return frozenset(batchable)
 

@@ -24,11 +24,15 @@ def users_nets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def ship(tmp_path: Path) -> Callable[..., tuple[ArtifactMetadata, Path]]:
-    """Exports `python:shipped_nets:<net>` with its own weights; returns the metadata and the artifact's folder."""
+    """Exports `python:shipped_nets:<net>` with its own weights; returns the metadata and the artifact's folder.
+
+    As a classifier, unless another `activation` is given.
+    """
 
     def _ship(net: str, *inputs: str, **options: object) -> tuple[ArtifactMetadata, Path]:
         onnx = tmp_path / "onnx"
-        arguments: dict[str, object] = {"weights": None, "inputs": list(inputs or ["4"]), **options}
+        arguments: dict[str, object] = {"weights": None, "inputs": list(inputs or ["4"]), "activation": "softmax"}
+        arguments |= options
         return export_model(f"python:shipped_nets:{net}", onnx, **arguments), onnx  # type: ignore[arg-type]
 
     return _ship

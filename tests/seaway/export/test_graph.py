@@ -7,17 +7,20 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
+from seaway.artifacts.artifact_metadata import Tensor
 from seaway.errors import ModelError
 from seaway.export import graph, tolerance, wrap
 from seaway.export.inputs import bind, parse, random_examples
-from seaway.export.wrap import Shipped
+from seaway.export.wrap import Wrapped
+
+OUTPUTS = (Tensor("scores", "float32", (None, 5)), Tensor("logits", "float32", (None, 5)))
 
 
 @pytest.fixture
-def wrapped() -> Shipped:
+def wrapped() -> Wrapped:
     torch.manual_seed(2)
     net = nn.Sequential(nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(24, 5)).eval()
-    return Shipped(net, bind(net, [parse("2x4x4")]), "softmax").eval()
+    return Wrapped(net, bind(net, [parse("2x4x4")]), "softmax").eval()
 
 
 def weight(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
@@ -25,48 +28,48 @@ def weight(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
     return tensor
 
 
-def test_the_graph_is_pytorchs(wrapped: Shipped) -> None:
+def test_the_graph_is_pytorchs(wrapped: Wrapped) -> None:
     examples = random_examples(wrapped.inputs)
-    tolerances = tolerance.derive(wrapped, examples, wrap.run(wrapped, examples))
-    model = graph.export(wrapped, examples, 5)
-    graph.compare(model, wrapped, examples, tolerances)
+    tolerances = tolerance.derive(wrapped, [(examples, wrap.run(wrapped, examples))])
+    model = graph.export(wrapped, examples, OUTPUTS)
+    graph.compare(model, wrapped, [examples], tolerances)
     checksums, unused = graph.weights(model, wrapped, examples)
     assert len(checksums) == 8
     assert unused == []
     assert {"Conv", "BatchNormalization"} <= {node.op_type for node in model.graph.node}
 
 
-def test_a_changed_weight_is_found_by_value_and_by_outputs(wrapped: Shipped) -> None:
+def test_a_changed_weight_is_found_by_value_and_by_outputs(wrapped: Wrapped) -> None:
     examples = random_examples(wrapped.inputs)
-    tolerances = tolerance.derive(wrapped, examples, wrap.run(wrapped, examples))
-    model = graph.export(wrapped, examples, 5)
+    tolerances = tolerance.derive(wrapped, [(examples, wrap.run(wrapped, examples))])
+    model = graph.export(wrapped, examples, OUTPUTS)
     changed = weight(model, "0.weight")
     changed.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(changed) * np.float32(1.01), "0.weight"))
     with pytest.raises(ModelError, match=r"different weights for 0\.weight than the model"):
         graph.weights(model, wrapped, examples)
-    with pytest.raises(ModelError, match="other scores than PyTorch at batch 1"):
-        graph.compare(model, wrapped, examples, tolerances)
+    with pytest.raises(ModelError, match="other scores than PyTorch for batch 1"):
+        graph.compare(model, wrapped, [examples], tolerances)
 
 
-def test_a_fixed_batch_is_found_by_running(wrapped: Shipped) -> None:
+def test_a_fixed_batch_is_found_by_running(wrapped: Wrapped) -> None:
     examples = random_examples(wrapped.inputs)
-    tolerances = tolerance.derive(wrapped, examples, wrap.run(wrapped, examples))
-    model = graph.export(wrapped, examples, 5)
+    tolerances = tolerance.derive(wrapped, [(examples, wrap.run(wrapped, examples))])
+    model = graph.export(wrapped, examples, OUTPUTS)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
-    with pytest.raises(ModelError, match=r"runs at batch 2 but not at batch 1.*x\.flatten"):
-        graph.compare(model, wrapped, examples, tolerances)
+    with pytest.raises(ModelError, match=r"does not run for batch 1.*x\.flatten"):
+        graph.compare(model, wrapped, [examples], tolerances)
 
 
-def test_a_net_over_two_gibibytes_is_refused_before_tracing(wrapped: Shipped) -> None:
+def test_a_net_over_two_gibibytes_is_refused_before_tracing(wrapped: Wrapped) -> None:
     with torch.device("meta"):
         wrapped.net.append(nn.Linear(30_000, 30_000))
     with pytest.raises(ModelError, match=r"3\.4 GiB"):
-        graph.export(wrapped, random_examples(wrapped.inputs), 5)
+        graph.export(wrapped, random_examples(wrapped.inputs), OUTPUTS)
 
 
-def test_a_weight_missing_from_the_graph_differs_from_an_unused_one(wrapped: Shipped) -> None:
+def test_a_weight_missing_from_the_graph_differs_from_an_unused_one(wrapped: Wrapped) -> None:
     examples = random_examples(wrapped.inputs)
-    model = graph.export(wrapped, examples, 5)
+    model = graph.export(wrapped, examples, OUTPUTS)
     wrapped.net.register_buffer("auxiliary", torch.ones(3))
     assert graph.weights(model, wrapped, examples)[1] == ["auxiliary"]
     model.graph.initializer.remove(weight(model, "1.running_var"))

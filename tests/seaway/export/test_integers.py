@@ -13,7 +13,7 @@ from seaway.errors import ModelError
 from seaway.export import graph, integers, symbolics, trials
 from seaway.export.export import export_model
 from seaway.export.inputs import bind, parse, random_examples
-from seaway.export.wrap import Shipped
+from seaway.export.wrap import Wrapped
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "fixtures"))
 import shipped_nets
@@ -23,7 +23,7 @@ LEAST, GREATEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 def widened(net: torch.nn.Module, *inputs: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]:
     """Ordinary examples, widened ones, and the summary of the search."""
-    wrapped = Shipped(net, bind(net, [parse(text) for text in inputs]), "softmax").eval()
+    wrapped = Wrapped(net, bind(net, [parse(text) for text in inputs]), "softmax").eval()
     ordinary = random_examples(wrapped.inputs)
     return (ordinary, *integers.widen(wrapped, ordinary))
 
@@ -109,7 +109,7 @@ def test_the_metadata_lists_what_was_tried(tmp_path: Path, capsys: pytest.Captur
     assert f"n: {LEAST} to {GREATEST}" in capsys.readouterr().out
     examples = golden.read(tmp_path / "onnx" / golden.GOLDEN)
     assert examples.inputs["n"].min() == LEAST
-    assert np.isfinite(examples.outputs["logits"]).all()
+    assert np.isfinite(examples.outputs["output_0"]).all()
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_faulty_export_is_refused(
     """Without the functions of symbolics.py: integers 0 and 1 alone would let these nets pass."""
     monkeypatch.setattr(symbolics, "_FUNCTIONS", {})
     monkeypatch.setattr(graph, "OPSETS", (13, 15))
-    with pytest.raises(ModelError, match=f"ONNX Runtime gives other scores than PyTorch.*{says}"):
+    with pytest.raises(ModelError, match=f"ONNX Runtime gives other output_0 than PyTorch.*{says}"):
         export_model(
             f"python:shipped_nets:{net}", tmp_path / "onnx", weights=None, inputs=inputs, exporter="torchscript"
         )

@@ -32,7 +32,6 @@ CHANGED = {
 }  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore:Exporting a model to ONNX with a batch_size other than 1:UserWarning")
 @pytest.mark.parametrize("name", CHANGED)
 def test_a_weight_is_followed_through_what_the_converter_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weight_change: Any, name: str

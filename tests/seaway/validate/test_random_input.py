@@ -59,7 +59,7 @@ def test_nan_against_a_number_is_a_difference(converted: tuple[Path, Path, Any],
 
 def test_another_shape_is_refused(converted: tuple[Path, Path, Any], tmp_path: Path) -> None:
     _, saved_model, metadata = converted
-    with pytest.raises(ModelError, match=r"ONNX Runtime failed|in TensorFlow and"):
+    with pytest.raises((ModelError, Unsupported), match=r"ONNX Runtime failed|in TensorFlow and"):
         random_input.differences(saved(tmp_path / "other", 1.0, size=4), saved_model, metadata)
 
 
@@ -77,3 +77,28 @@ def test_random_values_have_the_requested_type() -> None:
 def test_strings_have_no_random_values() -> None:
     with pytest.raises(Unsupported, match="random input does not support"):
         random_input.random((Tensor("x", "str", (1,)),), 0)
+
+
+def test_a_size_that_the_conversion_fixed_is_found(
+    converted: tuple[Path, Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorFlow runs at the first size of the dynamic axes alone."""
+    file, saved_model, metadata = converted
+    real = random_input.runners.tensorflow
+
+    def only_two_rows(folder: Path) -> Any:
+        def runner(names: Any) -> Any:
+            run = real(folder)(names)
+
+            def checked(inputs: dict[str, np.ndarray]) -> Any:
+                if len(inputs["x_1"]) != 2:
+                    raise ModelError("TensorFlow failed: another number of rows")
+                return run(inputs)
+
+            return checked
+
+        return runner
+
+    monkeypatch.setattr(random_input.runners, "tensorflow", only_two_rows)
+    with pytest.raises(ModelError, match="another number of rows"):
+        random_input.differences(file, saved_model, metadata)

@@ -51,6 +51,7 @@ def recurrent(
     x = tensor(x)
     batch_first, states = bool(call.get("layout", 0)), 2 if call.node.op == "LSTM" else 1
     x = tf.transpose(x, [1, 0, 2]) if batch_first else x
+    w, r = _with_sizes(call, x, w, r)
     lengths = None if lengths is None else tf.cast(lengths, tf.int32)
     direction = call.get("direction", "forward")
     initial = [None if s is None else tf.transpose(s, [1, 0, 2]) if batch_first else tensor(s) for s in (h, c)[:states]]
@@ -72,6 +73,15 @@ def recurrent(
     return [last[0] if output is None else output for output in [*sequence_output, *last][: call.outputs]]
 
 
+def _with_sizes(call: Any, x: Any, w: Any, r: Any) -> tuple[Any, Any]:
+    """Weights that the graph computes may have unknown sizes; the node's attribute and its input tell them."""
+    hidden = call.get("hidden_size") or r.shape[2]
+    rows = {"RNN": 1, "GRU": 3, "LSTM": 4}[call.node.op] * hidden
+    sizes = ((w, [None, rows, x.shape[2]]), (r, [None, rows, hidden]))
+    w, r = (m if isinstance(m, np.ndarray) else tf.ensure_shape(m, shape) for m, shape in sizes)
+    return w, r
+
+
 def _weights(direction_index: int, w: Any, r: Any, b: Any, p: Any) -> Weights:
     """The weights of a direction; constants are transposed during conversion."""
     transposed = [
@@ -86,7 +96,9 @@ def _weights(direction_index: int, w: Any, r: Any, b: Any, p: Any) -> Weights:
 
 
 def _initial(state: Any, x: Any, size: int) -> Any:
-    return tf.zeros(tf.stack([tf.shape(x)[1], size]), x.dtype) if state is None else state
+    if state is None:
+        return tf.zeros(tf.stack([tf.shape(x)[1], size]), x.dtype)
+    return tf.ensure_shape(state, [None, size])  # one that the graph computes may have unknown sizes
 
 
 def _projected(x: Any, weights: Weights, call: Any) -> Any:
