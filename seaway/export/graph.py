@@ -15,7 +15,7 @@ from torch.func import functional_call
 from seaway.artifacts import artifact_metadata, golden
 from seaway.artifacts.artifact_metadata import Tensor, Tolerance
 from seaway.errors import ModelError
-from seaway.export import control_flow, silence, symbolics, tolerance, wrap
+from seaway.export import control_flow, silence, symbolics, tolerance, translations, wrap
 from seaway.export.inputs import Examples
 from seaway.export.wrap import Wrapped
 from seaway.nets.user import summary
@@ -287,6 +287,7 @@ def _export_program(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...], outputs:
                 input_names=[tensor.name for tensor in wrapped.inputs.tensors],
                 output_names=outputs,
                 dynamic_shapes={"inputs": control_flow.dynamic_shapes(wrapped)},
+                custom_translation_table=translations.table(),
                 optimize=False,
                 verbose=False,
             )

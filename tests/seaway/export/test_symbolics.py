@@ -209,3 +209,43 @@ def test_outside_the_context_the_exporter_is_unchanged(monkeypatch: pytest.Monke
     monkeypatch.setattr(symbolics, "_FUNCTIONS", {})
     with pytest.raises(AssertionError):
         check(DIVISIONS["//"], pairs("int64"), graph.OPSETS[0])
+
+
+INDEXINGS: dict[str, Function] = {
+    "rows and columns": lambda x, i: x[torch.arange(x.shape[0]), i[:, 0]],
+    "two tensors": lambda x, i: x[i[:, :1] % 4, i],
+    "constants": lambda x, i: x[:, [0, 2]][:, [1, 0]] + x[[0, -1, 1, -2], [2, -1, 0, -6]][:, None] + i[:, :1],
+    "apart": lambda x, i: x[:, None, :][i[:, 0] % 4, :, i[:, 1]],
+    "int32": lambda x, i: x[torch.arange(x.shape[0]), i[:, 1].int()],
+    "one": lambda x, i: x[:, i[0]],
+    "a mask": lambda x, i: x[i < 0],
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", INDEXINGS)
+def test_indices_from_the_end(name: str) -> None:
+    values = np.arange(24, dtype=np.float32).reshape(4, 6)
+    check(INDEXINGS[name], (values, np.random.default_rng(0).integers(-6, 6, (4, 6))), 13)
+
+
+DISTANCES: dict[str, Function] = {
+    "cosine_similarity": torch.cosine_similarity,
+    "cosine_similarity down": lambda x, y: torch.cosine_similarity(x, y, 0, 1e-3),
+    **{f"pairwise_distance, p={p}": lambda x, y, p=p: nn.functional.pairwise_distance(x, y, p) for p in (1, 2, 3)},
+    "pairwise_distance, p=inf": lambda x, y: nn.functional.pairwise_distance(x, y, float("inf"), keepdim=True),
+    **{f"cdist, p={p}": lambda x, y, p=p: torch.cdist(x[None], y[None, :3], p) for p in (1.0, 2.0, 3.0)},
+    "cdist, p=inf": lambda x, y: torch.cdist(x, y[:2], float("inf")),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e12])
+@pytest.mark.parametrize("name", DISTANCES)
+def test_distances(name: str, scale: float) -> None:
+    arrays = tuple(np.random.default_rng(1).normal(size=(2, 5, 6)).astype(np.float32) * np.float32(scale))
+    expected = DISTANCES[name](*map(torch.from_numpy, arrays)).numpy()
+    model = exported(DISTANCES[name], arrays, 13)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (outputs,) = session.run(None, {"input0": arrays[0], "input1": arrays[1]})
+    np.testing.assert_allclose(outputs, expected, rtol=1e-3)
