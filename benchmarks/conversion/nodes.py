@@ -67,7 +67,7 @@ def cases(only: str = "") -> list[Any]:
 
 def out_of_scope(model: Any) -> str:
     """Why a model is out of scope; "" if it is in scope."""
-    other_domains = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
+    other_domains = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx", "ai.onnx.ml"})
     if other_domains:
         return f"operators of the domain {', '.join(other_domains)}"
     optional = sorted({node.op_type for node in model.graph.node if node.op_type.startswith("Optional")})

@@ -153,6 +153,9 @@ def _interface_of_graph(model: Any) -> _Interface:
         if name != tensor.name:
             _say(f"input {tensor.name!r} is called {name!r} in the SavedModel: TensorFlow does not allow its name")
     outputs = models.outputs(model)
+    if inputs and all(tensor.shape[:1] == (None,) for tensor in inputs.values()):
+        # onnxmltools declares [1] for the labels of any number of rows, and ONNX Runtime ignores what is declared.
+        outputs = tuple(replace(t, shape=(None, *t.shape[1:])) if t.shape[:1] == (1,) else t for t in outputs)
     return _Interface(inputs, outputs, tuple(t.name for t in outputs))
 
 

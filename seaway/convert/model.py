@@ -1,5 +1,6 @@
 """Reads ONNX models: the file, its opset, its interface; errors say what is wrong."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,18 @@ from seaway.artifacts.artifact_metadata import Tensor
 from seaway.errors import ModelError
 
 AGAIN = "export the model again"
+RUNTIME_DOMAIN = "com.microsoft"  # ONNX Runtime's own domain, which ONNX's checker does not look into
+STANDARD_DOMAINS = ("", "ai.onnx.ml")
+MAPS = ("ZipMap", "DictVectorizer", "CastMap")  # operators over maps, which are no tensors
+ZIPMAP = (
+    "export it without ZipMap, which turns scores into maps: with skl2onnx "
+    "to_onnx(model, X, options={id(model): {'zipmap': False}}), with onnxmltools zipmap=False"
+)
+BLOCKED_DOMAINS = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
+BLOCKED_LAYOUT = (
+    "ONNX Runtime's layout for one kind of CPU; save the optimized model at ORT_ENABLE_EXTENDED rather than "
+    "ORT_ENABLE_ALL, or convert the file from before the optimization"
+)
 
 
 def load(path: Path) -> Any:
@@ -29,8 +42,9 @@ def load(path: Path) -> Any:
     except ValueError as error:
         raise ModelError(f"{path}: not a valid ONNX model ({error}); {AGAIN}") from None
     _check_opset(model, path)
+    _check_operators(model, path)
     try:
-        onnx.checker.check_model(onnx_file.checkable(model))
+        onnx.checker.check_model(_checkable(model))
     except (onnx.checker.ValidationError, ValueError) as error:
         raise ModelError(f"{path}: not a valid ONNX model ({_first_line(error)}); {AGAIN}") from None
     return model
@@ -60,6 +74,42 @@ def _check_opset(model: Any, path: Path) -> None:
             f"{path}: its opset is {opset(model)}, but onnx {onnx.__version__} supports at most {newest}; "
             f"export the model with opset_version={newest} or lower, or install a newer onnx"
         )
+
+
+def _check_operators(model: Any, path: Path) -> None:
+    """Refuses operators that no converter can support, and says what to do."""
+    nodes = list(_nodes(model.graph))
+    maps = sorted({node.op_type for node in nodes if node.domain == "ai.onnx.ml" and node.op_type in MAPS})
+    if maps:
+        advice = ZIPMAP if "ZipMap" in maps else "export it with tensors as inputs"
+        raise ModelError(f"{path}: it has {', '.join(maps)}, and a SavedModel's values are tensors; {advice}")
+    blocked = sorted({f"{node.domain}.{node.op_type}" for node in nodes if node.domain in BLOCKED_DOMAINS})
+    if blocked:
+        raise ModelError(f"{path}: it has {', '.join(blocked)}: {BLOCKED_LAYOUT}")
+
+
+def _checkable(model: Any) -> Any:
+    """A copy for ONNX's checker, which skips the domain that operators unknown to ONNX are moved to: ONNX Runtime
+    writes some of its own into the default domain. The converter supports them or refuses them by name."""
+    copy = onnx_file.checkable(model)
+    versions = {"" if o.domain == "ai.onnx" else o.domain: int(o.version) for o in copy.opset_import}
+    moved = False
+    for node in _nodes(copy.graph):
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        if domain in STANDARD_DOMAINS and not onnx.defs.has(node.op_type, versions.get(domain, 1), domain):
+            node.domain, moved = RUNTIME_DOMAIN, True
+    if moved and RUNTIME_DOMAIN not in versions:
+        copy.opset_import.add(domain=RUNTIME_DOMAIN, version=1)
+    return copy
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """All nodes, those of subgraphs included."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _nodes(inner)
 
 
 def _tensor(value: Any) -> Tensor:

@@ -10,23 +10,29 @@ from seaway.convert.native import graph, inlining, registry
 from seaway.convert.native.build import GraphBuilder
 from seaway.convert.native.graph import Graph, Node
 from seaway.convert.native.ops import (  # noqa: F401  importing these modules fills the registry
+    attention,
     bitcast,
     control,
     detection,
     elementwise,
+    features,
+    fused,
     grid_sample,
     images,
     indexing,
+    linear,
     movement,
     nn,
     pooling,
     quantized,
+    quantized_fused,
     random,
     recurrent,
     reduce,
     resize,
     signal,
     strings,
+    trees,
     unique,
 )
 from seaway.convert.native.weights import VariableStore

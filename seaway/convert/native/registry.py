@@ -1,4 +1,4 @@
-"""The registry of operators: (name, version) → a function of a few lines.
+"""The registry of operators: (domain, name, version) → a function of a few lines.
 
     @op("Elu", kind=ELEMENTWISE)
     def elu(call, x):
@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 PLAIN, ELEMENTWISE, KEEP, SPATIAL, VALUES = "plain", "elementwise", "keep", "spatial", "values"
+ML = "ai.onnx.ml"  # ONNX's domain of classical machine learning
+MICROSOFT = "com.microsoft"  # ONNX Runtime's own domain: what its optimizer and quantizer write
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Entry:
     sizes: tuple[int, ...]
 
 
-_REGISTRY: dict[str, dict[int, Entry]] = {}
+_REGISTRY: dict[tuple[str, str], dict[int, Entry]] = {}
 
 
 def op(
@@ -43,14 +45,15 @@ def op(
     kind: str = PLAIN,
     foldable: bool = True,
     sizes: tuple[int, ...] = (),
+    domain: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Registers a function for one or more operators of ONNX's default domain."""
+    """Registers a function for one or more operators of a domain, ONNX's default one if none is given."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         for name in names:
-            versions = _REGISTRY.setdefault(name, {})
+            versions = _REGISTRY.setdefault((domain, name), {})
             for version in (since,) if isinstance(since, int) else since:
-                assert version not in versions, f"{name}-{version} is registered twice"
+                assert version not in versions, f"{domain}.{name}-{version} is registered twice"
                 versions[version] = Entry(function, kind, foldable, sizes)
         return function
 
@@ -59,6 +62,6 @@ def op(
 
 def find(name: str, domain: str, since: int) -> Entry | None:
     """The entry whose `since` is the newest that is not newer than this version; None if there is none."""
-    versions = {} if domain else _REGISTRY.get(name, {})
+    versions = _REGISTRY.get((domain, name), {})
     candidates = [version for version in versions if version <= since]
     return versions[max(candidates)] if candidates else None

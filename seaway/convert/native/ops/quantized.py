@@ -30,10 +30,18 @@ def _broadcastable(parameter: Any, x: Any, call: Any) -> Any:
     return repeated[(slice(None),) * axis + (slice(0, tf.shape(x)[axis]),)]
 
 
-def _saturated(x: Any, dtype: Any) -> Any:
+def saturated(x: Any, dtype: Any) -> Any:
     """Casts whole floats to integers, saturating at the type's limits."""
     low, high = tf.constant(dtype.min, x.dtype), tf.constant(dtype.max, x.dtype)
     return tf.cast(tf.cast(tf.clip_by_value(x, low, high), tf.int32), dtype)
+
+
+def quotient(x: Any, y: Any) -> Any:
+    """x / y, correctly rounded: TensorFlow would replace a division of float32 by a constant with a product, which
+    differs in the last bit, and so would some integers after rounding."""
+    if tf.as_dtype(x.dtype) != tf.float32:
+        return x / y
+    return tf.cast(tf.cast(x, tf.float64) / tf.cast(y, tf.float64), tf.float32)
 
 
 def _checked_dtype(dtype: Any) -> Any:
@@ -48,9 +56,9 @@ def quantize(call: Any, x: Any, scale: Any, zero: Any = None) -> Any:
     dtype = dtypes.of(call.get("output_dtype")) if call.get("output_dtype") else tf.uint8
     dtype = _checked_dtype(dtype if zero is None else tf.as_dtype(zero.dtype))
     compute_dtype = dtypes.of(call.get("precision")) if call.get("precision") else tf.as_dtype(scale.dtype)
-    ratio = tf.cast(x, compute_dtype) / tf.cast(_broadcastable(scale, x, call), compute_dtype)
+    ratio = quotient(tf.cast(x, compute_dtype), tf.cast(_broadcastable(scale, x, call), compute_dtype))
     rounded = tf.round(tf.cast(ratio, tf.float32))
-    return _saturated(rounded if zero is None else rounded + _broadcastable(tf.cast(zero, tf.float32), x, call), dtype)
+    return saturated(rounded if zero is None else rounded + _broadcastable(tf.cast(zero, tf.float32), x, call), dtype)
 
 
 @op("DequantizeLinear")
@@ -70,9 +78,9 @@ def dynamic_quantize(call: Any, x: Any) -> Any:
     """Quantizes to uint8 with a scale that spans minimum to maximum, zero included."""
     x = tensor(x)
     low, high = tf.minimum(tf.reduce_min(x), 0.0), tf.maximum(tf.reduce_max(x), 0.0)
-    scale = tf.where(high > low, (high - low) / 255.0, 1.0)
+    scale = tf.where(high > low, quotient(high - low, 255.0), 1.0)
     zero = tf.round(tf.clip_by_value(-low / scale, 0.0, 255.0))
-    return [_saturated(tf.round(x / scale) + zero, tf.uint8), scale, tf.cast(zero, tf.uint8)]
+    return [saturated(tf.round(x / scale) + zero, tf.uint8), scale, tf.cast(zero, tf.uint8)]
 
 
 def _along_rows(parameter: Any) -> Any:
@@ -111,7 +119,7 @@ def qlinear_matmul(
 def _rescaled(integers: Any, a_scale: Any, b_scale: Any, y_scale: Any, y_zero: Any) -> Any:
     """Integer sums requantized to another scale."""
     rounded = tf.round(tf.cast(integers, tf.float32) * (a_scale * b_scale / y_scale))
-    return _saturated(rounded + tf.cast(y_zero, tf.float32), _checked_dtype(tf.as_dtype(y_zero.dtype)))
+    return saturated(rounded + tf.cast(y_zero, tf.float32), _checked_dtype(tf.as_dtype(y_zero.dtype)))
 
 
 def _convolved(call: Any, x: Any, w: Any, x_zero: Any, w_zero: Any) -> Any:

@@ -52,16 +52,48 @@ def recurrent(
     batch_first, states = bool(call.get("layout", 0)), 2 if call.node.op == "LSTM" else 1
     x = tf.transpose(x, [1, 0, 2]) if batch_first else x
     w, r = _with_sizes(call, x, w, r)
-    lengths = None if lengths is None else tf.cast(lengths, tf.int32)
-    direction = call.get("direction", "forward")
     initial = [None if s is None else tf.transpose(s, [1, 0, 2]) if batch_first else tensor(s) for s in (h, c)[:states]]
-    outputs, finals = [], []
-    for direction_index, backward in enumerate({"forward": [0], "reverse": [1], "bidirectional": [0, 1]}[direction]):
-        weights = _weights(direction_index, w, r, b, p)
-        step = _STEPS[call.node.op](call, weights, _activations(call, direction_index, x))
-        initial_states = [_initial(None if s is None else s[direction_index], x, weights.size()) for s in initial]
-        sequence = _reversed(x, lengths) if backward else x
-        output, final = _over_time(step, _projected(sequence, weights, call), initial_states, lengths, call.wants(0))
+
+    def direction(index: int, sequence: Any) -> tuple[Step, Any, int]:
+        weights = _weights(index, w, r, b, p)
+        step = _STEPS[call.node.op](call, weights, _activations(call, index, x))
+        return step, _projected(sequence, weights, call), weights.size()
+
+    return _run(call, x, lengths, initial, direction, batch_first)
+
+
+def lstm(
+    call: Any, x: Any, b: Any, lengths: Any, states: list[Any], p: Any, size: int,
+    project: Callable[[Any, int], Any], multiply: Callable[[Any, int], Any],
+) -> Any:  # fmt: skip
+    """An LSTM with products of its own: `project` of all inputs, [time * batch, input], and `multiply` of a state, with
+    the weights of a direction."""
+    x = tensor(x)
+
+    def direction(index: int, sequence: Any) -> tuple[Step, Any, int]:
+        flat = project(tf.reshape(sequence, [-1, sequence.shape[2]]), index)
+        if b is not None:
+            flat = flat + (tensor(b[index][: 4 * size]) + tensor(b[index][4 * size :]))
+        projected = tf.reshape(flat, reshape_target([*shape_dims(sequence)[:2], 4 * size]))
+        peepholes = None if p is None else p[index]
+        step = _lstm_step(call, size, peepholes, _activations(call, index, x), lambda h: multiply(h, index), x)
+        return step, projected, size
+
+    return _run(call, x, lengths, [None if s is None else tensor(s) for s in states], direction, False)
+
+
+def _run(
+    call: Any, x: Any, lengths: Any, initial: list[Any],
+    direction: Callable[[int, Any], tuple[Step, Any, int]], batch_first: bool,
+) -> list[Any]:  # fmt: skip
+    """The outputs of all directions. `direction`: a direction's step, projected inputs and size."""
+    lengths = None if lengths is None else tf.cast(lengths, tf.int32)
+    outputs, finals, states = [], [], len(initial)
+    directions = {"forward": [0], "reverse": [1], "bidirectional": [0, 1]}[call.get("direction", "forward")]
+    for index, backward in enumerate(directions):
+        step, projected, size = direction(index, _reversed(x, lengths) if backward else x)
+        initial_states = [_initial(None if s is None else s[index], x, size) for s in initial]
+        output, final = _over_time(step, projected, initial_states, lengths, call.wants(0))
         outputs.append(_reversed(output, lengths) if backward and output is not None else output)
         finals.append(final)
     axis = 2 if batch_first else 1
@@ -96,9 +128,10 @@ def _weights(direction_index: int, w: Any, r: Any, b: Any, p: Any) -> Weights:
 
 
 def _initial(state: Any, x: Any, size: int) -> Any:
+    """A direction's initial state; Keras's files compute it, so that its size is not known to TensorFlow."""
     if state is None:
         return tf.zeros(tf.stack([tf.shape(x)[1], size]), x.dtype)
-    return tf.ensure_shape(state, [None, size])  # one that the graph computes may have unknown sizes
+    return tf.ensure_shape(tensor(state), [None, size])
 
 
 def _projected(x: Any, weights: Weights, call: Any) -> Any:
@@ -150,7 +183,9 @@ def _over_time(step: Step, x: Any, states: list[Any], lengths: Any, keep_outputs
 
 def _activations(call: Any, index: int, like: Any) -> list[Activation]:
     """The direction's activations with their parameters, which ONNX lists only for those that have any."""
-    defaults = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}[call.node.op]
+    defaults = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}[
+        call.node.op.removeprefix("DynamicQuantize")
+    ]
     directions = 2 if call.get("direction", "forward") == "bidirectional" else 1
     names = call.get("activations") or defaults * directions
     if len(names) != len(defaults) * directions:
@@ -209,15 +244,22 @@ def _gru(call: Any, weights: Weights, activations: list[Activation]) -> Step:
 
 
 def _lstm(call: Any, weights: Weights, activations: list[Activation]) -> Step:
-    (f, g, h_), size = activations, weights.size()
     hidden = tensor(weights.hidden)
-    clip = _clipped(call, hidden)
+    return _lstm_step(call, weights.size(), weights.peepholes, activations, lambda h: tf.matmul(h, hidden), hidden)
+
+
+def _lstm_step(
+    call: Any, size: int, peepholes: Any, activations: list[Activation], multiply: Activation, like: Any
+) -> Step:
+    """`multiply`: the product of the state with its weights; `like`: a tensor of the state's type."""
+    f, g, h_ = activations
+    clip = _clipped(call, like)
     coupled = bool(call.get("input_forget", 0))
-    peep_i, peep_o, peep_f = [None] * 3 if weights.peepholes is None else tf.split(tensor(weights.peepholes), 3)
+    peep_i, peep_o, peep_f = [None] * 3 if peepholes is None else tf.split(tensor(peepholes), 3)
 
     def step(x: Any, states_in: list[Any]) -> list[Any]:
         h, c = states_in
-        gates = x + tf.matmul(h, hidden)
+        gates = x + multiply(h)
         if peep_i is None and not coupled:
             # One activation call for the adjacent gates i, o and f.
             i, o, forget = tf.split(f(clip(gates[:, : 3 * size])), 3, -1)

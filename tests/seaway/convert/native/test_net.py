@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import one_node
 import onnx
 import pytest
 from onnx import helper
@@ -152,3 +153,24 @@ def test_all_independent_failures_are_named_at_once(tf: Any, make: Any) -> None:
         tf.function(net.convert(model), autograph=False).get_concrete_function({"x": tf.TensorSpec([None, 2])})
     assert "after" not in str(caught.value)
     assert "last" not in str(caught.value)
+
+
+def test_an_initial_state_of_unknown_size(tf: Any) -> None:
+    """As tf2onnx writes a Keras LSTM: zeros of a shape that is computed."""
+    rng = np.random.default_rng(1)
+    weights = {
+        "w": rng.normal(size=(1, 16, 3)).astype(np.float32), "r": rng.normal(size=(1, 16, 4)).astype(np.float32),
+        "size": np.array([4], np.int64), "one": np.array([1], np.int64), "axis": np.array([1], np.int64),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["steps"], perm=[1, 0, 2]),
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Gather", ["shape", "start"], ["batch"]),
+        helper.make_node("Concat", ["one", "batch", "size"], ["sizes"], axis=0),
+        helper.make_node("Cast", ["sizes"], ["small"], to=onnx.TensorProto.INT32),
+        helper.make_node("Cast", ["small"], ["wide"], to=onnx.TensorProto.INT64),
+        helper.make_node("ConstantOfShape", ["wide"], ["h"]),
+        helper.make_node("LSTM", ["steps", "w", "r", "", "", "h", "h"], ["y"], hidden_size=4),
+    ]
+    weights["start"] = np.array([0], np.int64)
+    one_node.check(nodes, {"x": rng.normal(size=(2, 5, 3)).astype(np.float32)}, weights, tolerance=1e-5)
