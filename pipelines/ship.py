@@ -16,24 +16,24 @@ publish = component("publish")
 @dsl.pipeline(name="seaway-ship", description="Exports, converts, validates and publishes any PyTorch model.")
 def ship(
     model: str,
-    inputs: list[str],
     name: str,
+    inputs: list[str] = [],  # noqa: B006 - kfp reads the defaults
     weights: str = "",
-    sizes: list[str] = [],  # noqa: B006 - kfp reads the defaults
+    sizes: list[str] = [],  # noqa: B006
     batch: bool = True,
     outputs: list[str] = [],  # noqa: B006
     labels: str = "",
     activation: str = "",
     golden: str = "",
-    exporter: str = "auto",
+    exporter: str = "",
     converter: str = "seaway",
     repository: str = "/models",
 ) -> int:
     """Returns the version number.
 
-    `model`: python:MODULE:FUNCTION; `inputs`: e.g. ["3x224x224"]; `sizes`: e.g. ["L=1..512"]; `batch`: whether every
-    input has a batch as its first axis; `outputs`: names, all by default; `exporter`: auto, torchscript or dynamo;
-    `converter`: seaway or onnx-tf.
+    `model`: python:MODULE:FUNCTION, or an .onnx file; `inputs`: e.g. ["3x224x224"]; `sizes`: e.g. ["L=1..512"];
+    `batch`: whether every input has a batch as its first axis; `outputs`: names, all by default; `exporter`: auto (""),
+    torchscript or dynamo; `converter`: seaway or onnx-tf.
 
     The cache does not know the user's code and weights, so every task always runs.
     """

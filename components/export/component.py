@@ -34,7 +34,10 @@ def export_model(
     exporter: str,
     onnx: dsl.Output[dsl.Model],
 ) -> None:
-    """Exports a user's own model, `python:module:function`, to ONNX. `weights`, `labels`, `golden`: paths, or ""."""
+    """Exports a user's own model, `python:module:function`, to ONNX, or takes an .onnx file.
+
+    `weights`, `labels`, `golden`: paths, or "".
+    """
     from pathlib import Path
 
     from seaway.errors import exit_with_message

@@ -16,7 +16,10 @@ EXAMPLE = "python:torchvision.models:resnet18"
 
 def ship(
     model: Annotated[
-        str, typer.Argument(help="python:MODULE:FUNCTION, a function without arguments that returns an nn.Module.")
+        str,
+        typer.Argument(
+            help="python:MODULE:FUNCTION, a function without arguments that returns an nn.Module; or an .onnx file."
+        ),
     ],
     shapes: Annotated[
         list[str],
@@ -25,7 +28,7 @@ def ship(
             help="An input's name, the shape of one example, and dtype, e.g. 3x224x224; repeat for more.",
             metavar="[NAME:]SHAPE[:DTYPE]",
         ),
-    ],
+    ] = [],  # noqa: B006 - typer copies it
     sizes: Annotated[
         list[str],
         typer.Option(
@@ -33,7 +36,7 @@ def ship(
             help="The range of an axis that --input names, e.g. L=1..512 for ids:L:int64; repeat for more.",
             metavar="NAME=LOW..HIGH[:STEP]",
         ),
-    ] = [],  # noqa: B006 - typer copies it
+    ] = [],  # noqa: B006
     batch: Annotated[
         bool, typer.Option(help="Whether every input has a batch as its first axis, which --input leaves out.")
     ] = True,
@@ -55,21 +58,21 @@ def ship(
         Path | None, typer.Option(help="An .npz file of real inputs for the parity checks.", exists=True)
     ] = None,
     exporter: Annotated[
-        Literal["auto", "torchscript", "dynamo"],
+        Literal["auto", "torchscript", "dynamo"] | None,
         typer.Option(
             help="PyTorch's exporter: the tracing one (torchscript), the torch.export one (dynamo), or auto: the "
-            "latter if the former's graph does not hold."
+            "latter if the former's graph does not hold. Default: auto."
         ),
-    ] = "auto",
+    ] = None,
     converter: options.Converter = options.DEFAULT_CONVERTER,
-    name: Annotated[str, typer.Option(help="The model's name. Default: the function's.")] = "",
+    name: Annotated[str, typer.Option(help="The model's name. Default: the function's or the file's.")] = "",
     root: options.Root = options.DEFAULT_ROOT,
     runner: Annotated[
         Literal["warm", "subprocess"],
         typer.Option(help="Run each stage as a process that has its framework imported already, or as a new process."),
     ] = "warm",
 ) -> None:
-    """Exports, converts, validates and publishes any PyTorch model; a running server loads it automatically.
+    """Exports, converts, validates and publishes any PyTorch or ONNX model; a running server loads it automatically.
 
     [bold]Examples[/bold]
 
@@ -78,6 +81,8 @@ def ship(
       seaway ship python:mynets:tabular --input numbers:6 --input categories:3:int64
 
       seaway ship python:mynets:tagger --input ids:L:int64 --size L=1..512
+
+      seaway ship model.onnx --golden examples.npz
     """
     from seaway import extras
     from seaway.artifacts import atomic, model_repository
@@ -87,10 +92,18 @@ def ship(
     from seaway.pipeline import definitions, local, warm
 
     extras.require("torch", "onnxscript", "tensorflow", "kfp", "matplotlib")  # before its stages fail without them
-    name = name or model.rpartition(":")[2]
+    of_python = {
+        "--input": shapes, "--no-batch": not batch, "--weights": weights, "--activation": activation,
+        "--exporter": exporter,
+    }  # fmt: skip
+    is_file = model.endswith(names.ONNX)
+    if is_file:
+        model = str(Path(model).absolute())
+    name = name or (names.of_file(model) if is_file else model.rpartition(":")[2])
     check_all(
-        lambda: names.check_function(model, "MODEL", EXAMPLE),
+        lambda: names.check_file(model, of_python) if is_file else names.check_function(model, "MODEL", EXAMPLE),
         lambda: model_repository.check_name(name),
+        lambda: inputs.check_given(shapes) if not is_file else None,
         *(partial(inputs.parse, shape) for shape in shapes),
         *(partial(inputs.parse_size, size) for size in sizes),
     )
@@ -107,13 +120,13 @@ def ship(
         "labels": _path(labels),
         "activation": activation or "",
         "golden": _path(golden),
-        "exporter": exporter,
+        "exporter": exporter or "",
         "converter": converter,
         "name": name,
         "repository": str(repository),
     }
     pipeline = definitions.pipeline("ship")
-    if not weights:
+    if not weights and not is_file:
         typer.echo(f"without --weights, the weights are those of the network that {model} returns")
     began = time.time()
     try:

@@ -16,8 +16,8 @@ from typing import Any
 
 from seaway import tensorflow_import
 from seaway.artifacts import artifact_metadata, atomic, interface
+from seaway.artifacts import onnx_model as models
 from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tensor
-from seaway.convert import model as models
 from seaway.convert import report
 from seaway.errors import InvalidInput, ModelError, Unsupported
 

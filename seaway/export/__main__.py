@@ -11,6 +11,7 @@ with errors.exit_with_message(PROGRAM):  # if an import fails, it says what to i
     from seaway.export import graph
     from seaway.export.export import export_checkpoint, export_model
     from seaway.export.wrap import ACTIVATIONS
+    from seaway.nets.names import ONNX
 
 EPILOG = f"""a checkpoint of the train stage:
   {PROGRAM} --checkpoint out/checkpoint --dataset out/dataset --onnx out/onnx
@@ -38,7 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=Path, help="a trained model: the train stage's folder")
     source.add_argument(
-        "--model", help="python:MODULE:FUNCTION, a function that builds the model, e.g. python:nets:churn"
+        "--model",
+        help="python:MODULE:FUNCTION, a function that builds the model, e.g. python:nets:churn; or an .onnx file",
     )
     parser.add_argument(
         "--onnx", type=Path, required=True, help="the folder to write: model.onnx, golden.npz, card.json"
@@ -106,7 +108,7 @@ def main() -> None:
         model_only = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
         if model_only:
             parser.error(f"{', '.join(model_only)} can only be used with --model")
-    elif options.dataset or not options.input:
+    elif options.dataset or not (options.input or options.model.endswith(ONNX)):
         parser.error("--dataset needs --checkpoint" if options.dataset else "--model needs --input, e.g. 3x224x224")
     with errors.exit_with_message(PROGRAM):
         if options.checkpoint:
@@ -126,7 +128,7 @@ def main() -> None:
                 activation=options.activation or "",
                 golden=options.golden,
                 name=options.name or "",
-                exporter=options.exporter or "auto",
+                exporter=options.exporter or "",
             )
         print(
             f"{options.onnx}: {metadata.name}, opset {metadata.settings['opset']}, "

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,18 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from seaway.artifacts import artifact_metadata, atomic, model_repository
+from seaway.artifacts import artifact_metadata, atomic, model_repository, onnx_model
 from seaway.artifacts import golden as goldens
 from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tensor
 from seaway.artifacts.golden import Golden
 from seaway.artifacts.interface import CLASSIFIER
 from seaway.data import datasets
 from seaway.errors import InvalidInput, MetadataError, ModelError
-from seaway.export import graph, integers, tolerance, wrap
+from seaway.export import from_onnx, graph, integers, tolerance, wrap
 from seaway.export.inputs import (
     ROWS_AT_OTHER_SIZES,
     Examples,
+    Inputs,
     at_sizes,
     bind,
     parse,
@@ -33,8 +34,10 @@ from seaway.export.inputs import (
     spread,
 )
 from seaway.export.outputs import check_names
+from seaway.export.tolerance import Outputs
 from seaway.export.usernet import fill, load
-from seaway.export.wrap import Characters, Wrapped
+from seaway.export.wrap import Characters, Observed, Wrapped
+from seaway.nets import names
 from seaway.nets.build import build
 from seaway.nets.user import user_code
 
@@ -44,6 +47,8 @@ WEIGHTS = "weights.pt"
 BATCH = 256  # test images per forward pass
 # Training scored the same images with the same weights, but another batch size may flip a near-tie or two.
 ACCURACY_TOLERANCE = 2e-3
+
+Run = Callable[[Examples], Outputs]
 
 
 def export_checkpoint(checkpoint: Path, dataset: Path, onnx: Path, *, name: str = "characters") -> ArtifactMetadata:
@@ -86,25 +91,34 @@ def export_model(
     activation: str = "",
     golden: Path | None = None,
     name: str = "",
-    exporter: str = "auto",
+    exporter: str = "",
 ) -> ArtifactMetadata:
-    """Exports any net that `python:module:function` builds, in its own layout.
+    """Exports any net that `python:module:function` builds, in its own layout; for an .onnx file, see `export_onnx`.
 
     `inputs`, `sizes` and `outputs` are in the syntax of `--input`, `--size` and `--output`; `batch`: whether every
     input has a batch as its first axis, which `inputs` leave out. `labels` has one class per line; with labels or an
     `activation` (with labels, softmax by default) the first outputs are `scores` and `logits`. `golden` is an .npz of
     real examples by input name, instead of seeded random ones. `name` defaults to the function's. `exporter`:
-    torchscript, dynamo, or auto, which is the former or, if it fails or its graph gives other outputs than PyTorch, the
-    latter. Raises ModelError or InvalidInput.
+    torchscript, dynamo, or auto (default), which is the former or, if it fails or its graph gives other outputs than
+    PyTorch, the latter. Raises ModelError or InvalidInput.
     """
+    if model.endswith(names.ONNX):
+        of_python = {
+            "--input": inputs, "--no-batch": not batch, "--weights": weights, "--activation": activation,
+            "--exporter": exporter,
+        }  # fmt: skip
+        names.check_file(model, of_python)
+        file = Path(model)
+        return export_onnx(file, onnx, sizes=sizes, outputs=outputs, labels=labels, golden=golden, name=name)
+    exporter = exporter or "auto"
     if exporter not in graph.EXPORTERS:
         raise InvalidInput(f"--exporter {exporter}: choose {', '.join(graph.EXPORTERS)}")
     if activation not in ("", *wrap.ACTIVATIONS):
         raise InvalidInput(f"--activation {activation}: choose {', '.join(wrap.ACTIVATIONS)}")
     specs, ranges = [parse(text) for text in inputs], [parse_size(text) for text in sizes]
     check_names(list(outputs))
-    names = _read_labels(labels) if labels else ()
-    if not activation and names:
+    class_names = _read_labels(labels) if labels else ()
+    if not activation and class_names:
         activation = "softmax"
     net = load(model, weights)
     wrapped = Wrapped(net, bind(net, specs, ranges, batch), activation, tuple(outputs)).eval()
@@ -123,8 +137,64 @@ def export_model(
     artifact_metadata.check_target(onnx, "onnx")
     with atomic.folder(onnx) as part:
         return artifact_metadata.write(
-            part, _export(part, wrapped, examples, name or model.rpartition(":")[2], names, settings, exporter)
+            part, _export(part, wrapped, examples, name or model.rpartition(":")[2], class_names, settings, exporter)
         )
+
+
+def export_onnx(
+    file: Path,
+    onnx: Path,
+    *,
+    sizes: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    labels: Path | None = None,
+    golden: Path | None = None,
+    name: str = "",
+) -> ArtifactMetadata:
+    """Makes an onnx artifact of an ONNX file from elsewhere; ONNX Runtime's outputs are the reference of later hops.
+
+    Arguments as of `export_model`; `name` defaults to the file's. Raises ModelError, InvalidInput, or Unsupported for
+    inputs and outputs that golden examples cannot hold.
+    """
+    ranges = [parse_size(text) for text in sizes]
+    check_names(list(outputs))
+    class_names = _read_labels(labels) if labels else ()
+    name = name or names.of_file(str(file))
+    model_repository.check_name(name)
+    artifact_metadata.check_target(onnx, "onnx")
+    model, inputs = from_onnx.read(file, ranges, tuple(outputs))
+    settings = from_onnx.settings(file) | {"golden": "given" if golden else "random"}
+    examples = read_examples(golden, inputs) if golden else random_examples(inputs)
+    with atomic.folder(onnx) as part:
+        run = from_onnx.runner(model, part)
+        observed = Observed()
+        for batch in wrap.BATCHES if inputs.batch else ():
+            observed.add(batch, run(wrap.batch_of(examples, batch)))
+        if not inputs.batch:
+            observed.add(0, run(examples))
+        pairs = _pairs(inputs, examples, observed, run, settings)
+        tensors = observed.tensors()
+        if class_names:
+            _check_labels(class_names, tensors[0])
+        if observed.batched:
+            wrap.check_rows(run, *pairs[0])
+        for value, tensor in zip(model.graph.output, tensors, strict=True):
+            onnx_model.set_shape(value, tensor, {0: "batch"} if inputs.batch else {})
+        from_onnx.write(model, part)
+        _write_golden(part, pairs, observed.batched)
+        _write_labels(part, class_names)
+        settings |= {"opset": onnx_model.opset(model)}
+        metadata = ArtifactMetadata(
+            kind="onnx",
+            name=name,
+            inputs=inputs.tensors,
+            outputs=tensors,
+            labels=class_names,
+            tolerances=tolerance.from_outputs([results for _, results in pairs]),
+            weights=from_onnx.weights(model),
+            settings=settings,
+        )
+        return artifact_metadata.write(part, metadata)
 
 
 def _export(
@@ -141,29 +211,19 @@ def _export(
     wrapped.eval()
     with wrap.plain_attention():
         observed = wrap.check(wrapped, examples)
-        calls = [examples, *_other_sizes(wrapped, examples, settings)]
-        if wrapped.inputs.batch and not observed.batched:  # they cannot be sliced: each is a call
-            print("export: not every output has the batch as its first axis, so a server runs each request alone")
-            calls = [*(wrap.batch_of(examples, batch) for batch in wrap.BATCHES), *calls]
-        results = [_run(wrapped, call) for call in calls]
-        for call, outputs in zip(calls, results, strict=True):
-            observed.add(len(next(iter(call.values()))) if wrapped.inputs.batch else 0, outputs)
+        pairs = _pairs(wrapped.inputs, examples, observed, lambda call: _run(wrapped, call), settings)
         tensors = observed.tensors()
         if labels:
             _check_labels(labels, tensors[0])
-        pairs = list(zip(calls, results, strict=True))
         tolerances = tolerance.derive(wrapped, pairs)
-        exported = graph.export_right(wrapped, calls, tensors, tolerances, exporter)
+        exported = graph.export_right(wrapped, [call for call, _ in pairs], tensors, tolerances, exporter)
         if observed.batched:
-            wrap.check_rows(wrapped, *pairs[0])
+            wrap.check_rows(lambda call: wrap.run(wrapped, call), *pairs[0])
     for refused, reason in exported.refused.items():
         print(f"export: not by {graph.TITLES[refused]}: {reason}; by {graph.TITLES[exported.exporter]}", flush=True)
     (part / MODEL).write_bytes(exported.model.SerializeToString(deterministic=True))
-    whole = [Golden(*pair) for pair in pairs]
-    rows = whole.pop(0) if observed.batched else Golden({}, {})
-    goldens.write(part / goldens.GOLDEN, Golden(rows.inputs, rows.outputs, tuple(whole)))
-    if labels:
-        (part / LABELS).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+    _write_golden(part, pairs, observed.batched)
+    _write_labels(part, labels)
     sizes = {size.name: [size.low, size.high, size.step] for size in wrapped.inputs.sizes.values()}
     return ArtifactMetadata(
         kind="onnx",
@@ -186,20 +246,34 @@ def _export(
     )
 
 
-def _other_sizes(wrapped: Wrapped, examples: Examples, settings: dict[str, Any]) -> list[Examples]:
-    """Examples with other sizes of the open axes; those that forward() does not take are named in the settings.
+def _pairs(
+    inputs: Inputs, examples: Examples, observed: Observed, run: Run, settings: dict[str, Any]
+) -> list[tuple[Examples, Outputs]]:
+    """Calls and their outputs, which are added to `observed`: the examples, and some with other sizes of open axes."""
+    calls = [examples, *_other_sizes(inputs, examples, run, settings)]
+    if inputs.batch and not observed.batched:  # they cannot be sliced: each is a call
+        print("export: not every output has the batch as its first axis, so a server runs each request alone")
+        calls = [*(wrap.batch_of(examples, batch) for batch in wrap.BATCHES), *calls]
+    pairs = [(call, run(call)) for call in calls]
+    for call, outputs in pairs:
+        observed.add(len(next(iter(call.values()))) if inputs.batch else 0, outputs)
+    return pairs
+
+
+def _other_sizes(inputs: Inputs, examples: Examples, run: Run, settings: dict[str, Any]) -> list[Examples]:
+    """Examples with other sizes of the open axes; those that the net does not take are named in the settings.
 
     Where it does not take integers that it takes at the usual sizes, as indices into an open axis, they are 0 and 1.
     """
     real = settings.get("golden") == "given"
     small = {n: np.clip(a, 0, 1).astype(a.dtype) if a.dtype.kind in "iu" else a for n, a in examples.items()}
     calls, refused = [], {}
-    for sizes in sizes_to_try(wrapped.inputs):
+    for sizes in sizes_to_try(inputs):
         why = ""
         for source in (examples,) if real else (examples, small):
-            call = at_sizes(wrapped.inputs, source, sizes, ROWS_AT_OTHER_SIZES, real)
+            call = at_sizes(inputs, source, sizes, ROWS_AT_OTHER_SIZES, real)
             try:
-                _run(wrapped, call)
+                run(call)
                 calls.append(call)
                 break
             except ModelError as error:
@@ -212,6 +286,17 @@ def _other_sizes(wrapped: Wrapped, examples: Examples, settings: dict[str, Any])
         settings["refused_sizes"] = refused
         print(f"export: --golden, cut or repeated, does not fit {'; '.join(refused)}, which are not tried", flush=True)
     return calls
+
+
+def _write_golden(part: Path, pairs: list[tuple[Examples, Outputs]], batched: bool) -> None:
+    whole = [Golden(*pair) for pair in pairs]
+    rows = whole.pop(0) if batched else Golden({}, {})
+    goldens.write(part / goldens.GOLDEN, Golden(rows.inputs, rows.outputs, tuple(whole)))
+
+
+def _write_labels(part: Path, labels: tuple[str, ...]) -> None:
+    if labels:
+        (part / LABELS).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
 
 
 def _run(wrapped: Wrapped, examples: Examples) -> dict[str, np.ndarray]:

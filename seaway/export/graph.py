@@ -12,7 +12,7 @@ import torch
 from onnx import numpy_helper
 from torch.func import functional_call
 
-from seaway.artifacts import artifact_metadata, golden
+from seaway.artifacts import artifact_metadata, golden, onnx_model
 from seaway.artifacts.artifact_metadata import Tensor, Tolerance
 from seaway.errors import ModelError
 from seaway.export import control_flow, silence, symbolics, tolerance, translations, wrap
@@ -102,22 +102,9 @@ def _declare(graph: onnx.GraphProto, wrapped: Wrapped, outputs: tuple[Tensor, ..
     """Sets the shapes of inputs and outputs: exporters may declare fixed sizes that the nodes do not need."""
     del graph.value_info[:]
     for value, tensor, names in zip(graph.input, wrapped.inputs.tensors, wrapped.inputs.dynamic_axes(), strict=True):
-        _set_shape(value, tensor, names)
+        onnx_model.set_shape(value, tensor, names)
     for value, tensor in zip(graph.output, outputs, strict=True):
-        batch = {0: "batch"} if wrapped.inputs.batch else {}
-        _set_shape(value, tensor, {axis: f"{tensor.name}_{axis}" for axis in range(len(tensor.shape))} | batch)
-
-
-def _set_shape(value: onnx.ValueInfoProto, tensor: Tensor, names: dict[int, str]) -> None:
-    """`names`: those of open axes."""
-    shape = value.type.tensor_type.shape
-    shape.SetInParent()  # also for a scalar
-    del shape.dim[:]
-    for axis, side in enumerate(tensor.shape):
-        if side is None:
-            shape.dim.add().dim_param = names[axis]
-        else:
-            shape.dim.add().dim_value = side
+        onnx_model.set_shape(value, tensor, {0: "batch"} if wrapped.inputs.batch else {})
 
 
 def weights(model: onnx.ModelProto, wrapped: Wrapped, examples: Examples) -> tuple[dict[str, str], list[str]]:
@@ -337,12 +324,4 @@ def _restore_names(graph: onnx.GraphProto, wrapped: Wrapped) -> None:
     prefixed = {f"net.{name}": name for name in wrapped.net.state_dict() if name not in taken}
     for tensor in graph.initializer:
         tensor.name = prefixed.get(tensor.name, tensor.name)
-    _rename_inputs(graph, prefixed)
-
-
-def _rename_inputs(graph: onnx.GraphProto, names: dict[str, str]) -> None:
-    for node in graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        for attribute in node.attribute:  # the branches of If and the bodies of Loop see the outer names
-            for inner in (attribute.g, *attribute.graphs):
-                _rename_inputs(inner, names)
+    onnx_model.rename(graph, prefixed)

@@ -3,7 +3,7 @@
 import inspect
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,6 +97,12 @@ class Inputs:
 def fixed(*tensors: Tensor) -> Inputs:
     """Inputs whose axes are all fixed, but for the batch."""
     return Inputs(tensors, {tensor.name: tuple(size or 1 for size in tensor.shape[1:]) for tensor in tensors})
+
+
+def check_given(texts: Sequence[str]) -> None:
+    """Raises InvalidInput if there is no `--input`."""
+    if not texts:
+        raise InvalidInput("--input is missing: give the shape of each input of forward(), for example 3x224x224")
 
 
 def parse(text: str) -> InputSpec:

@@ -54,6 +54,16 @@ def derive(wrapped: Wrapped, calls: list[tuple[Examples, Outputs]]) -> dict[str,
     return tolerances
 
 
+def from_outputs(calls: list[Outputs]) -> dict[str, Tolerance]:
+    """A tolerance for each output of a model that cannot run in float64, given its outputs for some calls."""
+    return {
+        name: Tolerance(_round_up(_allowed([(outputs[name], None) for outputs in calls], CEILING)), REL)
+        if np.issubdtype(output.dtype, np.floating)
+        else EXACT
+        for name, output in calls[0].items()
+    }
+
+
 def computes_in_half(wrapped: Wrapped) -> str:
     """The name of the half-precision type of the net's weights, or of its bfloat16 inputs; "" if there is none."""
     halves = {tensor.dtype for tensor in wrapped.net.state_dict().values()} & {torch.float16, torch.bfloat16}

@@ -1,6 +1,6 @@
 """Wraps the net for export, so that every hop after PyTorch has the metadata's inputs and outputs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -194,9 +194,11 @@ def _check_output(name: str, output: torch.Tensor, again: torch.Tensor | None, d
         )
 
 
-def check_rows(wrapped: Wrapped, examples: Examples, results: dict[str, np.ndarray]) -> None:
+def check_rows(
+    run: Callable[[Examples], dict[str, np.ndarray]], examples: Examples, results: dict[str, np.ndarray]
+) -> None:
     """Raises ModelError if an example alone has other outputs than beside the others; `results`: of all, [N, …]."""
-    alone = run(wrapped, batch_of(examples, 1))
+    alone = run(batch_of(examples, 1))
     for name, expected in results.items():
         if not expected.size or not np.issubdtype(expected.dtype, np.floating):
             continue

@@ -1,12 +1,15 @@
 """The names of networks, and which of them can exist: checked before any work, without PyTorch."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from seaway import extras
-from seaway.errors import ModelError
+from seaway.errors import InvalidInput, ModelError
 
 OWN = ("cnn", "cnn-large", "linear", "mlp")
 VISION, PYTHON = "torchvision:", "python:"
+ONNX = ".onnx"  # the end of a file's name
 CHOICES = f"{', '.join(OWN)}, {VISION}NAME or {PYTHON}MODULE:FUNCTION"
 
 
@@ -28,3 +31,17 @@ def check_function(model: str, option: str, example: str) -> None:
             f"{option} {model}: there is no module {module!r} in {Path.cwd()} or on the Python path; "
             "run from the folder that holds it or set PYTHONPATH"
         )
+
+
+def check_file(model: str, of_python: Mapping[str, object]) -> None:
+    """Raises ModelError unless the ONNX file exists, InvalidInput for options of networks alone (option → value)."""
+    given = [option for option, value in of_python.items() if value]
+    if given:
+        raise InvalidInput(f"{', '.join(given)}: only for python:MODULE:FUNCTION; an ONNX file has its own")
+    if not Path(model).is_file():
+        raise ModelError(f"{model}: no such file")
+
+
+def of_file(model: str) -> str:
+    """The name in a model repository of a file: its own, without its end and without other characters."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(model).stem)

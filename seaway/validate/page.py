@@ -21,17 +21,18 @@ _MIN_SHOWN = 1e-9  # |Δ| = 0 is drawn here
 def render(metadata: ArtifactMetadata, hops: list[Hop], checks: list[Check], conversion: Mapping[str, Any]) -> str:
     """The whole HTML page. `conversion`: the convert stage's conversion.json; empty without one."""
     passed = all(check.passed for check in checks)
-    verdict = report.verdict("matches PyTorch at every hop" if passed else "failed validation", passed)
+    reference = metadata.settings.get("reference", "PyTorch")
+    verdict = report.verdict(f"matches {reference} at every hop" if passed else "failed validation", passed)
     sections = [Section("Verdict", (verdict, *_faults(checks))), Section("Hops", (_hops(metadata, hops),))]
     if any(hop.distances for hop in hops):
-        sections.append(Section("Distance from PyTorch", _plots(metadata, hops)))
+        sections.append(Section(f"Distance from {reference}", _plots(metadata, hops)))
     sections.append(Section("Checks", (_checks(checks),)))
     sections.append(Section("Golden examples", (_golden(metadata),)))
     if conversion:
         sections.append(Section("Conversion", _conversion(conversion)))
     sections.append(Section("Artifacts", (_lineage(metadata),)))
     return report.page(
-        f"Parity of {metadata.name}", sections, "PyTorch's outputs compared with those of every later hop."
+        f"Parity of {metadata.name}", sections, f"{reference}'s outputs compared with those of every later hop."
     )
 
 
@@ -75,7 +76,8 @@ def _golden(metadata: ArtifactMetadata) -> Markup:
         metadata.settings.get("golden", ""), "the test set"
     )
     rows = [["examples", f"from {source}; ONNX opset {metadata.settings.get('opset', 'unknown')}"]]
-    rows.append(["exporter", str(metadata.settings.get("exporter", "unknown"))])
+    exporter = metadata.settings.get("exporter", f"none: {metadata.settings.get('model')} is an ONNX file")
+    rows.append(["exporter", str(exporter)])
     rows += [[f"not by {name}", reason] for name, reason in metadata.settings.get("refused_exporters", {}).items()]
     for size, (low, high, step) in metadata.settings.get("sizes", {}).items():
         rows.append([f"size {size}", f"{low} to {high}" + (f" in steps of {step}" if step > 1 else "")])

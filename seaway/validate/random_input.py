@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from seaway.artifacts import onnx_model
 from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tensor
 from seaway.errors import ModelError, Unsupported
-from seaway.validate import graph_file, runners
+from seaway.validate import runners
 
 DEFAULT = "serving_default"
 DYNAMIC_SIZES = (2, 3)  # of all dynamic axes at once: a size that the file or the conversion fixed fails at one
@@ -22,7 +23,7 @@ def differences(
     that are not numbers, and if ONNX Runtime runs at none of the sizes; ModelError if TensorFlow fails, or shapes
     differ.
     """
-    graph, _ = graph_file.interface(graph_file.read(onnx))
+    graph = onnx_model.inputs(onnx_model.load(onnx))
     runtime, signatures = runners.onnx_runtime(onnx), runners.tensorflow(saved_model)
     rest = (tensor.name for tensor in metadata.outputs[1:]) if metadata.parents else ()  # see convert/signatures.py
     tensorflow = signatures([DEFAULT, *rest])

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from seaway import tensorflow_import
-from seaway.artifacts import artifact_metadata, atomic, golden, interface
+from seaway.artifacts import artifact_metadata, atomic, golden, interface, onnx_model
 from seaway.artifacts.artifact_metadata import ArtifactMetadata
 from seaway.artifacts.golden import Golden
 from seaway.data import datasets
 from seaway.errors import MetadataError, ModelError, Refused
-from seaway.validate import checks, graph_file, hops, page, runners, saved_file
+from seaway.validate import checks, hops, page, runners, saved_file
 from seaway.validate.checks import Check
 from seaway.validate.hops import Hop
 from seaway.validate.runners import Runner
@@ -63,10 +63,10 @@ class _Gate:
     def run(self, saved_metadata: ArtifactMetadata) -> None:
         self._add(checks.digests(self.onnx, self.saved_model, self.dataset))
         with self._part("files"):
-            model = graph_file.read(self.onnx / MODEL)
+            model = onnx_model.load(self.onnx / MODEL)
             saved = saved_file.read(self.saved_model)
             self._add(checks.weights(self.metadata, model, saved, self.saved_model, self._constants()))
-            self._add(checks.interfaces(self.metadata, saved_metadata, graph_file.interface(model), saved))
+            self._add(checks.interfaces(self.metadata, saved_metadata, onnx_model.interface(model), saved))
             self._add(checks.labels(self.onnx, self.saved_model, saved))
         with self._part("golden examples"):
             examples = golden.read(self.onnx / golden.GOLDEN)
@@ -94,7 +94,12 @@ class _Gate:
 
     def _run_hops(self, examples: Golden) -> None:
         none = {tensor.name: 0.0 for tensor in self.metadata.outputs}
-        pytorch = Hop("PyTorch", max_abs=none, max_rel=none, examples=hops.count(examples))
+        pytorch = Hop(
+            self.metadata.settings.get("reference", "PyTorch"),
+            max_abs=none,
+            max_rel=none,
+            examples=hops.count(examples),
+        )
         runtime, tensorflow, pngs = Hop("ONNX Runtime"), Hop("SavedModel"), Hop("SavedModel from_png")
         self.hops = [pytorch, runtime, tensorflow]
         runs: dict[str, Runner] = {}

@@ -65,6 +65,32 @@ def outputs(model: Any) -> tuple[Tensor, ...]:
     return tuple(_tensor(value) for value in model.graph.output)
 
 
+def interface(model: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Its inputs and outputs."""
+    return inputs(model), outputs(model)
+
+
+def set_shape(value: Any, tensor: Tensor, names: dict[int, str]) -> None:
+    """Declares an input's or output's shape; `names`: those of open axes, by default made from the tensor's."""
+    shape = value.type.tensor_type.shape
+    shape.SetInParent()  # also for a scalar
+    del shape.dim[:]
+    for axis, size in enumerate(tensor.shape):
+        if size is None:
+            shape.dim.add().dim_param = names.get(axis, f"{tensor.name}_{axis}")
+        else:
+            shape.dim.add().dim_value = size
+
+
+def rename(graph: Any, names: dict[str, str]) -> None:
+    """Renames values that nodes read, also those in subgraphs, which see the outer names."""
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                rename(inner, names)
+
+
 def _check_opset(model: Any, path: Path) -> None:
     if not model.opset_import and not model.graph.node:
         raise ModelError(f"{path}: not an ONNX file, or a truncated one (it has no graph); {AGAIN}")
