@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from seaway.artifacts.constants import Constant
-from seaway.convert.native import graph, inlining, registry
+from seaway.convert.native import graph, inlining, registry, sequences
 from seaway.convert.native.build import GraphBuilder
 from seaway.convert.native.graph import Graph, Node
 from seaway.convert.native.ops import (  # noqa: F401  importing these modules fills the registry
@@ -41,8 +41,8 @@ from seaway.errors import ModelError
 
 def convert(model: Any) -> "Net":
     """Converts a checked ModelProto. Raises one ModelError that names every node that cannot be converted."""
-    onnx_graph = graph.read(model)
     opsets = graph.versions(model.opset_import)
+    onnx_graph = sequences.without_splits(graph.read(model), opsets)
     missing = unsupported(onnx_graph, opsets)
     if missing:
         raise ModelError(

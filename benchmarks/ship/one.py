@@ -1,0 +1,254 @@
+"""Ships one network in this process, and compares what it published with PyTorch; `__main__` starts and watches it."""
+
+import json
+import os
+import resource
+import shutil
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from seaway.errors import SeawayError
+
+PRELOAD = "benchmarks.ship.warm"
+# The processes share few cores with others: a thread that waits for another by spinning takes time from all.
+ENVIRONMENT = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "OMP_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+}
+LOG, RESULT = "log", "result.json"
+MODEL, SAVED, PARITY, REPOSITORY = "onnx", "saved_model", "parity", "repository"
+
+
+def child(source: str, name: str, folder: str, count: int, budget_s: float) -> None:
+    """The process's work: writes what it prints into the folder's log, and the result beside it."""
+    log = os.open(Path(folder) / LOG, os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    warnings.simplefilter("ignore")
+    from benchmarks.ship import lists
+
+    entry = next(entry for entry in lists.read(source) if entry["name"] == name)
+    result = run(f"{source}.{name}", entry, Path(folder), count, budget_s)
+    part = Path(folder) / f"{RESULT}.part"
+    part.write_text(json.dumps(result), encoding="utf-8")
+    part.rename(Path(folder) / RESULT)
+
+
+def run(function: str, entry: dict[str, Any], folder: Path, count: int, budget_s: float) -> dict[str, Any]:
+    """Ships `builders:function`; the result's `class` is one of `__main__.CLASSES`."""
+    name = "net"
+    (folder / REPOSITORY).mkdir(parents=True, exist_ok=True)
+    stages: dict[str, Callable[[], Any]] = {
+        "export": lambda: _export(function, entry, folder / MODEL, name),
+        "convert": lambda: _convert(folder),
+        "validate": lambda: _validate(folder),
+        "publish": lambda: _publish(folder, name),
+    }
+    result: dict[str, Any] = {"class": "exact"}
+    for stage, work in stages.items():
+        began = time.process_time()
+        print(json.dumps({"stage": stage}), flush=True)
+        try:
+            done = work()
+        except SeawayError as error:
+            result |= {"class": "refused", "stage": stage, "reason": str(error), "error": type(error).__name__}
+        except Exception as error:  # the benchmark's point: anything else is a fault of Seaway's
+            last = traceback.format_exc().strip().splitlines()
+            result |= {"class": "traceback", "stage": stage, "reason": f"{type(error).__name__}: {error}"[:500]}
+            result["trace"] = last[-12:]
+        result.setdefault("seconds", {})[stage] = round(time.process_time() - began, 1)
+        if stage == "export" and "reason" not in result:
+            result["exporter"] = done.settings["exporter"]
+            result["refused_exporters"] = done.settings.get("refused_exporters", {})
+            result["tolerances"] = {key: value.abs for key, value in done.tolerances.items()}
+        if "reason" in result:
+            break
+    began = time.process_time()
+    print(json.dumps({"stage": "compare"}), flush=True)
+    if "reason" not in result:
+        figures = _published(function, entry, folder, name, done, count, budget_s)
+        result |= figures | {"class": _verdict(figures)}
+    else:
+        result["independent"] = _independent(function, entry, folder, budget_s)
+    result["seconds"]["compare"] = round(time.process_time() - began, 1)
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    result["cpu_s"] = round(sum(each.ru_utime + each.ru_stime for each in usage), 1)
+    result["peak_mb"] = round(usage[0].ru_maxrss / 1e3)
+    return result
+
+
+def _export(function: str, entry: dict[str, Any], folder: Path, name: str) -> Any:
+    from seaway.export.export import export_model
+
+    options = {"activation": entry["activation"]} if "activation" in entry else {}
+    model = f"python:benchmarks.ship.builders:{function}"
+    sizes = entry.get("sizes", [])
+    return export_model(model, folder, weights=None, inputs=entry["inputs"], sizes=sizes, name=name, **options)
+
+
+def _convert(folder: Path) -> Any:
+    from seaway.convert.convert import convert_artifact
+
+    return convert_artifact(folder / MODEL, folder / SAVED)
+
+
+def _validate(folder: Path) -> Any:
+    from seaway.validate.validate import validate
+
+    return validate(folder / MODEL, folder / SAVED, None, folder / PARITY)
+
+
+def _publish(folder: Path, name: str) -> int:
+    from seaway.publish.publish import publish
+
+    return publish(folder / MODEL, folder / SAVED, folder / PARITY, folder / REPOSITORY, name)
+
+
+def _published(
+    function: str, entry: dict[str, Any], folder: Path, name: str, version: int, count: int, budget_s: float
+) -> dict[str, Any]:
+    """PyTorch against the published SavedModel, and the ONNX file beside it."""
+    from benchmarks.ship import exactness
+    from seaway.artifacts import interface, model_repository
+    from seaway.validate import runners
+
+    metadata = model_repository.read_metadata(folder / REPOSITORY, name, version)
+    for part in (MODEL, SAVED):
+        shutil.rmtree(folder / part)  # so that only what was published can be compared
+    place = model_repository.path(folder / REPOSITORY, name, version)
+    default = interface.default_outputs(metadata.outputs)
+    signatures = ["serving_default", *(tensor.name for tensor in metadata.outputs if tensor not in default)]
+    runtimes = {
+        "saved_model": runners.tensorflow(place)(signatures),
+        "onnx": runners.onnx_runtime(place / model_repository.EXTRA / "model.onnx"),
+    }
+    names = [tensor.name for tensor in metadata.inputs]
+    activation = entry.get("activation", "softmax")
+    pytorch = _pytorch(function, [tensor.name for tensor in metadata.outputs], activation)
+    renamed = _renamed(entry, names)
+    return exactness.compare(renamed, pytorch, runtimes, count, budget_s)
+
+
+def _renamed(entry: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """The entry with a name for each input, where forward()'s own are meant."""
+    inputs = [
+        text if text.startswith(f"{name}:") else f"{name}:{text}"
+        for text, name in zip(entry["inputs"], names, strict=True)
+    ]
+    return entry | {"inputs": inputs}
+
+
+def _pytorch(function: str, outputs: list[str], activation: str = "softmax") -> Any:
+    """The network itself, built once more: its outputs by the metadata's names, which are in its order."""
+    from benchmarks.ship import builders
+
+    net = getattr(builders, function)()
+
+    def run(inputs: dict[str, Any]) -> dict[str, Any]:
+        values = list(builders.call(net, inputs).values())
+        if outputs == ["scores", "logits"]:
+            values = [values[0].softmax(dim=1) if activation == "softmax" else values[0], values[0]]
+        if len(values) != len(outputs):
+            raise ValueError(f"{len(values)} outputs instead of {', '.join(outputs)}")
+        return {name: value.numpy() for name, value in zip(outputs, values, strict=True)}
+
+    return run
+
+
+def _verdict(figures: dict[str, Any]) -> str:
+    from benchmarks.ship import exactness
+
+    return exactness.verdict(figures)
+
+
+def _independent(function: str, entry: dict[str, Any], folder: Path, budget_s: float) -> str:
+    """Whether the refused network is exact without Seaway's exporter and gate: by PyTorch's own exporters, then the
+    converter. "exact" is a wrongly refused one; else why not."""
+    from benchmarks.ship import exactness
+    from seaway.convert import convert
+    from seaway.validate import runners
+
+    path, saved, reasons = folder / "independent.onnx", folder / "independent", []
+    for exporter in (_torchscript, _dynamo):
+        try:
+            names, outputs = exporter(function, entry, path)
+            shutil.rmtree(saved, ignore_errors=True)
+            metadata = convert.convert(path, saved)
+            inputs = [tensor.name for tensor in metadata.inputs]
+            run = runners.tensorflow(saved)(["serving_default"])
+            runtimes = {
+                "saved_model": lambda arrays, run=run, inputs=inputs: run(
+                    dict(zip(inputs, arrays.values(), strict=True))
+                )
+            }
+            named = _renamed(entry, names)
+            figures = exactness.compare(named, _pytorch(function, outputs), runtimes, 40, budget_s / 2)
+            reasons.append(exactness.verdict(figures))
+        except Exception as error:  # PyTorch's exporters raise many kinds
+            reasons.append(f"{type(error).__name__}: {error}".strip().splitlines()[0][:200])
+        if reasons[-1] == "exact":
+            return "exact"
+    return "; ".join(reasons)
+
+
+def _torchscript(function: str, entry: dict[str, Any], path: Path) -> tuple[list[str], list[str]]:
+    return _by_pytorch(function, entry, path, dynamo=False)
+
+
+def _dynamo(function: str, entry: dict[str, Any], path: Path) -> tuple[list[str], list[str]]:
+    return _by_pytorch(function, entry, path, dynamo=True)
+
+
+def _by_pytorch(function: str, entry: dict[str, Any], path: Path, *, dynamo: bool) -> tuple[list[str], list[str]]:
+    """Exports at batch 2 with a dynamic batch and the largest open sizes; the names of inputs and outputs."""
+    import inspect
+
+    import torch
+
+    from benchmarks.ship import builders, exactness
+
+    net = getattr(builders, function)()
+    torch.backends.mha.set_fastpath_enabled(False)
+    parameters = list(inspect.signature(net.forward).parameters)
+    names = [name or parameters[i] for i, (name, _, _) in enumerate(exactness.specs(entry))]
+    stream = exactness.batches(_renamed(entry, names))
+    next(stream)
+    arrays = next(stream)
+    inputs = tuple(torch.from_numpy(array) for array in arrays.values())
+    outputs = [f"out{i}" for i in range(len(builders.call(net, arrays)))]
+    open_axes = [
+        {0: "batch"} | {i + 1: dim for i, dim in enumerate(dims) if not dim.isdigit()}
+        for _, dims, _ in exactness.specs(entry)
+    ]
+    with torch.no_grad():
+        if dynamo:
+            shapes = tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in open_axes)
+            torch.onnx.export(
+                net,
+                inputs,
+                path,
+                dynamo=True,
+                dynamic_shapes=shapes,
+                input_names=names,
+                output_names=outputs,
+                verbose=False,
+            )
+        else:
+            axes = dict(zip(names, open_axes, strict=True)) | {name: {0: "batch"} for name in outputs}
+            torch.onnx.export(
+                net,
+                inputs,
+                path,
+                dynamo=False,
+                opset_version=18,
+                dynamic_axes=axes,
+                input_names=names,
+                output_names=outputs,
+            )
+    return names, outputs
