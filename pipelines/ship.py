@@ -26,6 +26,7 @@ def ship(
     activation: str = "",
     golden: str = "",
     exporter: str = "",
+    second_opinion: bool = False,
     converter: str = "seaway",
     repository: str = "/models",
 ) -> int:
@@ -33,7 +34,7 @@ def ship(
 
     `model`: python:MODULE:FUNCTION, or an .onnx file; `inputs`: e.g. ["3x224x224"]; `sizes`: e.g. ["L=1..512"];
     `batch`: whether every input has a batch as its first axis; `outputs`: names, all by default; `exporter`: auto (""),
-    torchscript or dynamo; `converter`: seaway or onnx-tf.
+    torchscript or dynamo; `second_opinion`: try both; `converter`: seaway or onnx-tf.
 
     The cache does not know the user's code and weights, so every task always runs.
     """
@@ -49,6 +50,7 @@ def ship(
         golden=golden,
         name=name,
         exporter=exporter,
+        second_opinion=second_opinion,
     ).set_caching_options(False)
     onnx = exported.outputs["onnx"]
     converted = convert(onnx=onnx, converter=converter).set_caching_options(False)

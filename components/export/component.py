@@ -32,6 +32,7 @@ def export_model(
     golden: str,
     name: str,
     exporter: str,
+    second_opinion: bool,
     onnx: dsl.Output[dsl.Model],
 ) -> None:
     """Exports a user's own model, `python:module:function`, to ONNX, or takes an .onnx file.
@@ -57,4 +58,5 @@ def export_model(
             golden=Path(golden) if golden else None,
             name=name,
             exporter=exporter,
+            second_opinion=second_opinion,
         )

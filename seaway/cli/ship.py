@@ -18,7 +18,8 @@ def ship(
     model: Annotated[
         str,
         typer.Argument(
-            help="python:MODULE:FUNCTION, a function without arguments that returns an nn.Module; or an .onnx file."
+            help="python:MODULE:FUNCTION, a function without arguments that returns an nn.Module; or an .onnx file; or "
+            "the folder of a SavedModel."
         ),
     ],
     shapes: Annotated[
@@ -64,6 +65,9 @@ def ship(
             "latter if the former's graph does not hold. Default: auto."
         ),
     ] = None,
+    second_opinion: Annotated[
+        bool, typer.Option("--second-opinion", help="Try the exporter that was not needed, too, and report the result.")
+    ] = False,
     converter: options.Converter = options.DEFAULT_CONVERTER,
     name: Annotated[str, typer.Option(help="The model's name. Default: the function's or the file's.")] = "",
     root: options.Root = options.DEFAULT_ROOT,
@@ -74,6 +78,8 @@ def ship(
 ) -> None:
     """Exports, converts, validates and publishes any PyTorch or ONNX model; a running server loads it automatically.
 
+    A SavedModel is only checked and run as a server does, and published.
+
     [bold]Examples[/bold]
 
       seaway ship python:torchvision.models:resnet18 --weights w.pt --input 3x224x224 --labels imagenet.txt
@@ -83,6 +89,8 @@ def ship(
       seaway ship python:mynets:tagger --input ids:L:int64 --size L=1..512
 
       seaway ship model.onnx --golden examples.npz
+
+      seaway ship saved_model/ --name mine
     """
     from seaway import extras
     from seaway.artifacts import atomic, model_repository
@@ -91,11 +99,16 @@ def ship(
     from seaway.nets import names
     from seaway.pipeline import definitions, local, warm
 
-    extras.require("torch", "onnxscript", "tensorflow", "kfp", "matplotlib")  # before its stages fail without them
     of_python = {
         "--input": shapes, "--no-batch": not batch, "--weights": weights, "--activation": activation,
-        "--exporter": exporter,
+        "--exporter": exporter, "--second-opinion": second_opinion,
     }  # fmt: skip
+    root = root.absolute()
+    if Path(model).is_dir():
+        others = {"--size": sizes, "--output": outputs, "--labels": labels}
+        _saved_model(Path(model), root / local.REPOSITORY, name, golden, of_python | others)
+        return
+    extras.require("torch", "onnxscript", "tensorflow", "kfp", "matplotlib")  # before its stages fail without them
     is_file = model.endswith(names.ONNX)
     if is_file:
         model = str(Path(model).absolute())
@@ -107,7 +120,6 @@ def ship(
         *(partial(inputs.parse, shape) for shape in shapes),
         *(partial(inputs.parse_size, size) for size in sizes),
     )
-    root = root.absolute()
     repository = root / local.REPOSITORY
     atomic.make_folder(repository)
     arguments = {
@@ -121,6 +133,7 @@ def ship(
         "activation": activation or "",
         "golden": _path(golden),
         "exporter": exporter or "",
+        "second_opinion": second_opinion,
         "converter": converter,
         "name": name,
         "repository": str(repository),
@@ -135,8 +148,30 @@ def ship(
     finally:
         for report in local.collect_reports(root, began):
             typer.echo(f"Report   {report.as_uri()}")
+    _say_published(name, version, repository)
+
+
+def _saved_model(folder: Path, repository: Path, name: str, golden: Path | None, others: dict[str, object]) -> None:
+    from seaway import extras
+    from seaway.artifacts import atomic
+    from seaway.errors import InvalidInput
+    from seaway.nets import names
+
+    given = [option for option, value in others.items() if value]
+    if given:
+        raise InvalidInput(f"{', '.join(given)}: a SavedModel has its own; only --golden and --name can be given")
+    extras.require("tensorflow")
+    from seaway.serve import adopt
+
+    atomic.make_folder(repository)
+    name = name or names.of_file(str(folder.absolute()))
+    _say_published(name, adopt.publish(folder, repository, name, golden), repository, "--backend", "savedmodel")
+
+
+def _say_published(name: str, version: int, repository: Path, *options_of_serve: str) -> None:
+    serve = seaway_command("serve", "--model-repository", short_path(repository), *options_of_serve)
     typer.echo(f"{name} is version {version} in {repository}. A running server loads it within a second; to start one:")
-    typer.echo(f"  {seaway_command('serve', '--model-repository', short_path(repository))}")
+    typer.echo(f"  {serve}")
     typer.echo("and then, in another terminal:")
     typer.echo(f"  curl {options.DEFAULT_URL}/v1/models/{name}/metadata")
 

@@ -95,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
         help="of PyTorch's exporters, the tracing one, the torch.export one, or auto (default): the latter if the "
         "former's graph does not hold",
     )
+    user.add_argument(
+        "--second-opinion", action="store_true", help="also try the exporter that was not needed, and report the result"
+    )
     return parser
 
 
@@ -104,7 +107,18 @@ def main() -> None:
     if options.checkpoint:
         if not options.dataset:
             parser.error("--checkpoint needs --dataset, the dataset that it was trained on")
-        names = ("weights", "input", "size", "no_batch", "output", "labels", "activation", "golden", "exporter")
+        names = (
+            "weights",
+            "input",
+            "size",
+            "no_batch",
+            "output",
+            "labels",
+            "activation",
+            "golden",
+            "exporter",
+            "second_opinion",
+        )
         model_only = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
         if model_only:
             parser.error(f"{', '.join(model_only)} can only be used with --model")
@@ -129,6 +143,7 @@ def main() -> None:
                 golden=options.golden,
                 name=options.name or "",
                 exporter=options.exporter or "",
+                second_opinion=options.second_opinion,
             )
         print(
             f"{options.onnx}: {metadata.name}, opset {metadata.settings['opset']}, "

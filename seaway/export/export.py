@@ -92,6 +92,7 @@ def export_model(
     golden: Path | None = None,
     name: str = "",
     exporter: str = "",
+    second_opinion: bool = False,
 ) -> ArtifactMetadata:
     """Exports any net that `python:module:function` builds, in its own layout; for an .onnx file, see `export_onnx`.
 
@@ -100,12 +101,13 @@ def export_model(
     `activation` (with labels, softmax by default) the first outputs are `scores` and `logits`. `golden` is an .npz of
     real examples by input name, instead of seeded random ones. `name` defaults to the function's. `exporter`:
     torchscript, dynamo, or auto (default), which is the former or, if it fails or its graph gives other outputs than
-    PyTorch, the latter. Raises ModelError or InvalidInput.
+    PyTorch, the latter; with `second_opinion` the other one is tried too, and the metadata says what became of it.
+    Raises ModelError or InvalidInput.
     """
     if model.endswith(names.ONNX):
         of_python = {
             "--input": inputs, "--no-batch": not batch, "--weights": weights, "--activation": activation,
-            "--exporter": exporter,
+            "--exporter": exporter, "--second-opinion": second_opinion,
         }  # fmt: skip
         names.check_file(model, of_python)
         file = Path(model)
@@ -137,7 +139,17 @@ def export_model(
     artifact_metadata.check_target(onnx, "onnx")
     with atomic.folder(onnx) as part:
         return artifact_metadata.write(
-            part, _export(part, wrapped, examples, name or model.rpartition(":")[2], class_names, settings, exporter)
+            part,
+            _export(
+                part,
+                wrapped,
+                examples,
+                name or model.rpartition(":")[2],
+                class_names,
+                settings,
+                exporter,
+                second_opinion,
+            ),
         )
 
 
@@ -205,6 +217,7 @@ def _export(
     labels: tuple[str, ...],
     settings: dict[str, Any],
     exporter: str = "auto",
+    second_opinion: bool = False,
 ) -> ArtifactMetadata:
     """Writes the graph, the golden examples and the labels; returns the metadata, which the caller writes."""
     model_repository.check_name(name)
@@ -216,11 +229,15 @@ def _export(
         if labels:
             _check_labels(labels, tensors[0])
         tolerances = tolerance.derive(wrapped, pairs)
-        exported = graph.export_right(wrapped, [call for call, _ in pairs], tensors, tolerances, exporter)
+        exported = graph.export_right(
+            wrapped, [call for call, _ in pairs], tensors, tolerances, exporter, second_opinion
+        )
         if observed.batched:
             wrap.check_rows(lambda call: wrap.run(wrapped, call), *pairs[0])
     for refused, reason in exported.refused.items():
         print(f"export: not by {graph.TITLES[refused]}: {reason}; by {graph.TITLES[exported.exporter]}", flush=True)
+    for other, opinion in exported.second_opinion.items():
+        print(f"export: second opinion: {graph.TITLES[other]}: {opinion}", flush=True)
     (part / MODEL).write_bytes(exported.model.SerializeToString(deterministic=True))
     _write_golden(part, pairs, observed.batched)
     _write_labels(part, labels)
@@ -237,6 +254,7 @@ def _export(
             "opset": next(entry.version for entry in exported.model.opset_import if not entry.domain),
             "exporter": graph.TITLES[exported.exporter],
             **({"refused_exporters": exported.refused} if exported.refused else {}),
+            **({"second_opinion": exported.second_opinion} if exported.second_opinion else {}),
             "torch": torch.__version__,
             **({"activation": wrapped.activation} if wrapped.activation else {}),
             **({"sizes": sizes} if sizes else {}),

@@ -30,6 +30,7 @@ DYNAMO_OPSET = 20  # the first with affine_grid
 # `--exporter` → the exporters that are tried, in order. Tracing is first: it is quicker and its graphs are older.
 EXPORTERS = {"auto": (TRACING, DYNAMO), TRACING: (TRACING,), DYNAMO: (DYNAMO,)}
 TITLES = {TRACING: "torch.onnx, TorchScript", DYNAMO: "torch.onnx, torch.export"}
+AGREES = "gives the same outputs"  # a second opinion
 MAX_BYTES = 2**31 - 2**20  # a protobuf message is limited to 2 GiB
 _NO_KERNEL = re.compile(r"Could not find an implementation for (\w+)\(\d+\)")
 MAX_SHOWN = 8  # integers of one input in a message
@@ -38,13 +39,14 @@ MAX_SHOWN = 8  # integers of one input in a message
 @dataclass(frozen=True, slots=True)
 class Exported:
     """A graph that gives PyTorch's outputs. `refused`: exporters that were tried before, and why not theirs;
-    `weights`, `unused`: as of `weights`."""
+    `second_opinion`: what became of those that were tried after it; `weights`, `unused`: as of `weights`."""
 
     model: onnx.ModelProto
     exporter: str
     refused: dict[str, str]
     weights: dict[str, str]
     unused: list[str]
+    second_opinion: dict[str, str]
 
 
 def export_right(
@@ -53,21 +55,40 @@ def export_right(
     outputs: tuple[Tensor, ...],
     tolerances: dict[str, Tolerance],
     exporter: str = "auto",
+    second_opinion: bool = False,
 ) -> Exported:
     """The first exporter's graph that holds on all calls. Raises ModelError with the first one's reason, and the
-    second's."""
+    second's. `second_opinion`: the exporters that were not needed are tried too."""
     refused: dict[str, str] = {}
     for name in EXPORTERS[exporter]:
         try:
             model = export(wrapped, calls[0], outputs, name)
             compare(model, wrapped, calls, tolerances)
-            return Exported(model, name, refused, *weights(model, wrapped, calls[0]))
+            checksums, unused = weights(model, wrapped, calls[0])
+            others = [other for other in EXPORTERS["auto"] if second_opinion and other not in (name, *refused)]
+            opinions = {other: _opinion(wrapped, calls, outputs, tolerances, other) for other in others}
+            return Exported(model, name, refused, checksums, unused, opinions)
         except control_flow.DataDependent:
             raise
         except ModelError as error:
             refused[name] = str(error)
     first, *others = dict.fromkeys(refused.values())
     raise ModelError(first + "".join(f" (and the torch.export exporter: {reason})" for reason in others))
+
+
+def _opinion(
+    wrapped: Wrapped,
+    calls: list[Examples],
+    outputs: tuple[Tensor, ...],
+    tolerances: dict[str, Tolerance],
+    exporter: str,
+) -> str:
+    """Whether this exporter's graph also gives PyTorch's outputs; if not, why."""
+    try:
+        compare(export(wrapped, calls[0], outputs, exporter), wrapped, calls, tolerances)
+    except ModelError as error:
+        return str(error)
+    return AGREES
 
 
 def export(

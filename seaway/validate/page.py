@@ -79,6 +79,7 @@ def _golden(metadata: ArtifactMetadata) -> Markup:
     exporter = metadata.settings.get("exporter", f"none: {metadata.settings.get('model')} is an ONNX file")
     rows.append(["exporter", str(exporter)])
     rows += [[f"not by {name}", reason] for name, reason in metadata.settings.get("refused_exporters", {}).items()]
+    rows += [[f"second opinion: {name}", said] for name, said in metadata.settings.get("second_opinion", {}).items()]
     for size, (low, high, step) in metadata.settings.get("sizes", {}).items():
         rows.append([f"size {size}", f"{low} to {high}" + (f" in steps of {step}" if step > 1 else "")])
     rows += [[f"not tried: {sizes}", why] for sizes, why in metadata.settings.get("refused_sizes", {}).items()]

@@ -52,6 +52,7 @@ NOT_RUN = {  # a pattern of commands → why they do not run here
     r"printf .* \| sudo|curl .*models\.example": "needs nginx, a certificate and root",
     r"seaway run --load-rate": "trains for minutes; tests/seaway/cli runs the pipeline on few images",
     r"seaway sweep --search": "trains 20 networks",
+    r"seaway ship (model\.onnx|saved_model/)": "needs a file from elsewhere; tests of export and serve have some",
 }
 STATUSES = {r"seaway load .*--limit": {0, 1, 3}}  # a limit may be violated on a slow machine
 APPEND = {r"locust ": " --headless --users 2 --run-time 5s"}  # instead of its web page

@@ -21,9 +21,10 @@ import derived_nets
 FIXTURES = Path(derived_nets.__file__).parent
 
 
-def export(name: str, folder: Path, exporter: str = "auto") -> Any:
+def export(name: str, folder: Path, exporter: str = "auto", **options: Any) -> Any:
     inputs = [(derived_nets.NETS | derived_nets.ONLY_DYNAMO)[name][1]]
-    return export_model(f"python:derived_nets:{name}", folder, weights=None, inputs=inputs, exporter=exporter)
+    options |= {"inputs": inputs, "exporter": exporter}
+    return export_model(f"python:derived_nets:{name}", folder, weights=None, **options)
 
 
 @pytest.mark.parametrize("name", derived_nets.ONLY_DYNAMO)
@@ -116,3 +117,13 @@ def test_what_cannot_be_exported_is_refused_with_its_reason(tmp_path: Path, name
 def test_an_unknown_exporter(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="--exporter jit: choose auto, torchscript, dynamo"):
         export("pruned", tmp_path / "onnx", "jit")
+
+
+def test_a_second_opinion_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metadata = export("grouped", tmp_path / "agrees", second_opinion=True)
+    assert metadata.settings["exporter"] == "torch.onnx, TorchScript"
+    assert metadata.settings["second_opinion"] == {"dynamo": "gives the same outputs"}
+    assert "second opinion: torch.onnx, torch.export: gives the same outputs" in capsys.readouterr().out
+    metadata = export("same_dilated", tmp_path / "refused", exporter="dynamo", second_opinion=True)
+    assert metadata.settings["exporter"] == "torch.onnx, torch.export"
+    assert metadata.settings["second_opinion"]["torchscript"] not in ("", graph.AGREES)
