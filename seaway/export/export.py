@@ -47,6 +47,7 @@ WEIGHTS = "weights.pt"
 BATCH = 256  # test images per forward pass
 # Training scored the same images with the same weights, but another batch size may flip a near-tie or two.
 ACCURACY_TOLERANCE = 2e-3
+DRAWS = 8  # of random examples for one size, until the net takes one
 
 Run = Callable[[Examples], Outputs]
 
@@ -129,7 +130,7 @@ def export_model(
     with wrap.plain_attention():
         examples = read_examples(golden, wrapped.inputs) if golden else random_examples(wrapped.inputs)
         if not golden:
-            wrap.check(wrapped, examples)  # a net that does not run is reported before integers are tried
+            examples = _that_run(wrapped, examples)  # a net that does not run is reported before integers are tried
             examples, tried = integers.widen(wrapped, examples)
             if tried:
                 settings["integers"] = tried
@@ -264,6 +265,22 @@ def _export(
     )
 
 
+def _that_run(wrapped: Wrapped, examples: Examples) -> Examples:
+    """The examples, with ones as their integers if the net takes no zeros, as lengths may be. Raises ModelError."""
+    try:
+        wrap.check(wrapped, examples)
+        return examples
+    except ModelError as error:
+        ones = {name: np.ones_like(a) if a.dtype.kind in "iu" else a for name, a in examples.items()}
+        if all(array is examples[name] for name, array in ones.items()):
+            raise
+        try:
+            wrap.check(wrapped, ones)
+        except ModelError:
+            raise error from None
+        return ones
+
+
 def _pairs(
     inputs: Inputs, examples: Examples, observed: Observed, run: Run, settings: dict[str, Any]
 ) -> list[tuple[Examples, Outputs]]:
@@ -285,17 +302,21 @@ def _other_sizes(inputs: Inputs, examples: Examples, run: Run, settings: dict[st
     """
     real = settings.get("golden") == "given"
     small = {n: np.clip(a, 0, 1).astype(a.dtype) if a.dtype.kind in "iu" else a for n, a in examples.items()}
+    attempts = [(examples, 0)] if real else [(source, draw) for source in (examples, small) for draw in range(DRAWS)]
     calls, refused = [], {}
     for sizes in sizes_to_try(inputs):
         why = ""
-        for source in (examples,) if real else (examples, small):
-            call = at_sizes(inputs, source, sizes, ROWS_AT_OTHER_SIZES, real)
+        for source, draw in attempts:
+            call = at_sizes(inputs, source, sizes, ROWS_AT_OTHER_SIZES, real, draw)
             try:
-                run(call)
-                calls.append(call)
-                break
+                outputs = run(call)
             except ModelError as error:
                 why = why or str(error)
+                continue
+            if real or not any(np.isnan(array).any() for array in outputs.values()):  # as of a mask without a token
+                calls.append(call)
+                break
+            why = why or f"the outputs are NaN at {', '.join(f'{name}={size}' for name, size in sizes.items())}"
         else:
             if not real:
                 raise ModelError(f"{why}; give a range that it takes, or real inputs")

@@ -108,7 +108,8 @@ def check_given(texts: Sequence[str]) -> None:
 def parse(text: str) -> InputSpec:
     """`[NAME:]SHAPE[:DTYPE]`, e.g. "3x224x224", "ids:L:int64", "age:scalar". Raises InvalidInput."""
     parts = text.split(":")
-    named = len(parts) == 3 or (len(parts) == 2 and (parts[1] not in DTYPES or not _SHAPE.fullmatch(parts[0])))
+    starts_with_shape = bool(_SHAPE.fullmatch(parts[0])) and (parts[0][0].isdigit() or parts[-1] in DTYPES)
+    named = len(parts) == 3 or (len(parts) == 2 and not starts_with_shape)
     name = parts.pop(0) if named else None
     shape, dtype = [*parts, "float32"][:2]
     if len(parts) > 2 or not _SHAPE.fullmatch(shape) or (name is not None and not _NAME.fullmatch(name)):
@@ -237,12 +238,15 @@ def _draw(dtype: str, shape: tuple[int, ...], generator: np.random.Generator) ->
     return np.asarray(generator.integers(0, 256 if dtype == "uint8" else 2, shape), dtype)
 
 
-def at_sizes(inputs: Inputs, examples: Examples, sizes: Mapping[str, int], rows: int, real: bool) -> Examples:
+def at_sizes(
+    inputs: Inputs, examples: Examples, sizes: Mapping[str, int], rows: int, real: bool, draw: int = 0
+) -> Examples:
     """`rows` examples with these sizes of the open axes (one call, for a net without a batch).
 
-    Real examples are cut or repeated along their axes; of random ones the numbers are drawn again.
+    Real examples are cut or repeated along their axes; of random ones the numbers are drawn again, others for each
+    `draw`.
     """
-    generator = np.random.default_rng(list(sizes.values()))
+    generator = np.random.default_rng([draw, *sizes.values()])
     resized = {}
     for name, array in examples.items():
         shape = (rows, *inputs.shape(name, sizes)) if inputs.batch else inputs.shape(name, sizes)

@@ -124,7 +124,7 @@ def test_a_pipeline_s_own_defaults_apply_unless_an_option_is_set(place: Path) ->
         ),
         (["nothing.py"], "nothing.py: no such file"),
         (["nothing"], "--pipeline nothing: choose from characters, ship, or give a file, e.g. mine/pipeline.py"),
-        (["ship"], "the pipeline needs inputs, model, name: give --param inputs=VALUE"),
+        (["ship"], "the pipeline needs model, name: give --param model=VALUE"),
     ],
 )
 def test_invalid_arguments_are_refused_before_any_work(place: Path, arguments: list[str], message: str) -> None:

@@ -23,7 +23,7 @@ from seaway.platform import cgroup, memory
 ROOT = Path(__file__).resolve().parents[3]
 PRODUCT = ("seaway", "components", "pipelines", "loadtest", "sweep", "cli")
 # PyTorch's exporter imports the first, tests/manifests the second; the third is tensorflow-cpu's name on other systems.
-NOT_IMPORTED = {"onnxscript", "kubernetes-validate", "tensorflow"}
+NOT_IMPORTED = {"kubernetes-validate", "tensorflow"}
 
 
 def seaway(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

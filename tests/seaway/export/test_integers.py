@@ -10,12 +10,13 @@ import torch
 
 from seaway.artifacts import golden
 from seaway.errors import ModelError
-from seaway.export import graph, integers, symbolics, trials
+from seaway.export import export, graph, integers, symbolics, trials
 from seaway.export.export import export_model
 from seaway.export.inputs import bind, parse, random_examples
 from seaway.export.wrap import Wrapped
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "fixtures"))
+import kinds_of_nets
 import shipped_nets
 
 LEAST, GREATEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
@@ -130,3 +131,15 @@ def test_a_faulty_export_is_refused(
         export_model(
             f"python:shipped_nets:{net}", tmp_path / "onnx", weights=None, inputs=inputs, exporter="torchscript"
         )
+
+
+def test_a_net_that_takes_no_zeros_gets_ones() -> None:
+    net = kinds_of_nets.packed().eval()
+    wrapped = Wrapped(net, bind(net, [parse("ids:5:int64"), parse("lengths:scalar:int64")])).eval()
+    ordinary = random_examples(wrapped.inputs)
+    assert ordinary["lengths"].min() == 0
+    assert set(export._that_run(wrapped, ordinary)["lengths"]) == {1}
+    net = kinds_of_nets.sentence().eval()
+    wrapped = Wrapped(net, bind(net, [parse("ids:5:int64")])).eval()
+    ordinary = random_examples(wrapped.inputs)
+    assert export._that_run(wrapped, ordinary) is ordinary

@@ -48,7 +48,7 @@ def test_invalid_assignments(assignment: str, message: str) -> None:
 
 
 def test_parameters_without_default_are_required() -> None:
-    with pytest.raises(InvalidInput, match="the pipeline needs inputs, model: give --param inputs=VALUE"):
+    with pytest.raises(InvalidInput, match="the pipeline needs model: give --param model=VALUE"):
         arguments(SHIP.inputs, ["name=resnet"])
     whole = ["name=resnet", "model=python:torchvision.models:resnet18", 'inputs=["3x224x224"]']
     assert arguments(SHIP.inputs, whole)["inputs"] == ["3x224x224"]
