@@ -24,6 +24,9 @@ from seaway.nets.user import is_library, summary
 MAX_LOCATIONS = 3  # in one message
 TracerWarning: type[Warning] = torch.jit.TracerWarning  # type: ignore[attr-defined]
 FREEZES_SILENTLY = ("equal", "allclose", "is_nonzero", "__index__")
+# Their checks of lengths and batches, of packed sequences for example, change no output: the graph is compared with
+# PyTorch at other lengths and batches. torch.export cannot trace packed sequences.
+RECURRENT = (torch.nn.utils.rnn.__file__, torch.nn.modules.rnn.__file__)
 READS_A_NUMBER = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default)
 _VIOLATED = re.compile(r"Constraints violated \(([^)]*)\)")
 
@@ -58,6 +61,8 @@ def listening() -> Iterator[list[Note]]:
             message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any, **more: Any
         ) -> None:
             if issubclass(category, TracerWarning):
+                if _innermost() in RECURRENT:
+                    return
                 notes.append(Note(_first_sentence(message), *_location(filename, lineno)))
             else:
                 show(message, category, filename, lineno, *rest, **more)
@@ -119,6 +124,13 @@ def dynamic_shapes(wrapped: Wrapped) -> tuple[dict[int, Any], ...]:
 
 def _first_sentence(message: Warning | str) -> str:
     return str(message).split(" might cause")[0].split(". ")[0]
+
+
+def _innermost() -> str:
+    """The file whose code converts a tensor, below this module's own frames."""
+    own = (__file__, warnings.__file__)
+    files = (frame.f_code.co_filename for frame, _ in traceback.walk_stack(sys._getframe()))
+    return next((file for file in files if file not in own), "")
 
 
 def _location(filename: str, line: int) -> tuple[str, int]:

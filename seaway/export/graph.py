@@ -277,6 +277,11 @@ def _trace(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...], outputs: tuple[Te
             unsupported = str(error).splitlines()[0].split(", try exporting with")[0].rstrip(".")
             continue
         except Exception as error:  # forward() has just run, so the exporter failed
+            if "_M_range_check" in str(error):  # what it says of a packed sequence that nothing reads
+                raise ModelError(
+                    "the tracing exporter needs the outputs of a packed sequence: call pad_packed_sequence on them, "
+                    "also where forward() only returns the state"
+                ) from error
             raise ModelError(f"the model cannot be exported to ONNX opset {opset}: {summary(error)}") from error
         return onnx.load_from_string(buffer.getvalue())
     raise ModelError(f"the model cannot be exported to ONNX: {unsupported}; rewrite that operation with simpler ones")

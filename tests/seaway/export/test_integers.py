@@ -143,3 +143,9 @@ def test_a_net_that_takes_no_zeros_gets_ones() -> None:
     wrapped = Wrapped(net, bind(net, [parse("ids:5:int64")])).eval()
     ordinary = random_examples(wrapped.inputs)
     assert export._that_run(wrapped, ordinary) is ordinary
+
+
+def test_a_packed_sequence_that_nothing_reads_is_refused_with_advice(tmp_path: Path) -> None:
+    options = {"inputs": ["ids:5:int64", "lengths:scalar:int64"], "exporter": "torchscript"}
+    with pytest.raises(ModelError, match="call pad_packed_sequence on them"):
+        export_model("python:kinds_of_nets:PackedState", tmp_path / "onnx", weights=None, **options)
