@@ -122,8 +122,20 @@ def export(
 def _declare(graph: onnx.GraphProto, wrapped: Wrapped, outputs: tuple[Tensor, ...]) -> None:
     """Sets the shapes of inputs and outputs: exporters may declare fixed sizes that the nodes do not need."""
     del graph.value_info[:]
-    for value, tensor, names in zip(graph.input, wrapped.inputs.tensors, wrapped.inputs.dynamic_axes(), strict=True):
+    by_name = {value.name: value for value in graph.input}
+    tensors = wrapped.inputs.tensors
+    if by_name.keys() - {tensor.name for tensor in tensors}:
+        raise ModelError(f"the exported graph has the inputs {', '.join(by_name)}, which forward() does not have")
+    missing = [tensor for tensor in tensors if tensor.name not in by_name]
+    for tensor in missing:  # forward() does not use it
+        dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
+        by_name[tensor.name] = onnx.helper.make_tensor_value_info(tensor.name, dtype, None)
+    ordered = [by_name[tensor.name] for tensor in tensors]
+    for value, tensor, names in zip(ordered, tensors, wrapped.inputs.dynamic_axes(), strict=True):
         onnx_model.set_shape(value, tensor, names)
+    copies = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in ordered]
+    del graph.input[:]
+    graph.input.extend(copies)
     for value, tensor in zip(graph.output, outputs, strict=True):
         onnx_model.set_shape(value, tensor, {0: "batch"} if wrapped.inputs.batch else {})
 
