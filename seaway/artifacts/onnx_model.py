@@ -104,12 +104,12 @@ def _check_opset(model: Any, path: Path) -> None:
 
 def _check_operators(model: Any, path: Path) -> None:
     """Refuses operators that no converter can support, and says what to do."""
-    nodes = list(_nodes(model.graph))
-    maps = sorted({node.op_type for node in nodes if node.domain == "ai.onnx.ml" and node.op_type in MAPS})
+    found = list(nodes(model.graph))
+    maps = sorted({node.op_type for node in found if node.domain == "ai.onnx.ml" and node.op_type in MAPS})
     if maps:
         advice = ZIPMAP if "ZipMap" in maps else "export it with tensors as inputs"
         raise ModelError(f"{path}: it has {', '.join(maps)}, and a SavedModel's values are tensors; {advice}")
-    blocked = sorted({f"{node.domain}.{node.op_type}" for node in nodes if node.domain in BLOCKED_DOMAINS})
+    blocked = sorted({f"{node.domain}.{node.op_type}" for node in found if node.domain in BLOCKED_DOMAINS})
     if blocked:
         raise ModelError(f"{path}: it has {', '.join(blocked)}: {BLOCKED_LAYOUT}")
 
@@ -120,7 +120,7 @@ def _checkable(model: Any) -> Any:
     copy = onnx_file.checkable(model)
     versions = {"" if o.domain == "ai.onnx" else o.domain: int(o.version) for o in copy.opset_import}
     moved = False
-    for node in _nodes(copy.graph):
+    for node in nodes(copy.graph):
         domain = "" if node.domain == "ai.onnx" else node.domain
         if domain in STANDARD_DOMAINS and not onnx.defs.has(node.op_type, versions.get(domain, 1), domain):
             node.domain, moved = RUNTIME_DOMAIN, True
@@ -129,13 +129,13 @@ def _checkable(model: Any) -> Any:
     return copy
 
 
-def _nodes(graph: Any) -> Iterator[Any]:
+def nodes(graph: Any) -> Iterator[Any]:
     """All nodes, those of subgraphs included."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
             for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _nodes(inner)
+                yield from nodes(inner)
 
 
 def _tensor(value: Any) -> Tensor:

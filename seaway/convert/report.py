@@ -18,6 +18,8 @@ from typing import Any
 
 import onnx
 
+from seaway.artifacts import onnx_model
+
 FILE = "conversion.json"
 CONVOLUTIONS = ("Conv2D", "Conv3D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "Conv3DBackpropInputV2")
 _NOT_COUNTED = ("Const", "Identity", "IdentityN", "NoOp", "Placeholder", "PartitionedCall", "StatefulPartitionedCall")
@@ -25,7 +27,7 @@ _NOT_COUNTED = ("Const", "Identity", "IdentityN", "NoOp", "Placeholder", "Partit
 
 def make(model: Any, file: Path, saved_model: Path, net: Any) -> dict[str, Any]:
     """The report on a ModelProto, its file, and the SavedModel with the net converted from it."""
-    before = Counter(node.op_type for node in _onnx_nodes(model.graph))
+    before = Counter(node.op_type for node in onnx_model.nodes(model.graph))
     nodes = list(_reachable(saved_model))
     after = Counter(node.op for node in nodes)
     convolutions = [node for node in nodes if node.op in CONVOLUTIONS]
@@ -66,14 +68,6 @@ def line(report: dict[str, Any]) -> str:
     facts.append(f"{after['transposes']} Transpose{'s' * (after['transposes'] != 1)} left")
     facts.append(f"{before['weights_bytes'] / 1e6:,.1f} MB of weights in {after['bytes'] / 1e6:,.1f} MB")
     return ", ".join(facts)
-
-
-def _onnx_nodes(graph: Any) -> Iterator[Any]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _onnx_nodes(inner)
 
 
 def _reachable(saved_model: Path) -> Iterator[Any]:
