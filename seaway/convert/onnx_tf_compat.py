@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 import tensorflow as tf
 
-from seaway.artifacts import onnx_file
+from seaway.artifacts import onnx_file, onnx_model
 from seaway.errors import ModelError
 
 MAX_OPSET = 15  # the newest that all handlers support
@@ -43,7 +43,7 @@ def unsupported(model: Any) -> list[str]:
     handlers = _handlers(model)
     return [
         f"{_versioned(node, model)} ({node.name or ', '.join(node.output)})"
-        for node in _nodes(model.graph)
+        for node in onnx_model.nodes(model.graph)
         if not _handled(handlers.get(node.domain, {}).get(node.op_type))
     ]
 
@@ -75,15 +75,6 @@ class Net(tf.Module):  # type: ignore[misc]
                 raise ModelError(f"onnx-tf failed at node {where}: {type(error).__name__}: {error}") from error
             tensors.update(zip(node.output, outputs, strict=False))  # optional outputs may be omitted
         return {output.name: tensors[output.name] for output in self._graph.output}
-
-
-def _nodes(graph: Any) -> Iterator[Any]:
-    """All nodes, also those in the branches of If and the bodies of Loop and Scan."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _nodes(inner)
 
 
 def _versioned(node: Any, model: Any) -> str:

@@ -252,7 +252,7 @@ def _export(
         tolerances=tolerances,
         weights=exported.weights,
         settings={
-            "opset": next(entry.version for entry in exported.model.opset_import if not entry.domain),
+            "opset": onnx_model.opset(exported.model),
             "exporter": graph.TITLES[exported.exporter],
             **({"refused_exporters": exported.refused} if exported.refused else {}),
             **({"second_opinion": exported.second_opinion} if exported.second_opinion else {}),

@@ -11,12 +11,10 @@ import onnx
 
 from seaway.artifacts import artifact_metadata, onnx_file, onnx_model
 from seaway.errors import InvalidInput, ModelError, Unsupported
-from seaway.export.inputs import Examples, Inputs, Size
+from seaway.export.inputs import BFLOAT16, DTYPES, Examples, Inputs, Size
 from seaway.onnxruntime_import import import_onnxruntime
 
-MAX_INLINE_BYTES = (
-    2**31 - 2**20
-)  # a protobuf message is limited to 2 GiB: beyond that, weights are in a file of their own
+MAX_INLINE_BYTES = 2**31 - 2**20  # a protobuf message is limited to 2 GiB: larger weights are in a file of their own
 DATA = "model.onnx.data"
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]+")
 
@@ -24,18 +22,18 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]+")
 def read(file: Path, sizes: list[Size], requested: tuple[str, ...]) -> tuple[Any, Inputs]:
     """The model with the requested outputs only, its inputs under names that TensorFlow allows, and those inputs.
 
-    `sizes`: the ranges of its open axes, by the names that the file has for them, or INPUT_AXIS. Raises ModelError,
-    InvalidInput, Unsupported.
+    `sizes`: the ranges of its open axes, by their names in the file; an unnamed one is `<input>_<axis>`. Raises
+    ModelError, InvalidInput, Unsupported.
     """
-    model = onnx_model.load(file)
+    onnx_model.load(file)  # which checks it
+    model = onnx.load(str(file))
+    _select(model.graph, requested, file)
     for tensor in (*onnx_model.inputs(model), *onnx_model.outputs(model)):
-        if tensor.dtype in ("str", "bfloat16"):
+        if tensor.dtype not in DTYPES or tensor.dtype == BFLOAT16:
             raise Unsupported(
                 f"{file}: {tensor.name!r} is of type {tensor.dtype}, which golden examples cannot hold; choose other "
                 "outputs with --output, or use seaway convert, which compares nothing that it cannot"
             )
-    model = onnx.load(str(file))
-    _select(model.graph, requested, file)
     names = {t.name: _plain(t.name) for t in onnx_model.inputs(model)}
     taken = {value.name for value in model.graph.output} | {name for node in model.graph.node for name in node.output}
     if len(set(names.values())) < len(names) or any(new in taken for own, new in names.items() if new != own):

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
+from seaway.artifacts.interface import CLASSIFIER
 from seaway.errors import InvalidInput, ModelError
 
 Named = dict[str, torch.Tensor]
 
-SCORES, LOGITS = "scores", "logits"  # a classifier's first outputs
+SCORES, LOGITS = CLASSIFIER
 UNNAMED = "output_"
 MAX_DEPTH = 8  # of objects in objects
 DTYPES = (

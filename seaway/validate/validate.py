@@ -97,7 +97,7 @@ class _Gate:
         pytorch = Hop(
             self.metadata.settings.get("reference", "PyTorch"),
             max_abs=none,
-            max_rel=none,
+            max_rel=dict(none),
             examples=hops.count(examples),
         )
         runtime, tensorflow, pngs = Hop("ONNX Runtime"), Hop("SavedModel"), Hop("SavedModel from_png")

@@ -142,3 +142,17 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     )
     with pytest.raises(Unsupported, match="'x' is of type str"):
         export(strings, tmp_path / "onnx")
+
+
+def test_an_output_of_strings_can_be_left_out(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        helper.make_node("Cast", ["y"], ["t"], to=TensorProto.STRING),
+    ]
+    file = save(tmp_path / "m.onnx", nodes, {"x": ["n", 3]}, {"y": ["n", 4], "t": ["n", 4]}, w=WEIGHT)
+    model = onnx.load(file)
+    model.graph.output[1].type.tensor_type.elem_type = TensorProto.STRING
+    onnx.save(model, file)
+    with pytest.raises(Unsupported, match="'t' is of type str"):
+        export(file, tmp_path / "onnx")
+    assert [tensor.name for tensor in export(file, tmp_path / "onnx", outputs=["y"]).outputs] == ["y"]
