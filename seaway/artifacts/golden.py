@@ -21,6 +21,7 @@ GOLDEN = "golden.npz"  # beside model.onnx; in a published version under assets.
 TEST_OUTPUTS = "test_outputs.npz"  # beside model.onnx: PyTorch's outputs for the dataset's whole test set, no inputs
 
 
+BROKEN = (OSError, EOFError, ValueError, AttributeError, TypeError, BadZipFile, zlib.error)  # of numpy.load, for .npz
 _KEY = re.compile(r"(?:call([1-9]\d*)/)?(input|output):(.*)", re.DOTALL)
 
 
@@ -56,7 +57,7 @@ def read(path: Path) -> Golden:
             for match in keys:
                 part = parts[int(match[1] or 0)]
                 (part.inputs if match[2] == "input" else part.outputs)[match[3]] = arrays[match[0]]
-    except (OSError, EOFError, ValueError, AttributeError, TypeError, BadZipFile, zlib.error) as error:
+    except BROKEN as error:
         raise MetadataError(f"{path}: golden examples cannot be read ({error}); export the model again") from None
     rows, *calls = (parts[number] for number in sorted(parts))
     return Golden(rows.inputs, rows.outputs, tuple(calls))

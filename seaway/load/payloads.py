@@ -137,7 +137,7 @@ def _read_file(path: Path) -> Model:
     try:
         with np.load(path, allow_pickle=False) as opened:
             arrays = dict(opened)
-    except (OSError, ValueError, AttributeError, TypeError, EOFError) as error:
+    except golden.BROKEN as error:
         raise DataError(
             f"{path} is not an .npz file of arrays ({error}); write one with numpy.savez(path, NAME=ARRAY)"
         ) from None

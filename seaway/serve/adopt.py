@@ -8,7 +8,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -120,9 +119,9 @@ def _say_without(reason: str) -> None:
 
 def _read(path: Path, signature: Signature) -> Arrays:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             content = {key: arrays[key] for key in arrays}
-    except (OSError, ValueError, BadZipFile, AttributeError, TypeError) as error:
+    except golden.BROKEN as error:
         raise InvalidInput(f"--golden {path}: not an .npz of arrays ({error}); np.savez makes one") from None
     needed = ", ".join(f"{t.name} {t.dtype} {list(t.shape)}".replace("None", "any") for t in signature.inputs)
     if sorted(content) != sorted(tensor.name for tensor in signature.inputs):

@@ -251,3 +251,13 @@ def test_own_examples_of_open_sizes_agree_with_each_other(tmp_path: Path) -> Non
         np.savez(tmp_path / "mine.npz", ids=np.ones((5, ids), int), mask=np.ones((5, mask)))
         with pytest.raises(InvalidInput, match=r"does not fit, needed: ids int64 \[N, L \(1 to 9\)\]"):
             read_examples(tmp_path / "mine.npz", inputs)
+
+
+def test_own_examples_that_were_cut_off_or_damaged(tmp_path: Path) -> None:
+    file = tmp_path / "mine.npz"
+    np.savez_compressed(file, numeric=np.random.default_rng(0).normal(size=(50, 2)), ids=np.ones((50, 3), int))
+    whole = file.read_bytes()
+    for damaged in (b"", whole[:20], whole[: len(whole) // 2], whole[:60] + b"\xff" * 60 + whole[120:]):
+        file.write_bytes(damaged)
+        with pytest.raises(InvalidInput, match=r"not an \.npz"):
+            read_examples(file, INPUTS)
