@@ -21,7 +21,7 @@ from benchmarks.tables import table
 from seaway.pipeline import images
 from seaway.platform import cgroup
 
-PACKAGES = {"serve-onnx": "serve"}  # image → package, where the names differ
+PACKAGES = {"serve-onnx": "serve", "serve-tfs": "serve"}  # image → package, where the names differ
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 60.0
 PEER_STOP_TIMEOUT_S = 3.0  # MLServer with parallel workers does not end by itself
+ADDRESSES = r"^serving .* at http://\S+:(\d+)/ admin http://\S+:(\d+)/(?: gRPC \S+:(\d+))?$"  # what our server prints
 
 
 class Server:
@@ -37,7 +38,7 @@ class Server:
         ours: bool = True,
     ) -> None:
         self.log, self.ours = log, ours
-        self.port = self.admin_port = 0
+        self.port = self.admin_port = self.grpc_port = 0
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("SEAWAY_", "MLSERVER_"))}
         with log.open("wb") as opened:
             self.process = subprocess.Popen(
@@ -129,9 +130,9 @@ def seaway(repository: Path, log: Path, *options: str, prefix: Sequence[str] = (
     server = Server([*prefix, *command, *options], log)
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and server.process.poll() is None:
-        ports = re.search(r"^serving .* at http://\S+:(\d+)/ admin http://\S+:(\d+)/", log.read_text(), re.MULTILINE)
+        ports = re.search(ADDRESSES, log.read_text(), re.MULTILINE)
         if ports:
-            server.port, server.admin_port = int(ports[1]), int(ports[2])
+            server.port, server.admin_port, server.grpc_port = (int(port or 0) for port in ports.groups())
             server.wait_for("/readyz")
             return server
         time.sleep(0.02)

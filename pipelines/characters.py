@@ -57,6 +57,7 @@ def characters(
     load_users: int = 8,
     load_rate: float = 0.0,
     load_limits: dict[str, str] = {},  # noqa: B006  likewise
+    tls: str = "",
 ) -> Outputs:
     """Returns the published version and the stages' reports.
 
@@ -64,14 +65,16 @@ def characters(
     the net's own default. `training`: further settings by name. `code`: fingerprint of a user's own net. `converter`:
     seaway or onnx-tf. `cache`, `work`, `repository`: folders that the stages can reach; on a cluster, on the mounted
     claim. `namespace`: of the serving Deployments; "" for the run's own namespace on a cluster (cluster.py), elsewhere
-    for none: one server at `url` watches the model repository.
+    for none: one server at `url` watches the model repository. `tls`: folder of ca.crt, and of tls.crt and tls.key for
+    servers at https:// that require a client certificate; `--tls-secret` mounts one.
     """
     data = explore(source=source, fingerprint=fingerprint, cache=cache)
     dataset = data.outputs["dataset"]
     trained = train(
         dataset=dataset, net=net, epochs=epochs, sampling=sampling, training=training, seed=seed, code=code, work=work
     )
-    exported = export(checkpoint=trained.outputs["checkpoint"], dataset=dataset, name=name)
+    checkpoint = trained.outputs["checkpoint"]
+    exported = export(checkpoint=checkpoint, dataset=dataset, name=name, converter=converter)
     onnx = exported.outputs["onnx"]
     converted = convert(onnx=onnx, converter=converter)
     saved_model = converted.outputs["saved_model"]
@@ -81,7 +84,7 @@ def characters(
     ).set_caching_options(False)
     version = published.output
     deployed = deploy(
-        url=url, repository=repository, name=name, version=version, namespace=namespace
+        url=url, repository=repository, name=name, version=version, namespace=namespace, tls=tls
     ).set_caching_options(False)
     loaded = load(
         url=url,
@@ -96,6 +99,7 @@ def characters(
         limits=load_limits,
         metrics=metrics,
         baseline=baseline,
+        tls=tls,
     )
     loaded.set_caching_options(False).after(deployed)
     evidence = loaded.outputs["evidence"]

@@ -51,6 +51,7 @@ def ship(
         name=name,
         exporter=exporter,
         second_opinion=second_opinion,
+        converter=converter,
     ).set_caching_options(False)
     onnx = exported.outputs["onnx"]
     converted = convert(onnx=onnx, converter=converter).set_caching_options(False)

@@ -15,11 +15,13 @@ REPORTS = ("jinja2", "markupsafe", "matplotlib")
 TORCH = ("torch", "torchvision")
 KFP = ("kfp", "kfp_server_api", "google.protobuf", "urllib3", "yaml")
 CLUSTER = ("kubernetes", "urllib3", "yaml")
+OTEL = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http", "opentelemetry.trace", "opentelemetry.context")
 # Extra → those of its modules that Seaway or PyTorch's exporter imports; the smallest extra first.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "tensorflow": TENSORFLOW,
     "convert": CONVERT,
     "cluster": CLUSTER,
+    "otel": OTEL,
     "load": ("locust", "gevent", *REPORTS, "yaml"),
     "pipelines": ("kfp", "kfp.kubernetes", *KFP[1:], "kubernetes", "docker"),
     "train": (*TORCH, *REPORTS, "optuna", "sqlalchemy", "yaml"),
@@ -68,5 +70,6 @@ def is_installed(module: str, folder: Path | None = None) -> bool:
     for name in names:
         if spec is None or spec.submodule_search_locations is None:
             return False
-        spec = PathFinder.find_spec(f"{spec.name}.{name}", spec.submodule_search_locations)
+        # By its last name alone: by the whole one, packages without __init__.py would have to be imported.
+        spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
     return spec is not None

@@ -1,4 +1,4 @@
-"""Fuzzes the decoders of the three protocols with Atheris, in its own virtual environment, created by the first run.
+"""Fuzzes the decoders of the protocols with Atheris, in its own virtual environment, created by the first run.
 
     python -m benchmarks.fuzz                               10^6 inputs for each protocol
     python -m benchmarks.fuzz graphpipe --runs 5000000
@@ -37,7 +37,7 @@ class Outcome:
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.fuzz", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("protocols", nargs="*", help="default: tfserving oip graphpipe")
+    parser.add_argument("protocols", nargs="*", help="default: tfserving oip graphpipe tfs_grpc oip_grpc")
     parser.add_argument("--runs", type=int, default=1_000_000, help="inputs for each protocol (default 1000000)")
     parser.add_argument("--max-seconds", type=int, default=3600, help="stop each protocol after this (default 3600)")
     parser.add_argument("--seed", type=int, default=0, help="random seed; 0: a new one each time")

@@ -3,6 +3,8 @@
 input of tfserving    number of the verb (1 byte), body
 input of oip          0, JSON; 1, header's length (uint16), JSON, tensors; 2, the tensor's raw bytes
 input of graphpipe    the body
+input of tfs_grpc     number of the method (1 byte), the message
+input of oip_grpc     the message
 """
 
 import json
@@ -13,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fuzz.model import TYPES
-from seaway.protocols import graphpipe
+from seaway.protocols import graphpipe, oip_grpc, protobuf_wire, tfs_grpc
 from seaway.protocols.calls import RawRequest
 
 VERBS = ("predict", "classify", "regress")
+METHODS = ("Predict", "Classify", "Regress")
 IMAGE = [[[0.25], [1.5]], [[-3.0], [1e-3]]]
 TFSERVING: list[dict[str, Any]] = [
     {"instances": [IMAGE]},
@@ -46,13 +49,22 @@ WORDS = {  # separated by blanks, in libFuzzer's syntax but for the quotes
         "INT8" "INT64" "UINT64" [-1] 4294967296 true false null NaN [] {} 9223372036854775807 18446744073709551616
         \\ud800""",
     "graphpipe": r"serving_default scores image signature_name \xff\xff\xff\xff \x00\x00\x00\x80",
+    "tfs_grpc": r"""
+        serving_default scores image two text unranked classify regress a b x inputs fuzzed \xff\xff\xff\xff\x0f""",
+    "oip_grpc": r"""
+        image scores text two signature_name classification binary_data_output FP32 FP16 BYTES BOOL INT64 fuzzed
+        \xff\xff\xff\xff\x0f""",
 }
 
 
 def request_from(protocol: str, data: bytes) -> RawRequest:
     if protocol == "graphpipe":
         return RawRequest("infer", data)
+    if protocol == "oip_grpc":
+        return RawRequest("ModelInfer", data)
     kind = data[0] if data else 0
+    if protocol == "tfs_grpc":
+        return RawRequest(METHODS[kind % 3], data[1:])
     if protocol == "tfserving":
         return RawRequest(VERBS[kind % 3], data[1:])
     header = "inference-header-content-length"
@@ -72,6 +84,11 @@ def seeds(protocol: str) -> Iterator[bytes]:
                 yield bytes([verb]) + json.dumps(document, indent=1).encode()
     elif protocol == "oip":
         yield from _oip()
+    elif protocol == "tfs_grpc":
+        yield from _tfs_grpc()
+    elif protocol == "oip_grpc":
+        for inputs, outputs, signature in _calls():
+            yield oip_grpc.name_model("fuzzed", 1) + oip_grpc.write_infer_request(inputs, outputs, signature)
     else:
         yield from _graphpipe()
 
@@ -116,3 +133,30 @@ def _graphpipe() -> Iterator[bytes]:
         yield graphpipe.write_infer_request([("x", array)], (), json.dumps({"signature_name": name}))
     words = np.array([b"a", b"", "ü".encode()], object)
     yield graphpipe.write_infer_request([("text", words)], ["text_bytes"], '{"signature_name": "text"}')
+
+
+def _calls() -> Iterator[tuple[dict[str, np.ndarray], list[str], str]]:
+    """Inputs, outputs and signature of some calls."""
+    image = np.array([IMAGE], np.float32)
+    yield {"image": image}, [], ""
+    yield {"image": image}, ["scores"], "serving_default"
+    yield {"a": image[:, 0, :, 0], "b": np.array([1], np.int32)}, ["image", "scores"], "two"
+    yield {"text": np.array([b"a", b"", "ü".encode()], object)}, ["text_bytes"], "text"
+    yield {"x": np.array(1e300)}, [], "unranked"
+    for name in TYPES:
+        yield {"x": np.array([0, 1]).astype(name)}, [], name
+
+
+def _tfs_grpc() -> Iterator[bytes]:
+    for inputs, outputs, signature in _calls():
+        body = tfs_grpc.write_predict_request(inputs, outputs, signature)
+        yield b"\x00" + tfs_grpc.name_model("fuzzed", 1) + body
+    feature = protobuf_wire.encode(1, b"x") + protobuf_wire.encode(2, protobuf_wire.encode(2, b"\n\x04\x00\x00\x80?"))
+    example = protobuf_wire.encode(1, protobuf_wire.encode(1, feature))
+    for method, name in enumerate(METHODS[1:], start=1):
+        spec = protobuf_wire.encode(
+            1, protobuf_wire.encode(1, b"fuzzed") + protobuf_wire.encode(3, name.lower().encode())
+        )
+        for kind in (1, 2):  # a list of examples, and one with a context
+            examples = protobuf_wire.encode(1, example) + (protobuf_wire.encode(2, example) if kind == 2 else b"")
+            yield bytes([method]) + spec + protobuf_wire.encode(2, protobuf_wire.encode(kind, examples))

@@ -385,6 +385,11 @@ _INDEXING: Rows = [
     ("scatter_reduce('amax')", "fl", lambda x, y, i: x.scatter_reduce(1, i, y, "amax")),
     ("scatter_reduce('amin')", "f", lambda x, y, i: x.scatter_reduce(1, i, y, "amin")),
     ("scatter_reduce('mean')", "f", lambda x, y, i: x.scatter_reduce(1, i, y, "mean")),
+    (
+        "scatter_reduce('mean', include_self=False)",
+        "fl",
+        lambda x, y, i: x.scatter_reduce(1, i, y, "mean", include_self=False),
+    ),
     ("scatter_reduce(include_self=False)", "f", lambda x, y, i: x.scatter_reduce(1, i, y, "amax", include_self=False)),
     ("select_scatter", "f", lambda x, y: x.select_scatter(y[:, 0], 1, 2)),
     ("slice_scatter", "f", lambda x, y: x.slice_scatter(y[:, 1:4], 1, 1, 4)),

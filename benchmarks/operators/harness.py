@@ -204,29 +204,21 @@ def _attempt(export: Callable[..., Any], module: nn.Module, examples: Inputs) ->
 
 def trace(module: nn.Module, examples: Inputs) -> onnx.ModelProto:
     """As seaway.export.graph does it."""
-    refused: Exception | None = None
-    for opset in graph.OPSETS:
-        buffer = io.BytesIO()
-        try:
-            with symbolics.registered():
-                torch.onnx.export(
-                    module,
-                    tuple(torch.from_numpy(array) for array in examples.values()),
-                    buffer,  # type: ignore[arg-type]
-                    dynamo=False,
-                    opset_version=opset,
-                    input_names=list(examples),
-                    output_names=["output"],
-                    dynamic_axes={name: {0: "batch"} for name in examples},
-                    training=torch.onnx.TrainingMode.PRESERVE,
-                    do_constant_folding=False,
-                )
-        except torch.onnx.errors.OnnxExporterError as error:
-            refused = error
-            continue
-        return onnx.load_from_string(buffer.getvalue())
-    assert refused is not None
-    raise refused
+    buffer = io.BytesIO()
+    with symbolics.registered():
+        torch.onnx.export(
+            module,
+            tuple(torch.from_numpy(array) for array in examples.values()),
+            buffer,  # type: ignore[arg-type]
+            dynamo=False,
+            opset_version=graph.OPSET,
+            input_names=list(examples),
+            output_names=["output"],
+            dynamic_axes={name: {0: "batch"} for name in examples},
+            training=torch.onnx.TrainingMode.PRESERVE,
+            do_constant_folding=False,
+        )
+    return onnx.load_from_string(buffer.getvalue())
 
 
 def export_program(module: nn.Module, examples: Inputs) -> onnx.ModelProto:
@@ -236,7 +228,7 @@ def export_program(module: nn.Module, examples: Inputs) -> onnx.ModelProto:
         module,
         tuple(torch.from_numpy(array) for array in examples.values()),
         dynamo=True,
-        opset_version=graph.DYNAMO_OPSET,
+        opset_version=graph.OPSET,
         input_names=list(examples),
         output_names=["output"],
         dynamic_shapes={"inputs": tuple({0: batch} for _ in examples)},

@@ -95,7 +95,7 @@ def _section(title: str, results: list[Measured]) -> str:
     rows: dict[tuple[str, ...], list[str]] = {}
     for result in results:
         cells = _cells(result)
-        if set(cells) - {SAME, TITLES[graph.TRACING]}:
+        if set(cells) - {SAME, TITLES[graph.EXPORTERS["auto"][0]]}:
             plain[result.name] = False
             rows.setdefault((f"`{result.name}`", *cells), []).append(result.dtype)
     listed = ", ".join(f"`{name}`" for name, same in plain.items() if same)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
 import numpy as np
 
 from seaway.artifacts import golden, model_repository
-from seaway.protocols import graphpipe
+from seaway.protocols import client_codecs, graphpipe
 
 MODEL, INPUT, OUTPUT = "conv", "image", "scores"
 SAMPLES = 16  # different requests whose responses are checked before a case is timed
@@ -43,18 +44,37 @@ def check(port: int, case: Case) -> None:
             if response.status != 200:
                 raise SystemExit(f"{case.title}: request {number} got status {response.status}: {content[:300]!r}")
             scores = case.read(content, {name.lower(): value for name, value in response.getheaders()})
-            if scores.shape != expected.shape or not np.abs(scores - expected).max() < TOLERANCE:
-                raise SystemExit(f"{case.title}: response {number} is not PyTorch's; nothing was timed")
+            _compare(case, number, scores, expected)
     finally:
         connection.close()
+
+
+def check_grpc(port: int, case: Case) -> bytes:
+    """The same over gRPC, where a case's `path` is the method. Returns the first response."""
+    responses = list[bytes]()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary(case.path, request_serializer=None, response_deserializer=None)
+        for number, (body, expected) in enumerate(zip(case.bodies, case.expected, strict=True)):
+            try:
+                responses.append(call(body, timeout=60, wait_for_ready=True))
+            except grpc.RpcError as error:
+                raise SystemExit(f"{case.title}: request {number}: {error.code().name}: {error.details()}") from None
+            _compare(case, number, case.read(responses[-1], {}), expected)
+    return responses[0]
+
+
+def _compare(case: Case, number: int, scores: np.ndarray, expected: np.ndarray) -> None:
+    if scores.shape != expected.shape or not np.abs(scores - expected).max() < TOLERANCE:
+        raise SystemExit(f"{case.title}: response {number} is not PyTorch's; nothing was timed")
 
 
 class Cases:
     """The requests of each protocol, made from a version's golden examples."""
 
-    def __init__(self, version: Path) -> None:
+    def __init__(self, version: Path, model: str = MODEL, output: str = OUTPUT) -> None:
         examples = golden.read(version / model_repository.EXTRA / golden.GOLDEN)
-        self._images, self._scores = examples.inputs[INPUT], examples.outputs[OUTPUT]
+        self._images, self._scores = examples.inputs[INPUT], examples.outputs[output]
+        self._model, self._output = model, output
 
     def tfserving(self, rows: int = 1) -> Case:
         def write(images: np.ndarray) -> bytes:
@@ -97,6 +117,25 @@ class Cases:
             return graphpipe.read_infer_response(body)[0]
 
         return self._case("GraphPipe", f"/graphpipe/{MODEL}", rows, write, read, "octet-stream")
+
+    def grpc_predict(self, rows: int = 1) -> Case:
+        return self._grpc("gRPC, TFS Predict", client_codecs.TFS_GRPC, rows)
+
+    def grpc_infer(self, rows: int = 1) -> Case:
+        """Raw contents in both directions."""
+        return self._grpc("gRPC, OIP ModelInfer", client_codecs.OIP_GRPC, rows)
+
+    def _grpc(self, title: str, protocol: client_codecs.Protocol, rows: int) -> Case:
+        assert protocol.name_model is not None
+        named = protocol.name_model(self._model, None)
+
+        def write(images: np.ndarray) -> bytes:
+            return named + protocol.write({INPUT: images}, [self._output])[0]
+
+        def read(body: bytes, _: Mapping[str, str]) -> np.ndarray:
+            return protocol.read(body, {}, [self._output])[self._output]
+
+        return self._case(title, protocol.path(self._model, None), rows, write, read, "grpc")
 
     def _case(
         self, title: str, path: str, rows: int, write: Callable[[np.ndarray], bytes], read: Read, kind: str

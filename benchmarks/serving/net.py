@@ -1,4 +1,5 @@
-"""The network that is served: conv32, pool, conv64, pool, dense128, 62 classes, on 28 by 28 (2.6 M multiply-adds).
+"""The networks that are served. The usual one, `conv`: conv32, pool, conv64, pool, dense128, 62 classes, on 28 by 28
+(2.6 M multiply-adds). `resnet18` and `large` are loaded and unloaded beside it.
 
 Its weights are random with a fixed seed. Those of the last layer are scaled up, so that the scores of any two images
 differ by far more than rounding, and a response to the wrong client is detected.
@@ -35,3 +36,26 @@ def conv() -> nn.Sequential:
     with torch.no_grad():
         last.weight *= CONTRAST
     return net.eval()
+
+
+def resnet18() -> nn.Module:
+    """float32 [N, 3, 224, 224] → logits [N, 1000]: torchvision's, 47 MB of random weights."""
+    import torchvision
+
+    torch.manual_seed(18)
+    net: nn.Module = torchvision.models.resnet18()
+    return net.eval()
+
+
+def large() -> nn.Sequential:
+    """float32 [N, 3, 64, 64] → logits [N, 1000]: VGG11 for small images, 154 MB of random weights."""
+    torch.manual_seed(11)
+    layers: list[nn.Module] = []
+    before = 3
+    for channels, convolutions in ((64, 1), (128, 1), (256, 2), (512, 2), (512, 2)):
+        for _ in range(convolutions):
+            layers += [nn.Conv2d(before, channels, 3, padding=1), nn.ReLU()]
+            before = channels
+        layers.append(nn.MaxPool2d(2))
+    layers += [nn.Flatten(), nn.Linear(512 * 2 * 2, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(4096, 1000)).eval()

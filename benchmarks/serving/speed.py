@@ -8,6 +8,7 @@ from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
+from benchmarks import verdicts
 from benchmarks.processes import Server
 from benchmarks.serving import cases, prepare, wrk
 from benchmarks.serving.cases import Case, Cases
@@ -53,10 +54,10 @@ def measure(models: Path, backends: Sequence[str], rounds: int, seconds: float, 
                         cases.check(server.port, case)
                         wrk.run(server.port, case, 8, WARM_UP_S)
                         for connections in CONNECTIONS:
-                            sample = _sample(server, case, connections, seconds)
-                            samples[name, case.title, connections].append(sample)
+                            measured = sample(server, case, connections, seconds)
+                            samples[name, case.title, connections].append(measured)
                             print(
-                                f"round {number + 1}: {name}, {case.title}, {connections}: {sample.rate:.0f}/s",
+                                f"round {number + 1}: {name}, {case.title}, {connections}: {measured.rate:.0f}/s",
                                 flush=True,
                             )
     return samples
@@ -82,7 +83,7 @@ def _ours(models: Path, backend: str, folder: Path) -> Server:
     return prepare.ours(models, folder, backend)
 
 
-def _sample(server: Server, case: Case, connections: int, seconds: float) -> Sample:
+def sample(server: Server, case: Case, connections: int, seconds: float) -> Sample:
     before = server.cpu_s()
     run = wrk.run(server.port, case, connections, seconds)
     cpu_ms = (server.cpu_s() - before) / max(1, run.requests) * 1e3
@@ -120,7 +121,7 @@ def report(samples: Samples) -> str:
                 f"{rate:.0f}",
                 value_range(s.rate for s in listed),
                 ratio,
-                _verdict(rate / peer, limits),
+                verdicts.at_least(rate / peer, limits),
                 f"{median_or_nan(s.cpu_ms for s in listed):.3f}",
                 f"{median_or_nan(s.p50_ms for s in listed):.2f}",
                 f"{median_or_nan(s.p99_ms for s in listed):.2f}",
@@ -130,12 +131,3 @@ def report(samples: Samples) -> str:
     head = ["server", "protocol", "connections", "requests/s", "range of rounds", "÷ MLServer's best", "verdict"]
     head += ["CPU ms", "p50 ms", "p99 ms", "not 2xx"]
     return table(head, rows)
-
-
-def _verdict(ratio: float, limits: tuple[float, float] | None) -> str:
-    if limits is None:
-        return ""
-    minimum, target = limits
-    if ratio >= target:
-        return f"target {target} met"
-    return f"minimum {minimum} {'met' if ratio >= minimum else 'MISSED'}, target {target}"

@@ -1,16 +1,18 @@
 """Claim: how many real networks `seaway ship` carries from PyTorch to a published SavedModel, unchanged.
 
-    python -m benchmarks.ship --list torchvision|timm|transformers|nets --folder results [--only NAME …]
-        [--again CLASS …] [--inputs 200] [--budget 60] [--kind classification]
+    python -m benchmarks.ship --list torchvision|timm|transformers|nets [--only NAME …] [--again CLASS …]
+        [--inputs 200] [--budget 60] [--kind classification] [--rest] [--results FILE] [--summary]
 
 Each network of the list (`lists.py`) has seeded random weights and runs in a process of its own, with a limit of memory
 and time, through the functions behind `seaway ship`: export, convert, validate, publish. Then PyTorch is compared with
-what was published on inputs that the gate did not see, in batches of 1 to 8. A refused network is tried without
-Seaway's exporter and gate, so that one that was exact nevertheless is found. The folder keeps one JSON per network, so
-a run can be interrupted; `--again refused` repeats those of a class. The packages are in an environment of their own,
-in which this command starts itself if they are missing here.
+what was published, on inputs that the gate did not see, in batches of 1 to 8; `--rest` asks a server, too. A refused
+network is tried without Seaway's exporter and gate, so that one that was exact nevertheless is found. Each result is a
+line of benchmarks/ship/results/LIST.jsonl, with its commit, so a run can be interrupted and continued on another
+machine; the last line of a network counts. `--again refused` repeats those of a class, `--summary` only prints the
+table. The packages are in an environment of their own, in which this command starts itself if they are missing here.
 
 exact      every output that depends on the input is within 1e-4 of its range
+coarse     published, but not exact, and PyTorch's own float32 is as far from its float64
 wrong      published, but one is not: the gate failed
 constant   published, but no output depends on the input, or none is finite: proves nothing
 refused    with the reason; "exact by itself" if PyTorch's own export and the converter give PyTorch's outputs
@@ -23,6 +25,8 @@ import importlib.util
 import json
 import multiprocessing
 import os
+import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,7 +39,7 @@ from benchmarks import venvs
 from benchmarks.ship import lists, one
 from benchmarks.tables import table
 
-CLASSES = ("exact", "wrong", "constant", "refused", "traceback", "limit")
+CLASSES = ("exact", "coarse", "wrong", "constant", "refused", "traceback", "limit")
 PACKAGES = {  # a list's package, by which its environment is known
     "torchvision": "torchvision",
     "timm": "timm",
@@ -44,15 +48,21 @@ PACKAGES = {  # a list's package, by which its environment is known
 }
 TIMEOUT_S = 600  # of CPU time; of wall time WALL times as much, because other programs may use the cores
 WALL = 4
-MEMORY_BYTES = 9 << 30
+MEMORY_BYTES = 16 << 30
 POLL_INTERVAL_S = 0.5
-MAX_REASON = 160
+MAX_REASON, MAX_KEPT = 160, 400
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).with_name("results")
+KEPT = ("name", "class", "stage", "reason", "independent", "exporter", "inputs", "cpu_s", "peak_mb")
+_NOISE = re.compile(r"/[^\s:'\"]*/|\x1b\[\d+m")  # folders of this machine, colors
 
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.ship")
     parser.add_argument("--list", required=True, choices=lists.LISTS)
-    parser.add_argument("--folder", type=Path, required=True, help="a folder that keeps results")
+    parser.add_argument("--results", type=Path, help="a file of results (default: the repository's)")
+    parser.add_argument("--rest", action="store_true", help="ask a server, too")
+    parser.add_argument("--summary", action="store_true", help="run nothing")
     parser.add_argument("--only", nargs="+", help="names of networks, in this order")
     parser.add_argument("--kind", help="torchvision's: classification, segmentation or detection")
     parser.add_argument("--again", nargs="+", choices=CLASSES, default=[], help="repeat those with such a result")
@@ -60,7 +70,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=60, help="CPU seconds of the comparison, once it has 36 inputs")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="CPU seconds")
     arguments = parser.parse_args()
-    if importlib.util.find_spec(PACKAGES[arguments.list]) is None:
+    if not arguments.summary and importlib.util.find_spec(PACKAGES[arguments.list]) is None:
         interpreter = str(venvs.python("ship", beside_project=True))
         os.execv(interpreter, [interpreter, "-m", "benchmarks.ship", *sys.argv[1:]])
     entries = [
@@ -71,31 +81,61 @@ def main() -> None:
     unknown = {*(arguments.only or [])} - {entry["name"] for entry in entries}
     if unknown:
         parser.error(f"--only: not in the list: {', '.join(sorted(unknown))}")
-    folder = arguments.folder / arguments.list
-    folder.mkdir(parents=True, exist_ok=True)
+    file = arguments.results or RESULTS / f"{arguments.list}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    results = read(file) if file.exists() else {}
+    names = {entry["name"] for entry in entries}
+    if arguments.summary:
+        print(summary({name: result for name, result in results.items() if name in names}, len(entries)))
+        return
     os.environ |= one.ENVIRONMENT  # before the processes start
-    results = {}
+    described = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    commit = subprocess.run(described, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     order = (arguments.only or []).index if arguments.only else None
     for entry in sorted(entries, key=lambda e: order(e["name"]) if order else int(e["parameters"])):  # small ones first
-        file = folder / f"{entry['name']}.json"
-        result = json.loads(file.read_text()) if file.exists() else {}
-        if not result or result["class"] in arguments.again:
-            result = ship(arguments.list, entry["name"], arguments.inputs, arguments.budget, arguments.timeout)
-            file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-            said = result.get("reason", "").splitlines()[:1]
-            print(f"{entry['name']}: {result['class']}", *said, f"{result['cpu_s']} CPU s", file=sys.stderr, flush=True)
-        results[entry["name"]] = result
-    print(summary(results))
+        if entry["name"] in results and results[entry["name"]]["class"] not in arguments.again:
+            continue
+        result = ship(
+            arguments.list, entry["name"], arguments.inputs, arguments.budget, arguments.timeout, arguments.rest
+        )
+        print(*result.pop("trace", []), sep="\n", end="", file=sys.stderr)
+        result = results[entry["name"]] = compact(result) | {"commit": commit}
+        with file.open("a", encoding="utf-8") as opened:
+            opened.write(json.dumps(result) + "\n")
+        said = [result["reason"]] if "reason" in result else []
+        print(f"{entry['name']}: {result['class']}", *said, f"{result['cpu_s']} CPU s", file=sys.stderr, flush=True)
+    print(summary({name: result for name, result in results.items() if name in names}, len(entries)))
 
 
-def ship(source: str, name: str, inputs: int, budget_s: float, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
+def read(file: Path) -> dict[str, dict[str, Any]]:
+    """Name → its last result."""
+    return {result["name"]: result for result in map(json.loads, file.read_text(encoding="utf-8").splitlines())}
+
+
+def compact(result: dict[str, Any]) -> dict[str, Any]:
+    """What the table needs: the outputs' worst share, and reasons without this machine's folders."""
+    kept = {key: result[key] for key in KEPT if key in result}
+    for key in ("reason", "independent"):
+        if key in kept:
+            kept[key] = " ".join(_NOISE.sub("", kept[key]).split())[:MAX_KEPT]
+    if refused := result.get("refused_exporters"):
+        kept["refused_exporters"] = {name: _NOISE.sub("", why)[:MAX_REASON] for name, why in refused.items()}
+    if outputs := result.get("outputs"):
+        kept["compared"] = sorted({runtime for output in outputs.values() for runtime in output["share"]})
+        kept["share"] = max(max(output["share"].values()) for output in outputs.values())
+    return kept
+
+
+def ship(
+    source: str, name: str, inputs: int, budget_s: float, timeout_s: float = TIMEOUT_S, rest: bool = False
+) -> dict[str, Any]:
     """One network in a process of its own; its result, also if the process dies or takes too much."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         log.touch()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([one.PRELOAD])
-        process = context.Process(target=one.child, args=(source, name, folder, inputs, budget_s))
+        process = context.Process(target=one.child, args=(source, name, folder, inputs, budget_s, rest))
         process.start()
         over, cpu_s = _watch(process, timeout_s)
         lines = log.read_text(errors="replace").strip().splitlines()
@@ -137,8 +177,8 @@ def _watch(process: Any, timeout_s: float) -> tuple[str, float]:
     return over, cpu_s
 
 
-def summary(results: dict[str, dict[str, Any]]) -> str:
-    """The counts, then every network that is not exact."""
+def summary(results: dict[str, dict[str, Any]], of: int) -> str:
+    """The counts, then every network that is not exact; `of`: how many there are in all."""
     total, cpu_s = len(results), sum(result["cpu_s"] for result in results.values())
     counts = {name: sum(result["class"] == name for result in results.values()) for name in CLASSES}
     head = [[name, number, f"{number / max(total, 1):.1%}"] for name, number in counts.items()]
@@ -146,13 +186,12 @@ def summary(results: dict[str, dict[str, Any]]) -> str:
     for name, result in results.items():
         if result["class"] != "exact":
             independent = "exact by itself" if result.get("independent") == "exact" else result.get("independent", "")
-            worst = max((max(o["share"].values()) for o in result.get("outputs", {}).values()), default="")
-            reason = " ".join(result.get("reason", "").split())[:MAX_REASON] or f"|Δ| / range {worst}"
+            reason = result.get("reason", "")[:MAX_REASON] or f"|Δ| / range {result.get('share')}"
             others.append([name, result["class"], result.get("stage", ""), reason, independent[:MAX_REASON]])
     fewer = [name for name, result in results.items() if result.get("inputs", 200) < 200]
-    text = f"{counts['exact']} of {total} exact; {cpu_s:.0f} CPU s in all\n\n" + table(
-        ["result", "networks", "share"], head
-    )
+    commits = sorted({result["commit"] for result in results.values()})
+    text = f"{counts['exact']} of {total} exact, {of - total} not run; {cpu_s:.0f} CPU s; commits {', '.join(commits)}"
+    text += "\n\n" + table(["result", "networks", "share"], head)
     if others:
         text += "\n" + table(["network", "result", "stage", "reason", "by itself"], others)
     return text + (f"\nfewer than 200 inputs, to save time: {', '.join(fewer)}\n" if fewer else "")

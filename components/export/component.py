@@ -7,16 +7,23 @@ from seaway.pipeline.images import image
 
 @dsl.component(base_image=image("export"), packages_to_install=[], install_kfp_package=False)
 def export(
-    checkpoint: dsl.Input[dsl.Model], dataset: dsl.Input[dsl.Dataset], name: str, onnx: dsl.Output[dsl.Model]
+    checkpoint: dsl.Input[dsl.Model],
+    dataset: dsl.Input[dsl.Dataset],
+    name: str,
+    onnx: dsl.Output[dsl.Model],
+    converter: str = "seaway",
 ) -> None:
-    """Exports a trained net to ONNX, with golden examples and PyTorch's outputs for the whole test set."""
+    """Exports a trained net to ONNX, with golden examples and PyTorch's outputs for the whole test set.
+
+    `converter`: of the next stage, which decides on the opset.
+    """
     from pathlib import Path
 
     from seaway.errors import exit_with_message
     from seaway.export.export import export_checkpoint
 
     with exit_with_message("export"):
-        export_checkpoint(Path(checkpoint.path), Path(dataset.path), Path(onnx.path), name=name)
+        export_checkpoint(Path(checkpoint.path), Path(dataset.path), Path(onnx.path), name=name, converter=converter)
 
 
 @dsl.component(base_image=image("export"), packages_to_install=[], install_kfp_package=False)
@@ -34,10 +41,11 @@ def export_model(
     exporter: str,
     second_opinion: bool,
     onnx: dsl.Output[dsl.Model],
+    converter: str = "seaway",
 ) -> None:
     """Exports a user's own model, `python:module:function`, to ONNX, or takes an .onnx file.
 
-    `weights`, `labels`, `golden`: paths, or "".
+    `weights`, `labels`, `golden`: paths, or "". `converter`: of the next stage, which decides on the opset.
     """
     from pathlib import Path
 
@@ -59,4 +67,5 @@ def export_model(
             name=name,
             exporter=exporter,
             second_opinion=second_opinion,
+            converter=converter,
         )

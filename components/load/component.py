@@ -22,10 +22,15 @@ def load(
     evidence: dsl.Output[dsl.Artifact],
     measured: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
+    tls: str = "",
 ) -> None:
-    """Sends the test set and then a load by Locust to the served version, over each protocol; checks every response."""
+    """Sends the test set and then a load by Locust to the served version, over each protocol; checks every response.
+
+    `tls`: folder of ca.crt, tls.crt and tls.key for a server at https://, as in a Secret; "" for none.
+    """
     from pathlib import Path
 
+    from seaway.client_tls import ClientTls
     from seaway.errors import exit_with_message
     from seaway.load.load import load as work
 
@@ -45,6 +50,7 @@ def load(
             limits=limits,
             metrics=metrics,
             baseline=baseline,
+            tls=ClientTls.from_folder(tls),
         )
         for key, value in metadata.metrics.items():
             measured.log_metric(key, value)

@@ -20,6 +20,7 @@ from seaway.errors import InvalidInput, MetadataError
 
 SCHEMA_VERSION = 1
 METADATA_FILE = "card.json"
+PYTORCH = "PyTorch"  # the reference of a model whose settings name no other
 
 Kind = Literal["dataset", "checkpoint", "onnx", "saved_model", "parity", "version", "evidence"]
 RERUN: Mapping[str, str] = {  # kind → what to do about a damaged artifact
@@ -44,7 +45,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far an output may be from PyTorch's: |Δ| ≤ abs + rel · |PyTorch's|, element by element."""
+    """How far an output may be from the reference's: |Δ| ≤ abs + rel · |the reference's|, element by element."""
 
     abs: float
     rel: float
@@ -58,7 +59,7 @@ class ArtifactMetadata:
     """See the module. Fields that do not apply to an artifact stay empty.
 
     name        the model's name in the model repository, e.g. "characters"
-    outputs     the model's outputs; `serving_default` returns the first only
+    outputs     the model's outputs; `interface.default_outputs` are those of `serving_default`
     labels      class names in the order of the model's scores; empty where there are none
     tolerances  output name → Tolerance
     metrics     name → number, e.g. accuracy in 0..1
@@ -84,6 +85,13 @@ class ArtifactMetadata:
         yield self
         for parent in self.parents.values():
             yield from parent.lineage()
+
+    @property
+    def reference(self) -> str:
+        """Who computed the golden outputs, which all later outputs are compared with: PyTorch, ONNX Runtime of a model
+        that came as an ONNX file, or a SavedModel that came as one."""
+        named = (ancestor.settings["reference"] for ancestor in self.lineage() if "reference" in ancestor.settings)
+        return str(next(named, PYTORCH))
 
     @property
     def training_data(self) -> str:

@@ -1,4 +1,4 @@
-"""Golden examples: inputs and PyTorch's outputs for them, in one .npz against which every later hop is compared.
+"""Golden examples: inputs and the reference's outputs for them, in one .npz against which every later hop is compared.
 
 Keys are "input:<name>" and "output:<name>", of arrays whose first axis is the example: any of them make a batch. What
 cannot be sliced so is a call, sent and compared as a whole: examples with other sizes of open axes, and all examples of
@@ -6,22 +6,21 @@ a model without a batch. The first one's keys are "call1/input:<name>" and so on
 """
 
 import re
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
-from seaway.artifacts import atomic
+from seaway.artifacts import atomic, npz
 from seaway.artifacts.artifact_metadata import Tolerance
 from seaway.errors import MetadataError
 
 GOLDEN = "golden.npz"  # beside model.onnx; in a published version under assets.extra/
-TEST_OUTPUTS = "test_outputs.npz"  # beside model.onnx: PyTorch's outputs for the dataset's whole test set, no inputs
+UNUSUAL = "unusual.npz"  # beside model.onnx: a call for each of settings["unusual"]; differences are told, not refused
+TEST_OUTPUTS = (
+    "test_outputs.npz"  # beside model.onnx: the reference's outputs for the dataset's whole test set, no inputs
+)
 
-
-BROKEN = (OSError, EOFError, ValueError, AttributeError, TypeError, BadZipFile, zlib.error)  # of numpy.load, for .npz
 _KEY = re.compile(r"(?:call([1-9]\d*)/)?(input|output):(.*)", re.DOTALL)
 
 
@@ -51,23 +50,23 @@ def write(path: Path, golden: Golden) -> None:
 def read(path: Path) -> Golden:
     """Raises MetadataError if the file is missing or broken."""
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            keys = [match for match in map(_KEY.fullmatch, arrays) if match]
-            parts = {int(match[1] or 0): Golden({}, {}) for match in keys} | {0: Golden({}, {})}
-            for match in keys:
-                part = parts[int(match[1] or 0)]
-                (part.inputs if match[2] == "input" else part.outputs)[match[3]] = arrays[match[0]]
-    except BROKEN as error:
+        arrays = npz.read(path)
+    except (FileNotFoundError, ValueError) as error:
         raise MetadataError(f"{path}: golden examples cannot be read ({error}); export the model again") from None
+    keys = [match for match in map(_KEY.fullmatch, arrays) if match]
+    parts = {int(match[1] or 0): Golden({}, {}) for match in keys} | {0: Golden({}, {})}
+    for match in keys:
+        part = parts[int(match[1] or 0)]
+        (part.inputs if match[2] == "input" else part.outputs)[match[3]] = arrays[match[0]]
     rows, *calls = (parts[number] for number in sorted(parts))
     return Golden(rows.inputs, rows.outputs, tuple(calls))
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One output against PyTorch's. `wrong` counts examples (rows) with any element out of tolerance, or non-finite
-    where PyTorch's is finite; `flipped` counts rows whose argmax differs although PyTorch's margin between its first
-    and second choice is more than twice the tolerance."""
+    """One output against the reference's. `wrong` counts examples (rows) with any element out of tolerance, or
+    non-finite where the reference's is finite; `flipped` counts rows whose argmax differs although the reference's
+    margin between its first and second choice is more than twice the tolerance."""
 
     max_abs: float
     max_rel: float
@@ -93,7 +92,7 @@ def compare(actual: np.ndarray, expected: np.ndarray, tolerance: Tolerance) -> C
         allowed = tolerance.allowed(expected64)
         wrong = ((distance > allowed) | np.isinf(distance)).any(
             axis=1
-        )  # also infinite where PyTorch's NaN or ∞ is not matched
+        )  # also infinite where the reference's NaN or ∞ is not matched
         relative = np.where(distance > 0, distance / np.abs(expected64), 0)
         flipped = np.zeros(rows, bool)
         if expected64.shape[1] > 1:

@@ -33,6 +33,7 @@ from seaway.artifacts.artifact_metadata import ArtifactMetadata
 from seaway.errors import InvalidInput, NotFound, Refused, Unavailable
 
 EXTRA = "assets.extra"
+SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")  # TensorFlow reads the first of them that exists
 METADATA_FILE = f"{EXTRA}/card.json"
 LABELS = "labels.json"
 HISTORY = "history.json"
@@ -99,6 +100,16 @@ def folders(repository: Path, name: str) -> dict[int, Path]:
         _listing(repository)  # an unreadable repository is not a missing model
         return {}
     return _sort(repository / name)[0]
+
+
+def base_path_versions(folder: Path) -> dict[int, Path]:
+    """Version → its folder, of a folder that holds one model: the folders named by integers, or if it is a SavedModel
+    itself, that one as version 1. Raises Unavailable."""
+    return _sort(folder)[0] or ({1: folder} if is_saved_model(folder) else {})
+
+
+def is_saved_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in SAVED_MODEL_FILES)
 
 
 def number(folder: str) -> int | None:

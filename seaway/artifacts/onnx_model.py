@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from seaway.artifacts import onnx_file
 from seaway.artifacts.artifact_metadata import Tensor

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seaway import client_tls
 from seaway.arguments import seaway_command
 from seaway.cli import options
 
@@ -100,11 +101,15 @@ def deploy(
     url: Annotated[
         str,
         typer.Option(
-            help=f"URL of the canary, for the comparison with PyTorch. Default: {options.DEFAULT_URL}; on a cluster "
-            "there is none, and nothing is compared.",
+            help="URL of the canary, for the comparison with the recorded outputs. Default: "
+            f"{options.DEFAULT_URL}; on a cluster there is none, and nothing is compared.",
             metavar="URL",
         ),
     ] = "",
+    tls_ca: options.TlsCa = None,
+    tls_cert: options.TlsCert = None,
+    tls_key: options.TlsKey = None,
+    insecure: options.Insecure = False,
     repository: options.MountedRepository = None,
     namespace: TargetNamespace = "",
     context: options.Context = "",
@@ -114,8 +119,8 @@ def deploy(
 
     With --namespace (or --context, or without --model-repository) the canary Deployment is rolled out in the cluster of
     kubectl's context. With --model-repository alone, only the label in that folder moves, which a server follows. The
-    version's golden examples are sent to --url over each protocol, and every response is compared with PyTorch's
-    output.
+    version's golden examples are sent to --url over each protocol, and every response is compared with the
+    recorded outputs.
 
     [bold]Examples[/bold]
 
@@ -127,16 +132,9 @@ def deploy(
 
     namespace = target_namespace(namespace, context, repository)
     name = options.model_name(repository, name) if repository else name or options.DEFAULT_NAME
-    work(
-        url or ("" if namespace else options.DEFAULT_URL),
-        repository,
-        name,
-        version,
-        timeout,
-        namespace,
-        replicas,
-        context,
-    )
+    url = url or ("" if namespace else options.DEFAULT_URL)
+    tls = client_tls.ClientTls(tls_ca, tls_cert, tls_key, insecure)
+    work(url, repository, name, version, timeout, namespace, replicas, context, tls)
 
 
 def promote(

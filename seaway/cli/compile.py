@@ -13,6 +13,7 @@ def compile_(
     pipeline: options.Pipeline = "characters",
     registry: options.Registry = "seaway",
     claim: options.Claim = "seaway-models",
+    tls_secret: options.TlsSecret = "",
 ) -> None:
     """Compiles a pipeline to YAML for Kubeflow Pipelines (KFP IR).
 
@@ -24,5 +25,5 @@ def compile_(
     """
     from seaway.pipeline.compile import compile_pipeline
 
-    compile_pipeline(pipeline, output, registry, claim)
+    compile_pipeline(pipeline, output, registry, claim, tls_secret=tls_secret)
     typer.echo(f"wrote {output}")

@@ -28,6 +28,7 @@ USES = {  # extra → the verbs that need it
     "tensorflow": "serve --backend savedmodel",
     "convert": "convert",
     "cluster": "status; deploy, promote, rollback, versions on a cluster",
+    "otel": "serve --otlp-endpoint",
     "load": "load, verify",
     "pipelines": "compile, submit, run --runner docker",
     "train": "sweep",

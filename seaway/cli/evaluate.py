@@ -22,7 +22,10 @@ def evaluate(
     name: options.Name = "",
     protocol: load_options.Protocol = "",
     batch: Annotated[int, typer.Option(help="Images per request.", min=1)] = 128,
-    insecure: load_options.Insecure = False,
+    tls_ca: options.TlsCa = None,
+    tls_cert: options.TlsCert = None,
+    tls_key: options.TlsKey = None,
+    insecure: options.Insecure = False,
 ) -> None:
     """Measures a running server on a test set: accuracy, balanced accuracy and the most frequent confusions.
 
@@ -48,14 +51,15 @@ def evaluate(
 
     url = url_option or url
     cache = options.DEFAULT_ROOT.absolute() / "data"
-    with Client(url, insecure=insecure) as client:
+    tls = options.tls(tls_ca, tls_cert, tls_key, insecure, url)
+    with Client(url, tls=tls) as client:
         name = options.served_name(client, name)  # before the data is read
     with tempfile.TemporaryDirectory(prefix="seaway-") as folder:
         labels = sources.read(data, Path(folder), cache)
         images = np.load(Path(folder) / "test_images.npy", mmap_mode="r")
         true_classes = np.load(Path(folder) / "test_labels.npy")
         predicted = np.zeros(len(true_classes), np.int64)
-        with Client(url, insecure=insecure) as client:
+        with Client(url, tls=tls) as client:
             signatures = client.signatures(name)
             # Servers choose serving_default themselves; another one has to be named
             chosen = "" if DEFAULT_SIGNATURE in signatures else min(signatures)
@@ -75,8 +79,9 @@ def evaluate(
             supported = supported_protocols.filter_supported(send, supported_protocols.PREFERENCE)
             codec = client_codecs.named(protocol or next(supported))
             count = len(true_classes)
-            batches = predict_batches(client, codec, name, None, read_inputs, count, output, batch, chosen)
-            for part, scores, served_by in track(batches, "evaluating", total=-(-count // batch), transient=True):
+            batches = predict_batches(client, codec, name, None, read_inputs, count, [output], batch, chosen)
+            for part, arrays, served_by in track(batches, "evaluating", total=-(-count // batch), transient=True):
+                scores = arrays[output]
                 if scores.ndim != 2 or scores.shape[1] != len(labels):
                     raise InvalidInput(
                         f"{served_by or url} returns scores of shape {scores.shape[1:]}, but {data} has "

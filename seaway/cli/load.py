@@ -31,8 +31,8 @@ app = typer.Typer(
     name="load",
     cls=DefaultCommandGroup,
     rich_markup_mode="rich",
-    help="Load-tests a running server and compares every response with PyTorch's output. `seaway load URL` is short "
-    "for `seaway load run URL`; `seaway load run --help` lists its options.",
+    help="Load-tests a running server and compares every response with the recorded outputs. `seaway load URL` is "
+    "short for `seaway load run URL`; `seaway load run --help` lists its options.",
 )
 
 
@@ -59,7 +59,10 @@ def load(
         bool, typer.Option("--new-connections", help="Open a new connection for every request.")
     ] = False,
     timeout: load_options.Timeout = 30,
-    insecure: load_options.Insecure = False,
+    tls_ca: options.TlsCa = None,
+    tls_cert: options.TlsCert = None,
+    tls_key: options.TlsKey = None,
+    insecure: options.Insecure = False,
     name: load_options.Name = "",
     version: load_options.Version = None,
     repository: options.Repository = options.DEFAULT_REPOSITORY,
@@ -81,7 +84,8 @@ def load(
     metrics: load_options.Metrics = "",
     report: load_options.Report = None,
 ) -> None:
-    """Load-tests a running server with Locust, compares every response with PyTorch's output, and checks limits.
+    """Load-tests a running server with Locust, compares every output of every response with the recorded one, and
+    checks limits.
 
     The exit status is 0 if every limit is met, 1 if one is violated, and 3 if the result is inconclusive. By default no
     response may be wrong and no request may fail.
@@ -106,7 +110,8 @@ def load(
     load_options.check_extra(report)
     config = LoadConfig(
         users=users or 0, rate=rate, duration_s=duration_s, warmup_s=warmup, batch=batch, shape=shape,
-        processes=processes, new_connections=new_connections, request_timeout_s=timeout, insecure=insecure,
+        processes=processes, new_connections=new_connections, request_timeout_s=timeout,
+        tls=options.tls(tls_ca, tls_cert, tls_key, insecure, url, baseline, metrics),
         metrics_url=metrics, arrivals=arrivals, seed=seed,
     )  # fmt: skip
     config.check()
@@ -226,7 +231,10 @@ def capacity(
     batch: load_options.Batch = 1,
     processes: load_options.Processes = 1,
     timeout: load_options.Timeout = 30,
-    insecure: load_options.Insecure = False,
+    tls_ca: options.TlsCa = None,
+    tls_cert: options.TlsCert = None,
+    tls_key: options.TlsKey = None,
+    insecure: options.Insecure = False,
     name: load_options.Name = "",
     version: load_options.Version = None,
     repository: options.Repository = options.DEFAULT_REPOSITORY,
@@ -264,7 +272,7 @@ def capacity(
     load_options.check_extra(report)
     config = LoadConfig(
         rate=rate, duration_s=duration_s, warmup_s=warmup, batch=batch, processes=processes, request_timeout_s=timeout,
-        insecure=insecure, arrivals=arrivals, seed=seed,
+        tls=options.tls(tls_ca, tls_cert, tls_key, insecure, url), arrivals=arrivals, seed=seed,
     )  # fmt: skip
     if protocol:
         config = replace(config, protocol=protocol)

@@ -33,9 +33,11 @@ LIMITS_HELP = (
 )
 PROTOCOLS_HELP = (
     "tfs (TensorFlow Serving's REST API), oip (Open Inference Protocol v2, JSON), oip-binary (the same with binary "
-    "tensors), graphpipe, or png (PNG files over REST, signature from_png)"
+    "tensors), graphpipe, or png (PNG files over REST, signature from_png); with "
+    "a URL like grpc://127.0.0.1:8500, or grpcs:// with TLS: tfs-grpc "
+    "(TensorFlow Serving's Predict) or oip-grpc (ModelInfer)"
 )
-PREFERRED_HELP = "Default: the first of tfs, oip and graphpipe that the server supports."
+PREFERRED_HELP = "Default: the first of tfs, oip and graphpipe, or tfs-grpc and oip-grpc, that the server supports."
 Protocols = Annotated[
     list[str] | None, typer.Option("--protocol", help=f"{PROTOCOLS_HELP}; repeat for more. {PREFERRED_HELP}")
 ]
@@ -73,7 +75,6 @@ Warmup = Annotated[int, typer.Option(help="Warm-up in seconds; its latencies are
 Batch = Annotated[int, typer.Option(help="Examples per request.", min=1)]
 Processes = Annotated[int, typer.Option(help="Load-generator processes.", min=1)]
 Timeout = Annotated[float, typer.Option(help="Request timeout in seconds.")]
-Insecure = Annotated[bool, typer.Option("--insecure", help="Do not verify the TLS certificate.")]
 Name = Annotated[
     str,
     typer.Option(
@@ -135,7 +136,7 @@ def check_server(url: str, config: "LoadConfig") -> None:
     """Raises NoResponse if no server accepts connections at the URL, InvalidInput if it is no URL."""
     from seaway.load.client import Client
 
-    with Client(url, config.request_timeout_s, config.insecure) as client:
+    with Client(url, config.request_timeout_s, config.tls) as client:
         client.connect()
 
 

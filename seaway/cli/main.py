@@ -1,6 +1,7 @@
 """The `seaway` command: one file per verb, each importing what it needs when it runs."""
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -39,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Trains or imports a PyTorch model, converts it via ONNX to a TensorFlow SavedModel, checks every step "
-    "against PyTorch's output, then serves and load-tests it.",
+    "against the original model's outputs, then serves and load-tests it.",
     epilog="Start with [bold]seaway doctor[/bold] and [bold]seaway run[/bold]; `seaway COMMAND --help` shows examples.",
 )
 LOAD_PANEL = "Serve and test"
@@ -99,6 +100,7 @@ def seaway(
 
 
 def main() -> None:
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else gRPC prints a failed handshake, which the error explains
     verb = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
     with exit_with_message("seaway", verb):
         try:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from seaway import client_tls
+
 if TYPE_CHECKING:
     from seaway.load.client import Client
 
@@ -46,7 +48,8 @@ LESS_COMMON = {
     ),
     *("insecure", "limits", "load_duration_s", "load_rate", "load_users", "metrics", "new_connections", "poll", "port"),
     *("preflight", "processes", "prune", "pull_deadline", "root", "run_name", "search", "seed", "service_account"),
-    *("shape", "shared", "timeout", "token_file", "training", "validation", "version", "warmup"),
+    *("shape", "shared", "timeout", "tls_ca", "tls_cert", "tls_key", "tls_secret", "token_file", "training"),
+    *("validation", "version", "warmup"),
 }
 
 
@@ -117,6 +120,18 @@ Name = Annotated[str, typer.Option(help="The model's name. Default: the only mod
 Version = Annotated[int, typer.Option(help="The model's version, e.g. 3.", min=1)]
 Port = Annotated[int, typer.Option(help="Port of the model server.", min=1, max=65535)]
 Url = Annotated[str, typer.Option(help="URL of a running server.", metavar="URL")]
+TlsCa = Annotated[Path | None, typer.Option("--tls-ca", help=client_tls.CA_HELP, metavar="FILE")]
+TlsCert = Annotated[Path | None, typer.Option("--tls-cert", help=client_tls.CERT_HELP, metavar="FILE")]
+TlsKey = Annotated[Path | None, typer.Option("--tls-key", help=client_tls.KEY_HELP, metavar="FILE")]
+Insecure = Annotated[bool, typer.Option("--insecure", help=client_tls.INSECURE_HELP)]
+TlsSecret = Annotated[
+    str,
+    typer.Option(
+        help="Name of a Kubernetes Secret with ca.crt, and tls.crt and tls.key of a client certificate, for the stages "
+        "that call a server at https://.",
+        metavar="NAME",
+    ),
+]
 Namespace = Annotated[str, typer.Option(help="Kubernetes namespace of the serving stack.")]
 Context = Annotated[str, typer.Option(help="kubectl context. Default: the current one.")]
 Converter = Annotated[
@@ -174,6 +189,13 @@ def served_name(client: "Client", name: str) -> str:
     if len(names) > 1:
         raise NotFound(f"{client.url} serves the models {', '.join(names)}: choose one with --name")
     return names[0]
+
+
+def tls(ca: Path | None, cert: Path | None, key: Path | None, insecure: bool, *urls: str) -> client_tls.ClientTls:
+    """The settings for these URLs. Raises InvalidInput."""
+    settings = client_tls.ClientTls(ca, cert, key, insecure)
+    settings.check(*urls)
+    return settings
 
 
 def pairs(option: str, example: str, texts: list[str] | None) -> dict[str, str]:

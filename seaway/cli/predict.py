@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from seaway.protocols.client_codecs import Protocol
 
 MAX_SIDE_PX = 2048  # the limit of from_png
-MAX_VALUES = 8  # of an output without labels
+MAX_VALUES = 8  # of an output of a model without labels
 Rows = list[tuple[str, ...]]
 
 
@@ -35,9 +35,12 @@ def predict(
     url: options.Url = options.DEFAULT_URL,
     name: options.Name = "",
     protocol: load_options.Protocol = "",
-    insecure: load_options.Insecure = False,
+    tls_ca: options.TlsCa = None,
+    tls_cert: options.TlsCert = None,
+    tls_key: options.TlsKey = None,
+    insecure: options.Insecure = False,
 ) -> None:
-    """Predicts with a running server: label, score and alternatives, or the first output of a model without labels.
+    """Predicts with a running server: label, score and alternatives, or the outputs of a model without labels.
 
     Images are for image classifiers with labels that Seaway published. The server decodes and preprocesses them
     (signature from_png): it inverts dark ink on light paper, and crops and centres the ink.
@@ -58,7 +61,7 @@ def predict(
     check_all(*(partial(_check_file, path, protocol) for path in files))
     codec = client_codecs.TFS if protocol in ("", "png") else client_codecs.named(protocol)  # png: files over REST
     tables: dict[tuple[str, ...], Table] = {}  # by header
-    with Client(url, insecure=insecure) as client:
+    with Client(url, tls=options.tls(tls_ca, tls_cert, tls_key, insecure, url)) as client:
         name = options.served_name(client, name)
         signatures = client.signatures(name)
         for path in files:
@@ -90,10 +93,12 @@ def _predict(
         codec = client_codecs.OIP_BINARY  # its JSON has only UTF-8
     requested = "" if signature == interface.DEFAULT else signature
     if signature in (interface.FROM_PNG, interface.LABEL):
-        outputs = client.predict_outputs(codec, name, inputs, ["top_labels", "top_scores"], requested)
+        wanted = ["top_labels", "top_scores"]
+        outputs, _ = client.predict_outputs(codec, name, inputs, wanted, signature=requested)
         return ("label", "score", "alternatives"), _labelled(outputs["top_labels"], outputs["top_scores"])
-    output = signatures[signature].outputs[0].name
-    return (output,), _values(client.predict_outputs(codec, name, inputs, [output], requested)[output])
+    names = [tensor.name for tensor in signatures[signature].outputs]
+    arrays, _ = client.predict_outputs(codec, name, inputs, names, signature=requested)
+    return tuple(names), _values([arrays[name] for name in names])
 
 
 def _check_file(path: Path, protocol: str) -> None:
@@ -143,10 +148,16 @@ def _labelled(labels: "np.ndarray", scores: "np.ndarray") -> Rows:
     return rows
 
 
-def _values(output: "np.ndarray") -> Rows:
-    """Each row's first values."""
-    rows = output.reshape(len(output), -1) if output.ndim else [[output]]
-    return [(", ".join(map(str, row[:MAX_VALUES])) + (", …" if len(row) > MAX_VALUES else ""),) for row in rows]
+def _values(outputs: "list[np.ndarray]") -> Rows:
+    """Each row's first values of each output; one row if the outputs have no common number of rows."""
+    counts = {len(output) if output.ndim else -1 for output in outputs}
+    count = counts.pop() if len(counts) == 1 else -1
+    columns = [[output.ravel()] if count < 0 else [row.ravel() for row in output] for output in outputs]
+    return [tuple(map(_shown, row)) for row in zip(*columns, strict=True)]
+
+
+def _shown(values: "np.ndarray") -> str:
+    return ", ".join(map(str, values[:MAX_VALUES])) + (", …" if len(values) > MAX_VALUES else "")
 
 
 def _as_png(path: Path) -> bytes:

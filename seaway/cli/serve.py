@@ -49,7 +49,8 @@ def serve(
     """Serves a model repository over TensorFlow Serving's REST API, the Open Inference Protocol and GraphPipe.
 
     New versions are loaded while it runs. Ctrl-C or SIGTERM finishes the requests in flight, then stops the server. It
-    also takes all other options of the server (limits, batching, threads): python -m seaway.serve --help lists them.
+    also takes all other options of the server (gRPC, TLS, limits, batching, threads): python -m seaway.serve --help
+    lists them.
 
     [bold]Examples[/bold]
 
@@ -84,8 +85,10 @@ def serve(
 
     if example:
         browser_host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+        given = any(text.startswith("--tls-cert") for text in context.args) or os.environ.get("SEAWAY_TLS_CERT")
+        scheme = "https" if given else "http"
         print(
-            f"Draw a character: http://{address(browser_host, port)}/ (once the server is ready; Ctrl-C stops it)",
+            f"Draw a character: {scheme}://{address(browser_host, port)}/ (once the server is ready; Ctrl-C stops it)",
             flush=True,
         )
     os.environ[PROGRAM] = "seaway serve"

@@ -61,7 +61,7 @@ def ship(
     exporter: Annotated[
         Literal["auto", "torchscript", "dynamo"] | None,
         typer.Option(
-            help="PyTorch's exporter: the tracing one (torchscript), the torch.export one (dynamo), or auto: the "
+            help="PyTorch's exporter: the torch.export one (dynamo), the tracing one (torchscript), or auto: the "
             "latter if the former's graph does not hold. Default: auto."
         ),
     ] = None,
@@ -99,10 +99,10 @@ def ship(
     from seaway.nets import names
     from seaway.pipeline import definitions, local, warm
 
-    of_python = {
-        "--input": shapes, "--no-batch": not batch, "--weights": weights, "--activation": activation,
-        "--exporter": exporter, "--second-opinion": second_opinion,
-    }  # fmt: skip
+    of_python = names.of_python(
+        inputs=shapes, batch=batch, weights=weights, activation=activation, exporter=exporter,
+        second_opinion=second_opinion,
+    )  # fmt: skip
     root = root.absolute()
     if Path(model).is_dir():
         others = {"--size": sizes, "--output": outputs, "--labels": labels}

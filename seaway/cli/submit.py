@@ -39,6 +39,7 @@ def submit(
     ] = "",
     registry: options.Registry = "seaway",
     claim: options.Claim = "seaway-models",
+    tls_secret: options.TlsSecret = "",
     service_account: Annotated[
         str, typer.Option(help="ServiceAccount of the run's pods. Default: Kubeflow's own.")
     ] = "",
@@ -123,7 +124,7 @@ def submit(
     schedule = _six_fields(cron)
     if every is not None and every < MIN_INTERVAL_S:
         raise InvalidInput(f"--every {every}s: a run takes minutes; give a minute or more, e.g. 6h")
-    compiled, arguments = _compile(pipeline, registry, claim, cache, wait, console, param or [], namespace)
+    compiled, arguments = _compile(pipeline, registry, claim, tls_secret, cache, wait, console, param or [], namespace)
     name = run_name or f"{Path(pipeline).stem} {time.strftime('%Y-%m-%d %H:%M')}"
     request = Request(name, compiled, arguments, experiment, namespace, service_account)
     api = kubeflow.Kubeflow(host, secret, ca_file)
@@ -147,6 +148,7 @@ def _compile(
     pipeline: str,
     registry: str,
     claim: str,
+    tls_secret: str,
     cache: bool,
     wait: bool,
     console: "Console",
@@ -156,7 +158,7 @@ def _compile(
     """The compiled pipeline and its arguments; no stage is cached if the content of its source is unknown here."""
     from seaway.pipeline import request
 
-    compiled = request.compiled(pipeline, registry, claim, cache or wait)
+    compiled = request.compiled(pipeline, registry, claim, cache or wait, tls_secret)
     arguments = request.arguments(compiled.inputs, params)
     request.check_load(compiled.inputs, arguments)
     if namespace and "namespace" in compiled.inputs:
@@ -164,7 +166,7 @@ def _compile(
     source = arguments.get("source", compiled.inputs.get("source", {}).get("defaultValue", ""))
     if cache and str(source).startswith(_UNKNOWN_CONTENT) and not arguments.get("fingerprint"):
         cache = False
-        compiled = request.compiled(pipeline, registry, claim, cached=wait)
+        compiled = request.compiled(pipeline, registry, claim, wait, tls_secret)
         console.print(
             f"Caching is off for this run, because the files behind source={source} cannot be read from here. To use "
             "the cache, add --param fingerprint=TEXT, which changes whenever the files change.",

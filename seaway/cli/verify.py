@@ -1,4 +1,4 @@
-"""`seaway verify`: served parity under load: compares every response of every replica with PyTorch's output."""
+"""`seaway verify`: served parity under load: compares every response of every replica with recorded outputs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +27,10 @@ def verify(
     duration_s: Annotated[int, load_options.time_option("Duration per protocol")] = 10,
     processes: load_options.Processes = 1,
     timeout: load_options.Timeout = 30,
-    insecure: load_options.Insecure = False,
+    tls_ca: options.TlsCa = None,
+    tls_cert: options.TlsCert = None,
+    tls_key: options.TlsKey = None,
+    insecure: options.Insecure = False,
     name: load_options.Name = "",
     version: load_options.Version = None,
     repository: options.Repository = options.DEFAULT_REPOSITORY,
@@ -37,8 +40,8 @@ def verify(
     ] = True,
     report: load_options.Report = None,
 ) -> None:
-    """Compares every response with PyTorch's output, under load, over every protocol that the server supports, and
-    lists the replicas that responded.
+    """Compares every output of every response with the recorded one, under load, over every protocol that the server
+    supports, and lists the replicas that responded.
 
     The exit status is 0 if every response was correct, else 1. Every request opens a new connection, so that a load
     balancer reaches every replica.
@@ -59,7 +62,7 @@ def verify(
     load_options.check_extra(report)
     config = LoadConfig(
         users=users or 0, rate=rate, duration_s=duration_s, warmup_s=0, processes=processes, request_timeout_s=timeout,
-        insecure=insecure, arrivals=arrivals, seed=seed,
+        tls=options.tls(tls_ca, tls_cert, tls_key, insecure, url), arrivals=arrivals, seed=seed,
     )  # fmt: skip
     config.check()
     load_options.check_server(url, config)

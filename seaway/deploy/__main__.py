@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from seaway import errors
+from seaway import client_tls, errors
 from seaway.arguments import ArgumentParser
 from seaway.deploy.deploy import LABEL, deploy
 
@@ -13,7 +13,7 @@ def main() -> None:
     parser = ArgumentParser(
         prog=PROGRAM,
         description=f"Makes a published version the {LABEL}, waits until the running server serves it, and compares "
-        "its responses to the golden examples over each protocol with PyTorch's.",
+        "its responses to the golden examples over each protocol with the recorded outputs.",
         epilog=f"example: {PROGRAM} --url http://127.0.0.1:8501 --model-repository models --name characters "
         "--version 3",
     )
@@ -41,6 +41,7 @@ def main() -> None:
         help="Kubernetes namespace to roll the version out in (default: no cluster)",
     )
     parser.add_argument("--context", default="", help="kubectl context (default: the current one)")
+    client_tls.add_arguments(parser)
     args = parser.parse_args()
     with errors.exit_with_message(PROGRAM):
         deploy(
@@ -51,6 +52,7 @@ def main() -> None:
             args.timeout,
             args.namespace,
             context=args.context,
+            tls=client_tls.from_arguments(args),
         )
 
 

@@ -1,6 +1,7 @@
 """Makes a published version the `canary`, waits until the server reports it AVAILABLE, and smoke-tests it.
 
-The smoke test sends the version's golden examples over each protocol and compares every response with PyTorch's.
+The smoke test sends the version's golden examples over each protocol and compares every response with the recorded
+outputs.
 """
 
 import email.message
@@ -11,9 +12,10 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from seaway.artifacts import artifact_metadata, golden, model_repository
+from seaway.artifacts import artifact_metadata, golden, interface, model_repository
 from seaway.artifacts.artifact_metadata import ArtifactMetadata
 from seaway.artifacts.golden import Golden
+from seaway.client_tls import DEFAULT_TLS, ClientTls, is_closed, is_tls
 from seaway.errors import InvalidInput, Refused, Unavailable
 from seaway.kube import api_client, rollout
 from seaway.protocols import client_codecs, tfserving
@@ -34,21 +36,24 @@ def deploy(
     namespace: str = "",
     replicas: int = 1,
     context: str = "",
+    tls: ClientTls = DEFAULT_TLS,
 ) -> dict[str, float]:
-    """Deploys the version as canary. Returns protocol → largest |Δ| from PyTorch over the golden examples.
+    """Deploys the version as canary. Returns protocol → largest |Δ| from the golden outputs.
 
     With a `namespace` (in the cluster of kubectl's `context`), rolls the canary Deployment there out to the version,
     with `replicas` pods that respond at `url`; if `url` is "", skips the smoke test. If `repository` is None, its label
     stays unchanged, and a message says so. Without a `namespace`, the server at `url` watches the repository.
+    `tls`: for a `url` at https://.
 
     Raises NotFound if the repository lacks the version; Unavailable if the server does not serve it within `timeout_s`
     (default: 60, on a cluster 300) or something else listens there; Refused if it fails to load or responds differently
-    from PyTorch, if so many replicas cannot mount the claim, or if the namespace serves another model.
+    from the golden examples, if so many replicas cannot mount the claim, or if the namespace serves another model.
     """
     if not repository and (url or not namespace):
         raise InvalidInput(
             "no model repository, which holds the golden examples to compare responses with: add --model-repository"
         )
+    tls.check(url)
     if timeout_s is None:
         timeout_s = rollout.TIMEOUT_S if namespace else TIMEOUT_S
     contents = _read_version(repository, name, version) if repository else None
@@ -68,7 +73,7 @@ def deploy(
             f"note: the {LABEL} label was not updated, because no model repository was given; on a machine that mounts "
             "it, repeat this command with --model-repository DIR"
         )
-    return _verify_server(url, *contents, version, timeout_s) if contents and url else {}
+    return _verify_server(url, *contents, version, timeout_s, tls) if contents and url else {}
 
 
 def _read_version(repository: Path, name: str, version: int) -> tuple[ArtifactMetadata, Golden]:
@@ -78,27 +83,28 @@ def _read_version(repository: Path, name: str, version: int) -> tuple[ArtifactMe
 
 
 def _verify_server(
-    url: str, metadata: ArtifactMetadata, examples: Golden, version: int, timeout_s: float
+    url: str, metadata: ArtifactMetadata, examples: Golden, version: int, timeout_s: float, tls: ClientTls
 ) -> dict[str, float]:
     url = url.rstrip("/")
-    wait(url, metadata.name, version, timeout_s)
+    wait(url, metadata.name, version, timeout_s, tls)
     print(f"{metadata.name}/{version} is available at {url} as {LABEL}", flush=True)
     differences = {
-        protocol.title: _max_difference(url, protocol, metadata, version, examples, timeout_s) for protocol in PROTOCOLS
+        protocol.title: _max_difference(url, protocol, metadata, version, examples, timeout_s, tls)
+        for protocol in PROTOCOLS
     }
     for title, difference in differences.items():
-        print(f"golden examples over {title}: match PyTorch, max |Δ| {difference:.2g}")
+        print(f"golden examples over {title}: match {metadata.reference}, max |Δ| {difference:.2g}")
     return differences
 
 
 # ---- waiting
 
 
-def wait(url: str, name: str, version: int, timeout_s: float) -> None:
+def wait(url: str, name: str, version: int, timeout_s: float, tls: ClientTls = DEFAULT_TLS) -> None:
     """Returns once the server reports the version AVAILABLE; raises as `deploy` does."""
     deadline = time.monotonic() + timeout_s
     while True:
-        state = _state(url, name, version, max(1.0, deadline - time.monotonic()))
+        state = _state(url, name, version, max(1.0, deadline - time.monotonic()), tls)
         if state == "AVAILABLE":
             return
         if time.monotonic() > deadline:
@@ -109,11 +115,11 @@ def wait(url: str, name: str, version: int, timeout_s: float) -> None:
         time.sleep(POLL_INTERVAL_S)
 
 
-def _state(url: str, name: str, version: int, timeout_s: float) -> str:
+def _state(url: str, name: str, version: int, timeout_s: float, tls: ClientTls) -> str:
     """Returns the version's state, or why the server does not report one yet. Raises if waiting cannot help."""
     address = f"{url}/v1/models/{name}/versions/{version}"
     try:
-        status, body, _ = _send(address, None, {}, timeout_s)
+        status, body, _ = _send(address, None, {}, timeout_s, tls)
     except Unavailable as error:
         return str(error)
     if status >= 500:
@@ -145,15 +151,16 @@ def _max_difference(
     version: int,
     examples: Golden,
     timeout_s: float,
+    tls: ClientTls,
 ) -> float:
-    """The largest distance from PyTorch's of the first output, over all calls of the golden examples."""
+    """The largest distance from the golden outputs, of all that the protocol can carry, over all calls."""
     address, title = url + protocol.path(metadata.name, version), protocol.title
-    output = metadata.outputs[0].name
+    names = protocol.carried({t.name: t.dtype for t in interface.default_outputs(metadata.outputs)})
     largest = 0.0
     for call in examples.whole():
         inputs = {tensor.name: call.inputs[tensor.name] for tensor in metadata.inputs}
-        write = client_codecs.write_call if call.inputs is not examples.inputs else client_codecs.Protocol.write
-        status, content, response_headers = _send(address, *write(protocol, inputs, output), timeout_s)
+        request = protocol.write(inputs, names, whole=call.inputs is not examples.inputs)
+        status, content, response_headers = _send(address, *request, timeout_s, tls)
         if status != 200:
             raise Refused(f"{address}: golden examples got {status} {_error_text(content)!r} over {title}")
         served_by = response_headers.get(client_codecs.SERVED_BY)
@@ -163,22 +170,26 @@ def _max_difference(
                 f"{metadata.name}/{version}@{metadata.sha256}; does the server use another model repository?"
             )
         try:
-            outputs = protocol.read(content, response_headers, output)
+            outputs = protocol.read(content, response_headers, names)
         except InvalidInput as error:
             raise Refused(f"{address}: golden examples got no {title} response: {error}") from None
-        compared = golden.compare(outputs, call.outputs[output], metadata.tolerances[output])
-        if compared.wrong:
-            raise Refused(
-                f"{address}: {compared.wrong} of {compared.rows} golden examples get responses over {title} that "
-                f"differ from PyTorch's (max |Δ| {compared.max_abs:.3g}); {metadata.name}/{version} must not be "
-                "promoted"
-            )
-        largest = max(largest, compared.max_abs)
+        for name in names:
+            if name not in outputs:
+                raise Refused(f"{address}: golden examples got a {title} response without the output {name!r}")
+            array = client_codecs.restore_shape(outputs[name], call.outputs[name])
+            compared = golden.compare(array, call.outputs[name], metadata.tolerances[name])
+            if compared.wrong:
+                raise Refused(
+                    f"{address}: {compared.wrong} of {compared.rows} golden examples get responses over {title} whose "
+                    f"output {name!r} differs from {metadata.reference}'s (max |Δ| {compared.max_abs:.3g}); "
+                    f"{metadata.name}/{version} must not be promoted"
+                )
+            largest = max(largest, compared.max_abs)
     return largest
 
 
 def _send(
-    address: str, body: bytes | None, headers: dict[str, str], timeout_s: float
+    address: str, body: bytes | None, headers: dict[str, str], timeout_s: float, tls: ClientTls
 ) -> tuple[int, bytes, email.message.Message]:
     """Returns (status, body, headers) of a GET, or of a POST if `body` is given. Raises Unavailable, InvalidInput."""
     try:
@@ -186,13 +197,17 @@ def _send(
     except ValueError:
         raise InvalidInput(f"{address}: not a URL; give the server's, e.g. http://127.0.0.1:8501") from None
     try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as response:
+        context = tls.ssl_context() if is_tls(address) else None
+        with urllib.request.urlopen(request, timeout=timeout_s, context=context) as response:
             return response.status, response.read(), response.headers
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read(), error.headers
     except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error or type(error).__name__
+        reason = str(error.reason if isinstance(error, urllib.error.URLError) else error) or type(error).__name__
+        if is_tls(address) and (advice := tls.advice(reason)):
+            kind = Unavailable if is_closed(reason) else InvalidInput  # closed, perhaps by a server that restarts
+            raise kind(f"{address}: {advice}") from None
         raise Unavailable(f"nothing responds at {address} ({reason})") from None
 
 

@@ -92,11 +92,17 @@ def _parser() -> argparse.ArgumentParser:
     user.add_argument(
         "--exporter",
         choices=sorted(graph.EXPORTERS),
-        help="of PyTorch's exporters, the tracing one, the torch.export one, or auto (default): the latter if the "
-        "former's graph does not hold",
+        help="of PyTorch's exporters, the torch.export one (dynamo), the tracing one (torchscript), or auto (default): "
+        "the latter if the former's graph does not hold",
     )
     user.add_argument(
         "--second-opinion", action="store_true", help="also try the exporter that was not needed, and report the result"
+    )
+    parser.add_argument(
+        "--converter",
+        choices=("seaway", graph.ONNX_TF),
+        default="seaway",
+        help="that the model is for: onnx-tf takes older opsets only (default: seaway)",
     )
     return parser
 
@@ -127,7 +133,11 @@ def main() -> None:
     with errors.exit_with_message(PROGRAM):
         if options.checkpoint:
             metadata = export_checkpoint(
-                options.checkpoint, options.dataset, options.onnx, name=options.name or "characters"
+                options.checkpoint,
+                options.dataset,
+                options.onnx,
+                name=options.name or "characters",
+                converter=options.converter,
             )
         else:
             metadata = export_model(
@@ -144,6 +154,7 @@ def main() -> None:
                 name=options.name or "",
                 exporter=options.exporter or "",
                 second_opinion=options.second_opinion,
+                converter=options.converter,
             )
         print(
             f"{options.onnx}: {metadata.name}, opset {metadata.settings['opset']}, "

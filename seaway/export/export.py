@@ -2,8 +2,9 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +20,37 @@ from seaway.artifacts.golden import Golden
 from seaway.artifacts.interface import CLASSIFIER
 from seaway.data import datasets
 from seaway.errors import InvalidInput, MetadataError, ModelError
-from seaway.export import from_onnx, graph, integers, tolerance, wrap
+from seaway.export import calls, floats, from_onnx, graph, integers, model_file, tolerance, wrap
+from seaway.export.floats import Further
 from seaway.export.inputs import (
-    ROWS_AT_OTHER_SIZES,
     Examples,
-    Inputs,
-    at_sizes,
     bind,
     parse,
     parse_size,
     random_examples,
     read_examples,
-    sizes_to_try,
     spread,
 )
 from seaway.export.outputs import check_names
-from seaway.export.tolerance import Outputs
 from seaway.export.usernet import fill, load
 from seaway.export.wrap import Characters, Observed, Wrapped
 from seaway.nets import names
 from seaway.nets.build import build
-from seaway.nets.user import user_code
 
-MODEL = "model.onnx"
 LABELS = "labels.txt"
 WEIGHTS = "weights.pt"
 BATCH = 256  # test images per forward pass
 # Training scored the same images with the same weights, but another batch size may flip a near-tie or two.
 ACCURACY_TOLERANCE = 2e-3
-DRAWS = 8  # of random examples for one size, until the net takes one
-
-Run = Callable[[Examples], Outputs]
 
 
-def export_checkpoint(checkpoint: Path, dataset: Path, onnx: Path, *, name: str = "characters") -> ArtifactMetadata:
+def export_checkpoint(
+    checkpoint: Path, dataset: Path, onnx: Path, *, name: str = "characters", converter: str = ""
+) -> ArtifactMetadata:
     """Exports a trained net with its normalisation inside: `image` float32 [N, H, W, 1] in 0..1 → `scores`, `logits`.
 
     Golden examples come from the dataset's test set, and PyTorch's outputs for all of it go into test_outputs.npz.
-    Raises ModelError, MetadataError or DataError.
+    `converter`: of the next stage; onnx-tf takes older opsets only. Raises ModelError, MetadataError or DataError.
     """
     trained = artifact_metadata.check(checkpoint, "checkpoint")
     images = datasets.load(dataset)
@@ -69,7 +63,9 @@ def export_checkpoint(checkpoint: Path, dataset: Path, onnx: Path, *, name: str 
     examples = {"image": datasets.model_input(images.test_images[spread(images.test_labels)])}
     artifact_metadata.check_target(onnx, "onnx")
     with atomic.folder(onnx) as part:
-        metadata = _export(part, wrapped, examples, name, trained.labels, {})
+        with wrap.plain_attention():
+            observed = wrap.check(wrapped, examples)
+        metadata = _export(part, wrapped, examples, name, trained.labels, {}, observed, Further(), converter=converter)
         outputs = _test_outputs(wrapped, images.test_images)
         goldens.write(part / goldens.TEST_OUTPUTS, Golden({}, outputs))
         accuracy = float((outputs["scores"].argmax(axis=1) == images.test_labels).mean())
@@ -94,6 +90,7 @@ def export_model(
     name: str = "",
     exporter: str = "",
     second_opinion: bool = False,
+    converter: str = "",
 ) -> ArtifactMetadata:
     """Exports any net that `python:module:function` builds, in its own layout; for an .onnx file, see `export_onnx`.
 
@@ -101,15 +98,16 @@ def export_model(
     input has a batch as its first axis, which `inputs` leave out. `labels` has one class per line; with labels or an
     `activation` (with labels, softmax by default) the first outputs are `scores` and `logits`. `golden` is an .npz of
     real examples by input name, instead of seeded random ones. `name` defaults to the function's. `exporter`:
-    torchscript, dynamo, or auto (default), which is the former or, if it fails or its graph gives other outputs than
-    PyTorch, the latter; with `second_opinion` the other one is tried too, and the metadata says what became of it.
-    Raises ModelError or InvalidInput.
+    torchscript, dynamo, or auto (default), which is the latter or, if it fails or its graph gives other outputs than
+    PyTorch, the former; with `second_opinion` the other one is tried too, and the metadata says what became of it.
+    `converter`: of the next stage; onnx-tf takes older opsets only, which the tracing exporter writes. Raises
+    ModelError or InvalidInput.
     """
     if model.endswith(names.ONNX):
-        of_python = {
-            "--input": inputs, "--no-batch": not batch, "--weights": weights, "--activation": activation,
-            "--exporter": exporter, "--second-opinion": second_opinion,
-        }  # fmt: skip
+        of_python = names.of_python(
+            inputs=inputs, batch=batch, weights=weights, activation=activation, exporter=exporter,
+            second_opinion=second_opinion,
+        )  # fmt: skip
         names.check_file(model, of_python)
         file = Path(model)
         return export_onnx(file, onnx, sizes=sizes, outputs=outputs, labels=labels, golden=golden, name=name)
@@ -129,14 +127,20 @@ def export_model(
     settings: dict[str, Any] = {"model": model, "golden": "given" if golden else "random"}
     with wrap.plain_attention():
         examples = read_examples(golden, wrapped.inputs) if golden else random_examples(wrapped.inputs)
-        if not golden:
-            examples = _that_run(wrapped, examples)  # a net that does not run is reported before integers are tried
+        further = Further()
+        if golden:
+            observed = wrap.check(wrapped, examples)
+        else:
+            # First, so that a net that does not run is reported before integers are tried.
+            examples, observed = calls.that_run(wrapped, examples)
             examples, tried = integers.widen(wrapped, examples)
             if tried:
                 settings["integers"] = tried
                 print(f"export: {integers.line(tried)}", flush=True)
+            further = floats.widen(wrapped, examples)
     if weights:
-        settings["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+        with weights.open("rb") as opened:
+            settings["weights_sha256"] = hashlib.file_digest(opened, "sha256").hexdigest()
     artifact_metadata.check_target(onnx, "onnx")
     with atomic.folder(onnx) as part:
         return artifact_metadata.write(
@@ -148,8 +152,11 @@ def export_model(
                 name or model.rpartition(":")[2],
                 class_names,
                 settings,
-                exporter,
-                second_opinion,
+                observed,
+                further,
+                exporter=exporter,
+                converter=converter,
+                second_opinion=second_opinion,
             ),
         )
 
@@ -185,7 +192,7 @@ def export_onnx(
             observed.add(batch, run(wrap.batch_of(examples, batch)))
         if not inputs.batch:
             observed.add(0, run(examples))
-        pairs = _pairs(inputs, examples, observed, run, settings)
+        pairs = calls.with_outputs(inputs, examples, observed, run, settings)
         tensors = observed.tensors()
         if class_names:
             _check_labels(class_names, tensors[0])
@@ -193,8 +200,8 @@ def export_onnx(
             wrap.check_rows(run, *pairs[0])
         for value, tensor in zip(model.graph.output, tensors, strict=True):
             onnx_model.set_shape(value, tensor, {0: "batch"} if inputs.batch else {})
-        from_onnx.write(model, part)
-        _write_golden(part, pairs, observed.batched)
+        model_file.write(model, part)
+        calls.write(part, pairs, observed.batched)
         _write_labels(part, class_names)
         settings |= {"opset": onnx_model.opset(model)}
         metadata = ArtifactMetadata(
@@ -217,30 +224,31 @@ def _export(
     name: str,
     labels: tuple[str, ...],
     settings: dict[str, Any],
-    exporter: str = "auto",
-    second_opinion: bool = False,
+    observed: Observed,
+    further: Further,
+    **how: Any,
 ) -> ArtifactMetadata:
-    """Writes the graph, the golden examples and the labels; returns the metadata, which the caller writes."""
+    """Writes the graph, the golden examples and the labels; returns the metadata, which the caller writes. `observed`:
+    of the check on these examples; `further` are as of `floats.widen`, `how` as of `graph.export_right`."""
     model_repository.check_name(name)
-    wrapped.eval()
     with wrap.plain_attention():
-        observed = wrap.check(wrapped, examples)
-        pairs = _pairs(wrapped.inputs, examples, observed, lambda call: _run(wrapped, call), settings)
+        run = partial(calls.by_pytorch, wrapped)
+        pairs = calls.with_outputs(wrapped.inputs, examples, observed, run, settings, further.accepted)
         tensors = observed.tensors()
         if labels:
             _check_labels(labels, tensors[0])
         tolerances = tolerance.derive(wrapped, pairs)
-        exported = graph.export_right(
-            wrapped, [call for call, _ in pairs], tensors, tolerances, exporter, second_opinion
-        )
+        exported = graph.export_right(wrapped, pairs, tensors, tolerances, part, **how)
         if observed.batched:
             wrap.check_rows(lambda call: wrap.run(wrapped, call), *pairs[0])
+        unusual = tuple(Golden(call, wrap.run(wrapped, call)) for call in further.unusual.values())
     for refused, reason in exported.refused.items():
         print(f"export: not by {graph.TITLES[refused]}: {reason}; by {graph.TITLES[exported.exporter]}", flush=True)
     for other, opinion in exported.second_opinion.items():
         print(f"export: second opinion: {graph.TITLES[other]}: {opinion}", flush=True)
-    (part / MODEL).write_bytes(exported.model.SerializeToString(deterministic=True))
-    _write_golden(part, pairs, observed.batched)
+    calls.write(part, pairs, observed.batched)
+    if unusual:
+        goldens.write(part / goldens.UNUSUAL, Golden({}, {}, unusual))
     _write_labels(part, labels)
     sizes = {size.name: [size.low, size.high, size.step] for size in wrapped.inputs.sizes.values()}
     return ArtifactMetadata(
@@ -260,88 +268,16 @@ def _export(
             **({"activation": wrapped.activation} if wrapped.activation else {}),
             **({"sizes": sizes} if sizes else {}),
             "unused_weights": exported.unused,
+            **({"floats": further.said} if further.said else {}),
+            **({"unusual": list(further.unusual)} if further.unusual else {}),
             **settings,
         },
     )
 
 
-def _that_run(wrapped: Wrapped, examples: Examples) -> Examples:
-    """The examples, with ones as their integers if the net takes no zeros, as lengths may be. Raises ModelError."""
-    try:
-        wrap.check(wrapped, examples)
-        return examples
-    except ModelError as error:
-        ones = {name: np.ones_like(a) if a.dtype.kind in "iu" else a for name, a in examples.items()}
-        if all(array is examples[name] for name, array in ones.items()):
-            raise
-        try:
-            wrap.check(wrapped, ones)
-        except ModelError:
-            raise error from None
-        return ones
-
-
-def _pairs(
-    inputs: Inputs, examples: Examples, observed: Observed, run: Run, settings: dict[str, Any]
-) -> list[tuple[Examples, Outputs]]:
-    """Calls and their outputs, which are added to `observed`: the examples, and some with other sizes of open axes."""
-    calls = [examples, *_other_sizes(inputs, examples, run, settings)]
-    if inputs.batch and not observed.batched:  # they cannot be sliced: each is a call
-        print("export: not every output has the batch as its first axis, so a server runs each request alone")
-        calls = [*(wrap.batch_of(examples, batch) for batch in wrap.BATCHES), *calls]
-    pairs = [(call, run(call)) for call in calls]
-    for call, outputs in pairs:
-        observed.add(len(next(iter(call.values()))) if inputs.batch else 0, outputs)
-    return pairs
-
-
-def _other_sizes(inputs: Inputs, examples: Examples, run: Run, settings: dict[str, Any]) -> list[Examples]:
-    """Examples with other sizes of the open axes; those that the net does not take are named in the settings.
-
-    Where it does not take integers that it takes at the usual sizes, as indices into an open axis, they are 0 and 1.
-    """
-    real = settings.get("golden") == "given"
-    small = {n: np.clip(a, 0, 1).astype(a.dtype) if a.dtype.kind in "iu" else a for n, a in examples.items()}
-    attempts = [(examples, 0)] if real else [(source, draw) for source in (examples, small) for draw in range(DRAWS)]
-    calls, refused = [], {}
-    for sizes in sizes_to_try(inputs):
-        why = ""
-        for source, draw in attempts:
-            call = at_sizes(inputs, source, sizes, ROWS_AT_OTHER_SIZES, real, draw)
-            try:
-                outputs = run(call)
-            except ModelError as error:
-                why = why or str(error)
-                continue
-            if real or not any(np.isnan(array).any() for array in outputs.values()):  # as of a mask without a token
-                calls.append(call)
-                break
-            why = why or f"the outputs are NaN at {', '.join(f'{name}={size}' for name, size in sizes.items())}"
-        else:
-            if not real:
-                raise ModelError(f"{why}; give a range that it takes, or real inputs")
-            refused[", ".join(f"{name}={size}" for name, size in sizes.items())] = why
-    if refused:
-        settings["refused_sizes"] = refused
-        print(f"export: --golden, cut or repeated, does not fit {'; '.join(refused)}, which are not tried", flush=True)
-    return calls
-
-
-def _write_golden(part: Path, pairs: list[tuple[Examples, Outputs]], batched: bool) -> None:
-    whole = [Golden(*pair) for pair in pairs]
-    rows = whole.pop(0) if batched else Golden({}, {})
-    goldens.write(part / goldens.GOLDEN, Golden(rows.inputs, rows.outputs, tuple(whole)))
-
-
 def _write_labels(part: Path, labels: tuple[str, ...]) -> None:
     if labels:
         (part / LABELS).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
-
-
-def _run(wrapped: Wrapped, examples: Examples) -> dict[str, np.ndarray]:
-    shapes = ", ".join(f"{name} {array.dtype.name} {list(array.shape)}" for name, array in examples.items())
-    with user_code(f"forward() fails on {shapes} (see --golden, --size)"):
-        return wrap.run(wrapped, examples)
 
 
 def _check_input_names(wrapped: Wrapped) -> None:
@@ -366,7 +302,7 @@ def _trained(checkpoint: Path, metadata: ArtifactMetadata) -> Characters:
     except KeyError as error:
         raise MetadataError(f"{checkpoint}: its metadata lacks {error}; train again with this version") from None
     fill(net, checkpoint / WEIGHTS, "--checkpoint")
-    return Characters(net.eval(), (height, width), mean, std)
+    return Characters(net, (height, width), mean, std).eval()
 
 
 def _test_outputs(wrapped: Wrapped, images: np.ndarray) -> dict[str, np.ndarray]:

@@ -168,6 +168,35 @@ def diagonal(g: Any, x: Any, sizes: list[int | None], offset: int, row: int, col
     return g.op("Gather", flat, _integers(g, places), axis_i=len(others))
 
 
+def scatter_reduce(
+    g: Any, x: Any, axis: int, index: Any, source: Any, reduce: str, include_self: bool, kind: JitScalarType
+) -> Any:
+    """Of PyTorch's five ways to reduce; of `source`, as much counts as there are indices. Without `include_self`,
+    elements that the index names start from the reduction's neutral element, and others stay."""
+
+    def scattered(target: Any, values: Any, reduction: str = "none") -> Any:
+        return g.op("ScatterElements", target, index, values, axis_i=axis, reduction_s=reduction)
+
+    def filled(value: float, like: Any) -> Any:
+        return g.op("Expand", constant(g, value, kind), g.op("Shape", like))
+
+    floats = kind.dtype().is_floating_point
+    least, most = (-math.inf, math.inf) if floats else (torch.iinfo(kind.dtype()).min, torch.iinfo(kind.dtype()).max)
+    reduction, neutral = {
+        "sum": ("add", 0), "mean": ("add", 0), "prod": ("mul", 1), "amin": ("min", most), "amax": ("max", least),
+    }[reduce]  # fmt: skip
+    starts = g.op("ConstantOfShape", g.op("Shape", g.op("Shape", index)), value_t=torch.tensor([0]))
+    source = g.op("Slice", source, starts, g.op("Shape", index))
+    start = x if include_self else scattered(x, filled(neutral, index))
+    result = scattered(start, source, reduction)
+    if reduce != "mean":
+        return result
+    ones = filled(1, x)
+    count = ones if include_self else scattered(ones, filled(0, index))
+    count = scattered(count, filled(1, index), "add")
+    return g.op("Div", result, count) if floats else floor_integers(g, result, count, kind)
+
+
 def _integers(g: Any, values: list[int]) -> Any:
     return g.op("Constant", value_t=torch.tensor(values, dtype=torch.int64))
 

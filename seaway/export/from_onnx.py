@@ -11,11 +11,9 @@ import onnx
 
 from seaway.artifacts import artifact_metadata, onnx_file, onnx_model
 from seaway.errors import InvalidInput, ModelError, Unsupported
+from seaway.export import model_file
 from seaway.export.inputs import BFLOAT16, DTYPES, Examples, Inputs, Size
-from seaway.onnxruntime_import import import_onnxruntime
 
-MAX_INLINE_BYTES = 2**31 - 2**20  # a protobuf message is limited to 2 GiB: larger weights are in a file of their own
-DATA = "model.onnx.data"
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]+")
 
 
@@ -96,13 +94,9 @@ def _inputs(model: Any, sizes: list[Size], file: Path) -> Inputs:
 
 def runner(model: Any, folder: Path) -> Callable[[Examples], dict[str, np.ndarray]]:
     """Writes the model to `folder`, and returns its outputs in ONNX Runtime for some inputs. Raises ModelError."""
-    path = write(model, folder)
-    onnxruntime = import_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors are raised below
     try:
-        session = onnxruntime.InferenceSession(str(path), sess_options=options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no base class
+        session = model_file.session(model_file.write(model, folder))
+    except Exception as error:
         raise ModelError(f"ONNX Runtime cannot load the model: {_first_line(error)}") from None
     names = [output.name for output in session.get_outputs()]
 
@@ -114,14 +108,6 @@ def runner(model: Any, folder: Path) -> Callable[[Examples], dict[str, np.ndarra
             raise ModelError(f"ONNX Runtime fails on {shapes} (see --golden, --size): {_first_line(error)}") from None
 
     return run
-
-
-def write(model: Any, folder: Path) -> Path:
-    """Writes model.onnx; large weights go into a file beside it."""
-    path = folder / "model.onnx"
-    large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > MAX_INLINE_BYTES
-    onnx.save(model, str(path), save_as_external_data=large, location=DATA if large else None)
-    return path
 
 
 def weights(model: Any) -> dict[str, str]:

@@ -1,39 +1,39 @@
 """Exports a wrapped net to an ONNX graph that keeps every weight unchanged, under its name in the state_dict."""
 
 import io
-import re
+import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
+from torch import nn
 from torch.func import functional_call
+from torch.nn.utils import rnn
 
-from seaway.artifacts import artifact_metadata, golden, onnx_model
+from seaway.artifacts import artifact_metadata, onnx_file, onnx_model
 from seaway.artifacts.artifact_metadata import Tensor, Tolerance
-from seaway.errors import ModelError
-from seaway.export import control_flow, silence, symbolics, tolerance, translations, wrap
+from seaway.errors import InvalidInput, ModelError
+from seaway.export import comparison, control_flow, model_file, silence, symbolics, translations, wrap
 from seaway.export.inputs import Examples
+from seaway.export.tolerance import Outputs
 from seaway.export.wrap import Wrapped
 from seaway.nets.user import summary
-from seaway.onnxruntime_import import import_onnxruntime
 
-# The first that can represent the net is used. 13 decomposes newer operators (HardSwish) into older ones that any
-# converter supports; 15 supports scaled_dot_product_attention and is the last for onnx-tf; 16 sums repeated indices
-# (scatter_add, index_add); 18 supports their minimum and maximum, and bitwise operators.
-OPSETS = (13, 15, 16, 18)
+# PyTorch's own default. ONNX Runtime 1.32 does not run the Attention of opset 23 with every mask that PyTorch takes.
+OPSET = 20
+# Which onnx-tf supports; the first that can represent the net is used: 13 decomposes newer operators (HardSwish) into
+# older ones that it supports, 15 has scaled_dot_product_attention.
+ONNX_TF, ONNX_TF_OPSETS = "onnx-tf", (13, 15)
 TRACING, DYNAMO = "torchscript", "dynamo"
-DYNAMO_OPSET = 20  # the first with affine_grid
-# `--exporter` → the exporters that are tried, in order. Tracing is first: it is quicker and its graphs are older.
-EXPORTERS = {"auto": (TRACING, DYNAMO), TRACING: (TRACING,), DYNAMO: (DYNAMO,)}
+EXPORTERS = {"auto": (DYNAMO, TRACING), TRACING: (TRACING,), DYNAMO: (DYNAMO,)}  # `--exporter` → which, in order
 TITLES = {TRACING: "torch.onnx, TorchScript", DYNAMO: "torch.onnx, torch.export"}
 AGREES = "gives the same outputs"  # a second opinion
-MAX_BYTES = 2**31 - 2**20  # a protobuf message is limited to 2 GiB
-_NO_KERNEL = re.compile(r"Could not find an implementation for (\w+)\(\d+\)")
-MAX_SHOWN = 8  # integers of one input in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,69 +51,88 @@ class Exported:
 
 def export_right(
     wrapped: Wrapped,
-    calls: list[Examples],
+    calls: list[tuple[Examples, Outputs]],
     outputs: tuple[Tensor, ...],
     tolerances: dict[str, Tolerance],
+    folder: Path,
+    *,
     exporter: str = "auto",
+    converter: str = "",
     second_opinion: bool = False,
 ) -> Exported:
-    """The first exporter's graph that holds on all calls. Raises ModelError with the first one's reason, and the
-    second's. `second_opinion`: the exporters that were not needed are tried too."""
+    """Writes the first exporter's graph that holds on all calls to `folder`.
+
+    `calls`: inputs and PyTorch's outputs, which `outputs` describe. `second_opinion`: the exporters that were not
+    needed are tried too. Raises ModelError with the reason of each.
+    """
+    order: tuple[str, ...] = EXPORTERS[exporter]
+    opsets: tuple[int, ...] = (OPSET,)
+    if converter == ONNX_TF:
+        order, opsets = (TRACING,), ONNX_TF_OPSETS
+        if exporter == DYNAMO:
+            raise InvalidInput(
+                f"--exporter {DYNAMO} writes opset {OPSET}, but {ONNX_TF} supports opsets up to {opsets[-1]}; "
+                f"use --exporter {TRACING}, or --converter seaway"
+            )
+
+    def attempt(name: str, folder: Path) -> onnx.ModelProto:
+        export(wrapped, calls[0][0], outputs, folder, name, opsets)
+        comparison.compare(folder, wrapped, calls, tolerances)
+        return onnx_file.read(folder / model_file.MODEL)
+
     refused: dict[str, str] = {}
-    for name in EXPORTERS[exporter]:
+    for name in order:
         try:
-            model = export(wrapped, calls[0], outputs, name)
-            compare(model, wrapped, calls, tolerances)
-            checksums, unused = weights(model, wrapped, calls[0])
-            others = [other for other in EXPORTERS["auto"] if second_opinion and other not in (name, *refused)]
-            opinions = {other: _opinion(wrapped, calls, outputs, tolerances, other) for other in others}
-            return Exported(model, name, refused, checksums, unused, opinions)
+            model = attempt(name, folder)
+            checksums, unused = weights(model, wrapped, calls[0][0])
         except control_flow.DataDependent:
             raise
         except ModelError as error:
             refused[name] = str(error)
-    first, *others = dict.fromkeys(refused.values())
-    raise ModelError(first + "".join(f" (and the torch.export exporter: {reason})" for reason in others))
+            continue
+        others = [other for other in EXPORTERS["auto"] if second_opinion and other not in (name, *refused)]
+        return Exported(model, name, refused, checksums, unused, {other: _opinion(attempt, other) for other in others})
+    # The tracing exporter's reason is the clearer one, often with a line of the user's code.
+    first, *rest = dict.fromkeys(refused[name] for name in reversed(order))
+    raise ModelError(first + "".join(f" (and the torch.export exporter: {reason})" for reason in rest))
 
 
-def _opinion(
-    wrapped: Wrapped,
-    calls: list[Examples],
-    outputs: tuple[Tensor, ...],
-    tolerances: dict[str, Tolerance],
-    exporter: str,
-) -> str:
+def _opinion(attempt: Callable[[str, Path], onnx.ModelProto], exporter: str) -> str:
     """Whether this exporter's graph also gives PyTorch's outputs; if not, why."""
-    try:
-        compare(export(wrapped, calls[0], outputs, exporter), wrapped, calls, tolerances)
-    except ModelError as error:
-        return str(error)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            attempt(exporter, Path(folder))
+        except ModelError as error:
+            return str(error)
     return AGREES
 
 
 def export(
-    wrapped: Wrapped, examples: Examples, outputs: tuple[Tensor, ...], exporter: str = TRACING
+    wrapped: Wrapped,
+    examples: Examples,
+    outputs: tuple[Tensor, ...],
+    folder: Path,
+    exporter: str = DYNAMO,
+    opsets: tuple[int, ...] = (OPSET,),
 ) -> onnx.ModelProto:
-    """The checked ONNX graph, whose batch and open sizes are dynamic. Raises ModelError."""
-    size = sum(tensor.nbytes for tensor in wrapped.state_dict().values())
-    if size > MAX_BYTES:
-        raise ModelError(
-            f"the model's weights take {size / 2**30:.1f} GiB, but an ONNX file is limited to 2 GiB: use a "
-            "smaller model"
-        )
+    """Writes the checked ONNX graph, whose batch and open sizes are dynamic, to `folder`; returns it.
+
+    `opsets`: of the tracing exporter; the first that can represent the net. Raises ModelError.
+    """
     inputs = wrap.tensors(wrap.batch_of(examples, 2) if wrapped.inputs.batch else examples)
     names = [tensor.name for tensor in outputs]
     if exporter == DYNAMO:
         model = _export_program(wrapped, inputs, names)
     else:
         with control_flow.listening() as notes:
-            model = _trace(wrapped, inputs, outputs)
+            model = _trace(wrapped, inputs, outputs, opsets)
         control_flow.check(wrapped, inputs, notes)
-    _undo_deduplication(model.graph)
+    _undo_deduplication(model.graph, wrapped)
     _restore_names(model.graph, wrapped)
     _declare(model.graph, wrapped, outputs)
+    path = model_file.write(model, folder)
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"the exported graph is not valid ONNX: {str(error).splitlines()[0]}") from error
     return model
@@ -155,7 +174,7 @@ def weights(model: onnx.ModelProto, wrapped: Wrapped, examples: Examples) -> tup
     for name, tensor in initializers.items():
         if tensor is None:
             continue
-        checksums[tensor.name] = artifact_metadata.checksum(numpy_helper.to_array(tensor))
+        checksums[tensor.name] = artifact_metadata.checksum(onnx_file.array(tensor))
         if checksums[tensor.name] != artifact_metadata.checksum(state[name].numpy()):
             raise ModelError(
                 f"the exported graph has different weights for {name} than the model: this is a bug in Seaway; "
@@ -163,86 +182,6 @@ def weights(model: onnx.ModelProto, wrapped: Wrapped, examples: Examples) -> tup
             )
     _check_unused(wrapped, examples, missing)
     return checksums, missing
-
-
-def compare(model: onnx.ModelProto, wrapped: Wrapped, calls: list[Examples], tolerances: dict[str, Tolerance]) -> None:
-    """Checks in ONNX Runtime that the graph gives PyTorch's outputs for all calls, and for other batches of the first.
-
-    Raises ModelError.
-    """
-    onnxruntime = import_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors are raised below, with advice
-    try:
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # onnxruntime's errors share no base class
-        if missing := _NO_KERNEL.search(str(error)):
-            half = tolerance.computes_in_half(wrapped)
-            remedy = f" in {half}, in which the network computes; call .float() on it" if half else " for these types"
-            raise ModelError(f"ONNX Runtime has no kernel for {missing[1]}{remedy}") from error
-        raise ModelError(f"ONNX Runtime cannot load the exported graph: {summary(error)}") from error
-    for examples in _varied(wrapped, calls):
-        expected = wrap.run(wrapped, examples)
-        try:
-            outputs = session.run(list(expected), examples)
-        except Exception as error:
-            raise ModelError(
-                f"the exported graph does not run for {_sizes(wrapped, examples)}, so forward() fixes a size: keep it "
-                f"free with x.flatten(1) or x.shape[0] ({summary(error)})"
-            ) from error
-        for (name, reference), array in zip(expected.items(), outputs, strict=True):
-            compared = golden.compare(array, reference, tolerances[name])
-            if compared.wrong or compared.flipped:
-                how = f"{compared.wrong} differ, by up to {compared.max_abs:.3g} (allowed {tolerances[name].abs:.3g})"
-                if array.shape != reference.shape:
-                    how = f"its shape is {list(array.shape)}, not {list(reference.shape)}"
-                raise ModelError(
-                    f"ONNX Runtime gives other {name} than PyTorch for {_sizes(wrapped, examples)}: {how}"
-                    f"{_first_integers(wrapped, examples, array, reference, tolerances[name])}: {_reason(wrapped)}"
-                )
-
-
-def _varied(wrapped: Wrapped, calls: list[Examples]) -> Iterator[Examples]:
-    if wrapped.inputs.batch:
-        count = len(next(iter(calls[0].values())))
-        yield from (wrap.batch_of(calls[0], batch) for batch in dict.fromkeys((1, 3, count)))
-        yield from calls[1:]
-    else:
-        yield from calls
-
-
-def _sizes(wrapped: Wrapped, examples: Examples) -> str:
-    """The batch and the open sizes of a call, in words."""
-    named: dict[str, int] = {}
-    if wrapped.inputs.batch:
-        named["batch"] = len(next(iter(examples.values())))
-    for name, axes in wrapped.inputs.axes.items():
-        sides = examples[name].shape[wrapped.inputs.batch :]
-        named |= {axis: side for axis, side in zip(axes, sides, strict=True) if isinstance(axis, str)}
-    return ", ".join(f"{name} {size}" for name, size in named.items()) or "the same inputs"
-
-
-def _reason(wrapped: Wrapped) -> str:
-    if half := tolerance.computes_in_half(wrapped):
-        return f"the network computes in {half}, which each runtime rounds otherwise; call .float() on it"
-    return "the graph does not do what forward() does; look for numbers or sizes that forward() reads out of tensors"
-
-
-def _first_integers(
-    wrapped: Wrapped, rows: Examples, outputs: np.ndarray, expected: np.ndarray, tolerance: Tolerance
-) -> str:
-    """The integer inputs of the first differing example, which are often the reason; "" without any."""
-    if outputs.shape != expected.shape or not expected.ndim or len(expected) != len(next(iter(rows.values()))):
-        return ""
-    for row in range(len(expected) if wrapped.inputs.batch else 0):
-        result = golden.compare(outputs[row : row + 1], expected[row : row + 1], tolerance)
-        if result.wrong or result.flipped:
-            integers = {name: array[row].ravel() for name, array in rows.items() if array.dtype.kind in "iu"}
-            shown = (f"{name} {', '.join(map(str, numbers[:MAX_SHOWN]))}" for name, numbers in integers.items())
-            return f", the first of them for {'; '.join(shown)}" if integers else ""
-    return ""
 
 
 def _check_unused(wrapped: Wrapped, examples: Examples, missing: list[str]) -> None:
@@ -260,68 +199,121 @@ def _check_unused(wrapped: Wrapped, examples: Examples, missing: list[str]) -> N
         )
 
 
-def _trace(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...], outputs: tuple[Tensor, ...]) -> onnx.ModelProto:
+def _trace(
+    wrapped: Wrapped, inputs: tuple[torch.Tensor, ...], outputs: tuple[Tensor, ...], opsets: tuple[int, ...]
+) -> onnx.ModelProto:
+    size = sum(tensor.nbytes for tensor in wrapped.state_dict().values())
+    if size > model_file.MAX_BYTES:
+        raise ModelError(f"the tracing exporter writes up to 2 GiB, but the weights take {size / 2**30:.1f} GiB")
     names = [tensor.name for tensor in wrapped.inputs.tensors]
     dynamic = {name: axes for name, axes in zip(names, wrapped.inputs.dynamic_axes(), strict=True) if axes}
     for output in outputs:
         open_sides = {axis: f"{output.name}_{axis}" for axis, side in enumerate(output.shape) if side is None}
         dynamic |= {output.name: open_sides} if open_sides else {}
-    unsupported = ""
-    for opset in OPSETS:
+
+    def at(opset: int) -> onnx.ModelProto:
         buffer = io.BytesIO()
+        with torch.no_grad(), silence.discard_stderr(), symbolics.registered():
+            torch.onnx.export(
+                wrapped,
+                inputs,
+                buffer,  # type: ignore[arg-type]
+                dynamo=False,
+                opset_version=opset,
+                input_names=names,
+                output_names=[output.name for output in outputs],
+                dynamic_axes=dynamic,
+                # In eval mode, PRESERVE keeps batch normalization separate from the convolution, and without folding
+                # weights stay unchanged: each can be found by its checksum at every later hop.
+                training=torch.onnx.TrainingMode.PRESERVE,
+                do_constant_folding=False,
+            )
+        model = onnx.load_from_string(buffer.getvalue())
+        del model.graph.output[len(outputs) :]  # those of _padded
+        return model
+
+    unsupported = ""
+    for opset in opsets:
         try:
-            with torch.no_grad(), silence.discard_stderr(), symbolics.registered():
-                torch.onnx.export(
-                    wrapped,
-                    inputs,
-                    buffer,  # type: ignore[arg-type]
-                    dynamo=False,
-                    opset_version=opset,
-                    input_names=names,
-                    output_names=[output.name for output in outputs],
-                    dynamic_axes=dynamic,
-                    # In eval mode, PRESERVE keeps batch normalization separate from the convolution, and without
-                    # folding weights stay unchanged: each can be found by its checksum at every later hop.
-                    training=torch.onnx.TrainingMode.PRESERVE,
-                    do_constant_folding=False,
-                )
+            try:
+                return at(opset)
+            except RuntimeError as error:
+                if "_M_range_check" not in str(error):  # what it says of a packed sequence that nothing reads
+                    raise
+                with _padded(wrapped):
+                    return at(opset)
         except torch.onnx.errors.OnnxExporterError as error:
             unsupported = str(error).splitlines()[0].split(", try exporting with")[0].rstrip(".")
-            continue
         except Exception as error:  # forward() has just run, so the exporter failed
-            if "_M_range_check" in str(error):  # what it says of a packed sequence that nothing reads
-                raise ModelError(
-                    "the tracing exporter needs the outputs of a packed sequence: call pad_packed_sequence on them, "
-                    "also where forward() only returns the state"
-                ) from error
             raise ModelError(f"the model cannot be exported to ONNX opset {opset}: {summary(error)}") from error
-        return onnx.load_from_string(buffer.getvalue())
-    raise ModelError(f"the model cannot be exported to ONNX: {unsupported}; rewrite that operation with simpler ones")
+    newer = "" if OPSET in opsets else f", or use --converter seaway, for which Seaway exports opset {OPSET}"
+    raise ModelError(
+        f"the model cannot be exported to ONNX: {unsupported}; rewrite that operation with simpler ones{newer}"
+    )
+
+
+@contextmanager
+def _padded(wrapped: Wrapped) -> Iterator[None]:
+    """Inside, `wrapped` also returns each packed sequence that a recurrent layer returns, padded."""
+    sequences: list[torch.Tensor] = []
+
+    def collect(layer: nn.Module, inputs: Any, returned: Any) -> None:
+        if isinstance(returned[0], rnn.PackedSequence):
+            sequences.append(rnn.pad_packed_sequence(returned[0])[0])
+
+    handles = [layer.register_forward_hook(collect) for layer in wrapped.modules() if isinstance(layer, nn.RNNBase)]
+    handles.append(wrapped.register_forward_hook(lambda module, inputs, returned: (*returned, *sequences)))
+    handles.append(wrapped.register_forward_pre_hook(lambda module, inputs: sequences.clear()))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _export_program(wrapped: Wrapped, inputs: tuple[torch.Tensor, ...], outputs: list[str]) -> onnx.ModelProto:
     """By torch.export, which traces symbolically. Its optimizer, which is not used, would fold weights."""
+
+    def export(shapes: tuple[dict[int, Any], ...]) -> onnx.ModelProto:
+        program = torch.onnx.export(
+            wrapped,
+            inputs,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[tensor.name for tensor in wrapped.inputs.tensors],
+            output_names=outputs,
+            dynamic_shapes={"inputs": shapes},
+            custom_translation_table=translations.table(),
+            optimize=False,
+            verbose=False,
+        )
+        assert program is not None
+        return program.model_proto
+
+    shapes = control_flow.dynamic_shapes(wrapped)
     try:
         with torch.no_grad(), silence.discard_stderr(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its own deprecations
-            program = torch.onnx.export(
-                wrapped,
-                inputs,
-                dynamo=True,
-                opset_version=DYNAMO_OPSET,
-                input_names=[tensor.name for tensor in wrapped.inputs.tensors],
-                output_names=outputs,
-                dynamic_shapes={"inputs": control_flow.dynamic_shapes(wrapped)},
-                custom_translation_table=translations.table(),
-                optimize=False,
-                verbose=False,
-            )
+            model = export(shapes)
+            if _fixes_a_size(model.graph, wrapped):
+                # Named sizes must be free of conditions, which those of a net that works in chunks are not: torch.onnx
+                # then fixes them. These may have conditions, which the comparison at other sizes proves harmless. If
+                # there is no such graph, the size may be fixed where it is declared alone.
+                with suppress(Exception):
+                    model = export(tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in shapes))
     except Exception as error:  # torch.export raises many kinds; each means that it cannot export forward()
-        raise ModelError(f"the model cannot be exported to ONNX opset {DYNAMO_OPSET}: {_cause(error)}") from error
-    assert program is not None
-    model = program.model_proto
+        raise ModelError(f"the model cannot be exported to ONNX opset {OPSET}: {_cause(error)}") from error
     _strip(model.graph)
     return model
+
+
+def _fixes_a_size(graph: onnx.GraphProto, wrapped: Wrapped) -> bool:
+    """Whether an open size of an input is fixed in the exported graph."""
+    dims = {value.name: value.type.tensor_type.shape.dim for value in graph.input}
+    axes = zip(wrapped.inputs.tensors, wrapped.inputs.dynamic_axes(), strict=True)
+    return any(
+        dims[tensor.name][axis].HasField("dim_value") for tensor, names in axes if tensor.name in dims for axis in names
+    )
 
 
 def _cause(error: BaseException) -> str:
@@ -342,24 +334,41 @@ def _strip(graph: onnx.GraphProto) -> None:
                 _strip(inner)
 
 
-def _undo_deduplication(graph: onnx.GraphProto) -> None:
-    """Undoes the exporter's sharing of equal tensors through Identity nodes, which hides weights' names."""
+def _undo_deduplication(graph: onnx.GraphProto, wrapped: Wrapped) -> None:
+    """Undoes the exporter's sharing of equal tensors through Identity nodes, which hides weights' names; and removes
+    what it writes for clone(), so that the weight itself is followed."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
     outputs = {value.name for value in graph.output}
+    weights = wrapped.state_dict().keys()
     for node in [node for node in graph.node if node.op_type == "Identity" and node.input[0] in stored]:
-        if node.output[0] in outputs:
+        (name,) = node.output
+        if name in outputs:
             continue
-        copy = graph.initializer.add()
-        copy.CopyFrom(stored[node.input[0]])
-        copy.name = node.output[0]
+        if name in weights or f"net.{name}" in weights:
+            copy = graph.initializer.add()
+            copy.CopyFrom(stored[node.input[0]])
+            copy.name = name
+        else:
+            onnx_model.rename(graph, {name: node.input[0]})
         graph.node.remove(node)
 
 
 def _restore_names(graph: onnx.GraphProto, wrapped: Wrapped) -> None:
-    """Renames `net.conv.weight` to `conv.weight`, unless another value has that name."""
+    """Renames `net.conv.weight` to `conv.weight`, unless another value has that name; of names that share a tensor, the
+    exporter may keep any: it gets the first."""
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
     taken |= {value.name for value in (*graph.input, *graph.output)}
-    prefixed = {f"net.{name}": name for name in wrapped.net.state_dict() if name not in taken}
-    for tensor in graph.initializer:
-        tensor.name = prefixed.get(tensor.name, tensor.name)
+    stored = {initializer.name for initializer in graph.initializer}
+    first: dict[tuple[Any, ...], str] = {}  # the name of each tensor that is not stored under it
+    prefixed = {}
+    for name, tensor in wrapped.net.state_dict().items():
+        key = tensor.data_ptr(), tensor.shape, tensor.stride()
+        if f"net.{name}" not in stored:
+            first.setdefault(key, name)
+            continue
+        new = first.pop(key, name)
+        if new not in taken:
+            prefixed[f"net.{name}"] = new
+    for initializer in graph.initializer:
+        initializer.name = prefixed.get(initializer.name, initializer.name)
     onnx_model.rename(graph, prefixed)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seaway.artifacts import npz
 from seaway.artifacts.artifact_metadata import Tensor
-from seaway.artifacts.golden import BROKEN
 from seaway.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -279,11 +279,10 @@ def sizes_to_try(inputs: Inputs) -> list[dict[str, int]]:
 def read_examples(path: Path, inputs: Inputs) -> Examples:
     """The user's own examples from an .npz with one array per input name. Raises InvalidInput."""
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            content = {key: arrays[key] for key in arrays}
+        content = npz.read(path)
     except FileNotFoundError:
         raise InvalidInput(f"--golden {path}: no such file") from None
-    except BROKEN as error:
+    except ValueError as error:
         raise InvalidInput(f"--golden {path}: not an .npz of arrays ({error}); np.savez makes one") from None
     expected = ", ".join(f"{t.name} {t.dtype} {_shown(inputs, t)}" for t in inputs.tensors)
     if sorted(content) != sorted(t.name for t in inputs.tensors):

@@ -28,7 +28,7 @@ from torch.onnx._internal.torchscript_exporter._type_utils import JitScalarType
 
 from seaway.export import formulas
 
-MIN_OPSET = 13  # the lowest of graph.OPSETS
+MIN_OPSET = 13  # the lowest of graph.ONNX_TF_OPSETS
 MASKS = (JitScalarType.BOOL, JitScalarType.UINT8)  # as indices
 SCATTER_ADD_OPSET = 16  # ScatterElements and ScatterND have `reduction` since: add and mul,
 SCATTER_MIN_MAX_OPSET = 18  # and since: min and max
@@ -258,9 +258,11 @@ def scatter(g: Any, target: Any, dim: Any, index: Any, source: Any, *reduce: Any
 def scatter_reduce(
     g: Any, target: Any, dim: Any, index: Any, source: Any, reduce: Any, include_self: Any = True
 ) -> Any:
-    if symbolic_helper._parse_arg(reduce, "s") in ("amin", "amax"):
+    name, axis = symbolic_helper._parse_arg(reduce, "s"), symbolic_helper._parse_arg(dim, "i")
+    if name in ("amin", "amax"):
         _needs(g, "scatter_reduce with amin or amax", SCATTER_MIN_MAX_OPSET)
-    return symbolic_opset16.scatter_reduce(g, target, dim, index, source, reduce, include_self)
+    itself = include_self is True or bool(symbolic_helper._parse_arg(include_self, "i"))
+    return formulas.scatter_reduce(g, target, axis, index, source, name, itself, JitScalarType.from_value(target))
 
 
 def index_add(g: Any, target: Any, dim: Any, index: Any, source: Any, alpha: Any = None) -> Any:

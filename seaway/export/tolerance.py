@@ -90,7 +90,8 @@ def _distance(value: np.ndarray, exact: np.ndarray) -> float:
 def _in_float64(wrapped: Wrapped, examples: Examples, names: Iterable[str]) -> Outputs | None:
     """The outputs in float64; None if forward() hard-codes another type."""
     tensors = tuple(_double(tensor) for tensor in wrap.tensors(examples))
-    state = {name: _double(tensor) for name, tensor in wrapped.state_dict().items()}
+    # Not only state_dict(), which has no buffers that are not persistent
+    state = {name: _double(tensor) for name, tensor in (wrapped.state_dict() | dict(wrapped.named_buffers())).items()}
     inputs, wrapped.inputs = wrapped.inputs, replace(wrapped.inputs, narrowed=frozenset())
     try:
         with torch.no_grad(), warnings.catch_warnings():

@@ -60,7 +60,11 @@ def table() -> dict[Any, Callable[..., Any]]:
         aten.logaddexp.default: _arithmetic(formulas.logaddexp),
         aten.logaddexp2.default: _arithmetic(formulas.logaddexp2),
         aten.log_sigmoid.default: lambda x: formulas.logsigmoid(Graph(), x, _kind(x)),
+        aten.nan_to_num.default: _nan_to_num,
         aten.mean.dim: _mean,
+        aten.conv1d.default: _convolve,
+        aten.conv2d.default: _convolve,
+        aten.conv3d.default: _convolve,
         aten.diagonal.default: _diagonal,
         aten.scatter_reduce.two: _scatter_reduce,
         aten.logcumsumexp.default: _refuse("logcumsumexp", "x.exp().cumsum(dim).log(), if its numbers are small"),
@@ -74,6 +78,7 @@ def table() -> dict[Any, Callable[..., Any]]:
             ),
             _refuse("nn.EmbeddingBag", "nn.Embedding and sum or mean"),
         ),
+        **_of_transformers(),
     }
 
 
@@ -136,6 +141,19 @@ def _logit(self: Any, eps: Any = None) -> Any:
     return g.op("Log", g.op("Div", self, g.op("Sub", formulas.constant(g, 1, kind), self)))
 
 
+def _nan_to_num(self: Any, nan: Any = None, posinf: Any = None, neginf: Any = None) -> Any:
+    """With the limits of its type; the exporter makes infinities of those of float64."""
+    g, kind = Graph(), _kind(self)
+    if not kind.dtype().is_floating_point:
+        return g.op("Identity", self)
+    info = torch.finfo(kind.dtype())
+    finite = g.op("Where", g.op("IsNaN", self), formulas.constant(g, nan or 0.0, kind), self)
+    for infinity, given, limit in ((float("inf"), posinf, info.max), (float("-inf"), neginf, info.min)):
+        at = g.op("Equal", finite, formulas.constant(g, infinity, kind))
+        finite = g.op("Where", at, formulas.constant(g, limit if given is None else given, kind), finite)
+    return finite
+
+
 def _mean(self: Any, dim: Any, keepdim: Any = False, dtype: Any = None) -> Any:
     """Casts before it divides, not after. `dim`: a list; of none, all."""
     g, rank = Graph(), len(self.shape)
@@ -147,6 +165,24 @@ def _mean(self: Any, dim: Any, keepdim: Any = False, dtype: Any = None) -> Any:
     return g.op("ReduceMean", self, *dims, keepdims_i=int(keepdim))
 
 
+def _convolve(
+    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1
+) -> Any:
+    """Without a bias, where the exporter adds one of zeros: nodes, and time in every request."""
+    g, axes = Graph(), len(weight.shape) - 2
+
+    def each(value: Any) -> list[int]:
+        values = [value] if isinstance(value, int) else list(value)
+        return values * axes if len(values) == 1 else values
+
+    alone = len(input.shape) == axes + 1  # without a batch
+    x = g.op("Unsqueeze", input, g.op("Constant", value_t=torch.tensor([0]))) if alone else input
+    given = [] if bias is None else [bias]
+    sizes = {"strides_i": each(stride), "pads_i": 2 * each(padding), "dilations_i": each(dilation)}
+    result = g.op("Conv", x, weight, *given, **sizes, group_i=groups)
+    return g.op("Squeeze", result, g.op("Constant", value_t=torch.tensor([0]))) if alone else result
+
+
 def _diagonal(self: Any, offset: Any = 0, dim1: Any = 0, dim2: Any = 1) -> Any:
     sizes = [size if isinstance(size, int) else None for size in self.shape]
     if None in (sizes[dim1], sizes[dim2]):
@@ -155,10 +191,36 @@ def _diagonal(self: Any, offset: Any = 0, dim1: Any = 0, dim2: Any = 1) -> Any:
 
 
 def _scatter_reduce(self: Any, dim: Any, index: Any, src: Any, reduce: Any, include_self: Any = True) -> Any:
-    reduction = {"sum": "add", "prod": "mul", "amin": "min", "amax": "max"}.get(reduce)
-    if reduction is None or not include_self:
-        raise NotImplementedError("scatter_reduce: no exporter exports mean or include_self=False rightly; use sum")
-    return Graph().op("ScatterElements", self, index, src, axis_i=dim, reduction_s=reduction)
+    return formulas.scatter_reduce(Graph(), self, dim, index, src, reduce, include_self, _kind(self))
+
+
+def _of_transformers() -> dict[Any, Callable[..., Any]]:
+    """Of the operator that Transformers 5 registers for its mixtures of experts, if it is imported."""
+    try:
+        return {torch.ops.transformers.grouped_mm_fallback.default: _grouped_mm}
+    except AttributeError:
+        return {}
+
+
+def _grouped_mm(input: Any, weight: Any, offs: Any) -> Any:
+    """Rows up to offs[0] times weight[0], then rows up to offs[1] times weight[1], and so on; zeros for the rest."""
+    g = Graph()
+    count, _, columns = weight.shape
+
+    def numbers(*values: int) -> Any:
+        return g.op("Constant", value_t=torch.tensor(values))
+
+    ends = g.op("Cast", offs, to_i=JitScalarType.INT64.onnx_type())
+    bounds = [numbers(0), *(g.op("Slice", ends, numbers(i), numbers(i + 1), numbers(0)) for i in range(count))]
+    products = []
+    for i in range(count):
+        rows = g.op("Slice", input, bounds[i], bounds[i + 1], numbers(0))
+        expert = g.op("Gather", weight, g.op("Constant", value_t=torch.tensor(i)), axis_i=0)
+        products.append(g.op("MatMul", rows, expert))
+    rest = g.op("Slice", input, bounds[-1], numbers(2**63 - 1), numbers(0))
+    shape = g.op("Concat", g.op("Shape", rest, start_i=0, end_i=1), numbers(columns), axis_i=0)
+    zeros = g.op("Expand", formulas.constant(g, 0, _kind(input)), shape)
+    return g.op("Concat", *products, zeros, axis_i=0)
 
 
 def _refuse(name: str, instead: str) -> Callable[..., Any]:

@@ -47,8 +47,12 @@ class Wrapped(nn.Module):
 
     def named(self, *tensors: torch.Tensor) -> outputs.Named:
         """The outputs by name. Raises ModelError or InvalidInput."""
-        returned = outputs.flatten(self.call(*tensors), tuple(spec.name for spec in self.inputs.tensors))
-        named = outputs.select(returned, self.requested)
+        return self.name(self.call(*tensors))
+
+    def name(self, returned: Any) -> outputs.Named:
+        """The same of what forward() returned."""
+        flat = outputs.flatten(returned, tuple(spec.name for spec in self.inputs.tensors))
+        named = outputs.select(flat, self.requested)
         if self.activation:
             named = outputs.with_scores(named, self.activation)
         return {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in named.items()}
@@ -108,8 +112,16 @@ class Observed:
 
     @property
     def batched(self) -> bool:
-        """Whether the batch is the first axis of every output."""
-        return all(batch and shape[:1] == (batch,) for batch, by_name in self.calls for _, shape in by_name.values())
+        """Whether the batch is the first axis of every output, and no further one, as of an image's similarity to each
+        text of its batch."""
+        leads = all(batch and shape[:1] == (batch,) for batch, by_name in self.calls for _, shape in by_name.values())
+        return leads and not any(map(self._pairs, self.calls[0][1]))
+
+    def _pairs(self, name: str) -> bool:
+        """Whether an axis after the first one is the batch, too."""
+        axes = zip(*(shape[1:] for shape in (by_name[name][1] for _, by_name in self.calls)), strict=True)
+        batches = tuple(batch for batch, _ in self.calls)
+        return len(set(batches)) > 1 and batches in axes
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The outputs, with None for every axis that varies, and for the batch. Raises ModelError."""
@@ -146,8 +158,8 @@ def check(wrapped: Wrapped, examples: Examples) -> Observed:
         )
         with torch.no_grad():
             with user_code(f"forward() fails on {described} ({_options(wrapped.inputs)})"):
-                wrapped.call(*inputs)
-            first, again = wrapped.named(*inputs), wrapped.named(*inputs)
+                returned = wrapped.call(*inputs)
+            first, again = wrapped.name(returned), wrapped.named(*inputs)
         for name, tensor in first.items():
             _check_output(name, tensor, again.get(name), described)
         observed.add(batch, {name: tensor.numpy() for name, tensor in first.items()})

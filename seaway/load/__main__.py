@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from seaway import errors
+from seaway import client_tls, errors
 from seaway.arguments import ArgumentParser
 from seaway.load import gate
 from seaway.load.evidence import REPORT
@@ -15,7 +15,7 @@ def main() -> None:
     parser = ArgumentParser(
         prog=PROGRAM,
         description="Sends the test set to a served version, then load-tests it with Locust, over every protocol; "
-        "compares every response with PyTorch's output and writes the evidence that promote requires.",
+        "compares every response with the recorded outputs and writes the evidence that promote requires.",
         epilog=f"example: {PROGRAM} --url http://127.0.0.1:8501 --model-repository models --name characters "
         "--version 3 --dataset work/dataset --onnx work/onnx --evidence work/evidence",
     )
@@ -58,13 +58,14 @@ def main() -> None:
         "--metrics", default="", metavar="URL", help="URL of the server's Prometheus metrics, for the report"
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="the file to write a copy of the HTML report to")
+    client_tls.add_arguments(parser)
     args = parser.parse_args()
     with errors.exit_with_message(PROGRAM):
         metadata = load(
             *(args.url, args.repository, args.name, args.version, args.evidence, args.dataset, args.onnx),
             *(args.duration_s, args.users, args.batch, args.report, args.protocol, args.rate),
             gate.to_mapping(gate.read_limits(args.limits)) if args.limits else None,
-            *(args.metrics, args.baseline),
+            *(args.metrics, args.baseline, client_tls.from_arguments(args)),
         )
         titles = {
             "requests": "requests",

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from seaway.client_tls import DEFAULT_TLS, ClientTls
 from seaway.errors import InvalidInput
 from seaway.load import payloads, schedule
 from seaway.protocols import client_codecs
@@ -30,7 +31,7 @@ class LoadConfig:
     request_timeout_s: float = 30.0
     model: str = ""  # "": the name in the artifact metadata
     version: int | None = None
-    insecure: bool = False
+    tls: ClientTls = DEFAULT_TLS
     metrics_url: str = ""  # the server's Prometheus page, "": none
     arrivals: str = schedule.POISSON
     seed: int = 0

@@ -62,7 +62,7 @@ def write(
     }
     with atomic.folder(folder) as part:
         (part / LOAD).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-        page = report.evidence_page(model, parities, results, limit_results, pairs)
+        page = report.evidence_page(model, parities, results, limit_results, pairs, metadata.reference)
         (part / REPORT).write_text(page, encoding="utf-8")
         return artifact_metadata.write(
             part,

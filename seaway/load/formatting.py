@@ -83,7 +83,7 @@ def max_distance(distances: Sequence[float | None]) -> float | None:
 def describe_references(results: Sequence[LoadResult]) -> list[str]:
     """A sentence for each reference that responses were compared with; none if there was no response."""
     references = dict.fromkeys(result.reference for result in results if result.requests > result.failed)
-    return [f"Every response was compared with {payloads.REFERENCES[reference][0]}." for reference in references]
+    return [f"Every response was compared with {payloads.describe_reference(reference)}." for reference in references]
 
 
 def shorten_identity(identity: str) -> str:

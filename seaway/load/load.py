@@ -1,7 +1,7 @@
 """Load-tests a served version and writes the evidence that `promote` requires.
 
 Two tests over each protocol that the server supports: the test set (or the golden examples) once, then a load test by
-Locust. Both compare every response with PyTorch's output.
+Locust. Both compare every response with the reference's outputs (PyTorch's, unless the model came as a file).
 """
 
 import dataclasses
@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from seaway.artifacts import artifact_metadata, atomic, golden, model_repository
+from seaway.artifacts import artifact_metadata, atomic, golden, interface, model_repository
 from seaway.artifacts.artifact_metadata import ArtifactMetadata, Kind
 from seaway.artifacts.golden import TEST_OUTPUTS
+from seaway.client_tls import DEFAULT_TLS, ClientTls
 from seaway.data import datasets
 from seaway.errors import DataError, InvalidInput, MetadataError
 from seaway.load import evidence as evidence_files
@@ -24,19 +25,19 @@ from seaway.load.formatting import Pair, format_distance, format_latency
 from seaway.load.gate import LimitResult, Target
 from seaway.load.result import LoadResult
 from seaway.load.run import complete, run
-from seaway.load.served_parity import Inputs, InputsReader, ServedParity, served_parity
+from seaway.load.served_parity import Arrays, InputsReader, ServedParity, served_parity
 from seaway.protocols import client_codecs
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Examples:
-    """Inputs to send, and PyTorch's first output for them, `expected` [N, …]; `labels` [N] if they are known.
+    """Inputs to send, and the reference's outputs for them, `expected` [N, …]; `labels` [N] if they are known.
 
     `whole`: they are one call of a model without a batch.
     """
 
-    inputs: InputsReader | Inputs
-    expected: np.ndarray
+    inputs: InputsReader | Arrays
+    expected: Arrays
     labels: np.ndarray | None
     whole: bool = False
 
@@ -58,13 +59,14 @@ def load(
     limits: Mapping[str, Any] | None = None,
     metrics: str = "",
     baseline: str = "",
+    tls: ClientTls = DEFAULT_TLS,
 ) -> ArtifactMetadata:
     """Writes `evidence` (load.json, report.html, metadata) and a copy in the model repository; returns its metadata.
 
     With `dataset` and `onnx` the whole test set is sent; without them the version's golden examples are.
     `protocols`: default all that the server supports. `rate` above 0: an open loop of that many requests per second
     with Poisson arrivals and as many users as it needs. `limits`: see `gate.parse_stage_parameters`.
-    `metrics`: address of the server's Prometheus page, for the report.
+    `metrics`: address of the server's Prometheus page, for the report. `tls`: for all of the addresses at https://.
     A limit `slower` compares with the version that is stable in the model repository, in alternating rounds, at
     `baseline` (the address that serves it; default `url`); it needs a rate, and is skipped if no version is stable yet.
     Wrong responses, failed requests and violated limits are recorded, not raised. Raises NotFound or Unavailable if the
@@ -72,8 +74,9 @@ def load(
     made from `onnx` and `dataset`.
     """
     artifact_metadata.check_target(evidence, "evidence")
+    tls.check(url, baseline, metrics)
     parsed_limits, config = gate.parse_stage_parameters(limits or {}, users, rate, duration_s)
-    config = dataclasses.replace(config, batch=batch, model=name, version=version, metrics_url=metrics)
+    config = dataclasses.replace(config, batch=batch, model=name, version=version, metrics_url=metrics, tls=tls)
     folder = model_repository.existing(repository, name, version)
     metadata = artifact_metadata.check(folder, "version", at=model_repository.METADATA_FILE)
     examples = _examples(metadata, folder, dataset, onnx)
@@ -104,14 +107,15 @@ def load(
 def _served_parity(
     url: str, metadata: ArtifactMetadata, config: LoadConfig, examples: Examples, protocol: str
 ) -> ServedParity:
-    output = metadata.outputs[0].name
     parity = served_parity(
         *(url, config.model, config.version, examples.inputs, examples.expected, examples.labels),
-        *(metadata.tolerances[output], protocol, output),
+        *(metadata.tolerances, protocol),
         whole=examples.whole,
+        tls=config.tls,
     )
     max_abs = format_distance(parity.max_abs)
-    print(f"{parity.hop}: {parity.examples:,} examples, {parity.wrong:,} wrong, max |Δ| {max_abs}", flush=True)
+    wrong = ", ".join(f"{output.wrong:,} of {output.name!r}" for output in parity.outputs if output.wrong) or "none"
+    print(f"{parity.hop}: {parity.examples:,} examples, wrong: {wrong}, max |Δ| {max_abs}", flush=True)
     return parity
 
 
@@ -143,11 +147,11 @@ def _compare(pairs: Sequence[Pair], slower: float) -> list[LimitResult]:
 
 
 def _examples(metadata: ArtifactMetadata, folder: Path, dataset: Path | None, onnx: Path | None) -> Examples:
-    output = metadata.outputs[0].name
     if dataset is None and onnx is None:
-        recorded = golden.read(folder / model_repository.EXTRA / golden.GOLDEN)
-        first = recorded.whole()[0]
-        return Examples(first.inputs, first.outputs[output], None, whole=not recorded.inputs)
+        file = folder / model_repository.EXTRA / golden.GOLDEN
+        recorded = golden.read(file)
+        first = next(iter(recorded.whole()), recorded)
+        return Examples(first.inputs, _outputs(metadata, first.outputs, file), None, whole=not recorded.inputs)
     if dataset is None or onnx is None:
         missing = "--dataset" if dataset is None else "--onnx"
         raise InvalidInput(
@@ -161,7 +165,8 @@ def _examples(metadata: ArtifactMetadata, folder: Path, dataset: Path | None, on
         )
     loaded, name = datasets.load(dataset), metadata.inputs[0].name
     images, labels = loaded.test_images, np.asarray(loaded.test_labels)
-    expected = _test_outputs(onnx / TEST_OUTPUTS, output)
+    file = onnx / TEST_OUTPUTS
+    expected = _outputs(metadata, golden.read(file).outputs, file)
     return Examples(lambda part: {name: datasets.model_input(images[part])}, expected, labels)
 
 
@@ -175,8 +180,12 @@ def _check_origin(metadata: ArtifactMetadata, role: Kind, folder: Path) -> None:
         )
 
 
-def _test_outputs(path: Path, output: str) -> np.ndarray:
-    recorded = golden.read(path).outputs
-    if output not in recorded:
-        raise MetadataError(f"{path}: no {output!r} among PyTorch's outputs for the test set; export the model again")
-    return recorded[output]
+def _outputs(metadata: ArtifactMetadata, recorded: Arrays, file: Path) -> Arrays:
+    """Those of the default signature, in the model's order."""
+    names = [tensor.name for tensor in interface.default_outputs(metadata.outputs)]
+    if missing := [name for name in names if name not in recorded or name not in metadata.tolerances]:
+        raise MetadataError(
+            f"{file}: no {', '.join(map(repr, missing))} among the recorded outputs, or no tolerance for it; export "
+            "the model again"
+        )
+    return {name: recorded[name] for name in names}

@@ -1,4 +1,4 @@
-"""Locust users that send golden examples to a served model and compare every response with PyTorch's output.
+"""Locust users that send golden examples to a served model and compare every response with the recorded outputs.
 
     locust -f loadtest/locustfile.py --host http://127.0.0.1:8501 --golden models/characters/1
 
@@ -7,15 +7,18 @@ With `--rate R` R requests per second are due, any free user sends them, and lat
 without it each user sends its next request after the response to the one before.
 
 On several machines only the master (`--master`) takes options: it sends the workers (`--worker --master-host HOST`) the
-requests, the expected outputs and the settings of the run.
+requests, the expected outputs and the settings of the run. Files of certificates are not sent: each worker reads them
+at the same paths.
 """
 
 # mypy: disable-error-code="untyped-decorator"
 
+import functools
 import itertools
 import json
 import logging
 import math
+import ssl
 import time
 from pathlib import Path
 from typing import Any
@@ -24,11 +27,12 @@ import gevent
 from locust import FastHttpUser, LoadTestShape, events, task
 from locust.runners import STATE_RUNNING, STATE_SPAWNING, MasterRunner, WorkerRunner
 
-from seaway import errors
+from seaway import client_tls, errors
+from seaway.client_tls import DEFAULT_TLS, ClientTls
 from seaway.load import payloads, schedule, supported_protocols
 from seaway.load.config import LoadConfig
 from seaway.load.counters import Counters
-from seaway.load.payloads import Payload, WrongResponse
+from seaway.load.payloads import CallFailed, Payload, WrongResponse
 from seaway.load.schedule import Schedule
 from seaway.protocols import client_codecs
 
@@ -64,6 +68,7 @@ class GoldenUser(FastHttpUser):  # type: ignore[misc]  # Locust has no types for
     requests: list[payloads.Payload]
     counters: Counters
     new_connections = False  # one for each request
+    tls = DEFAULT_TLS
 
     def on_start(self) -> None:
         self.next_request = next(Run.first_requests) % len(self.requests)  # concurrent users send different requests
@@ -82,16 +87,25 @@ class GoldenUser(FastHttpUser):  # type: ignore[misc]  # Locust has no types for
         self.was_free = starts or remaining_s > 0  # what came due while this user started did not wait for the server
         return min(max(remaining_s, 0.0), FOREVER_S)
 
+    def take(self) -> int:
+        """The index of this user's next request."""
+        index = self.next_request
+        self.next_request = (index + 1) % len(self.requests)
+        return index
+
     @task
     def predict(self) -> None:
         delay_s = self.delay_s() if Run.schedule is not None else 0.0
         if math.isnan(delay_s):
             return  # Locust runs a task before it waits for the first time
-        index = self.next_request
-        self.next_request = (index + 1) % len(self.requests)
-        payload, protocol = self.requests[index], self.protocol
+        self.send(self.take(), delay_s)
+
+    def send(self, index: int, delay_s: float) -> None:
+        """Sends the request of that index, `delay_s` after it was due, and checks the response. No task of its own:
+        Locust would run those of a base class as well as the one that overrides it."""
+        payload, headers = self.requests[index], self.headers[index]
         post = self.client.post(
-            self.path, data=payload.body, name=protocol.request, headers=self.headers[index], catch_response=True
+            self.path, data=payload.body, name=self.protocol.request, headers=headers, catch_response=True
         )
         if self.new_connections:
             self.client.client.clientpool.close()
@@ -99,15 +113,19 @@ class GoldenUser(FastHttpUser):  # type: ignore[misc]  # Locust has no types for
             response.request_meta["response_time"] += delay_s * 1000
             if response.request_meta["exception"] is not None or not 200 <= response.status_code < 300:
                 return  # Locust counts it as failed
-            headers = response.headers
-            wrong = False
-            try:
-                max_abs = payloads.check(response.content or b"", headers, payload, protocol)
-            except WrongResponse as error:
-                wrong, max_abs = True, error.max_abs
-                response.failure(error)
-            replica = f"{headers.get(client_codecs.POD) or ''} {headers.get(client_codecs.SERVED_BY) or ''}"
-            self.counters.record_response(replica, wrong, max_abs)
+            if wrong := self.check(response.content or b"", response.headers, payload):
+                response.failure(wrong)
+
+    def check(self, body: bytes, headers: Any, payload: Payload) -> WrongResponse | None:
+        """Compares a response with what is expected, and counts it by its replica."""
+        wrong, max_abs = None, 0.0
+        try:
+            max_abs = payloads.check(body, headers, payload, self.protocol)
+        except WrongResponse as error:
+            wrong, max_abs = error, error.max_abs
+        replica = f"{headers.get(client_codecs.POD) or ''} {headers.get(client_codecs.SERVED_BY) or ''}"
+        self.counters.record_response(replica, wrong is not None, max_abs)
+        return wrong
 
     def delay_s(self) -> float:
         """Seconds since the request was due, NaN before the first one. Counts it as the generator's lag or backlog."""
@@ -142,8 +160,58 @@ class PngUser(GoldenUser):
     protocol = client_codecs.PNG
 
 
+class GrpcUser(GoldenUser):
+    """The same over gRPC."""
+
+    abstract = True
+
+    def on_start(self) -> None:
+        super().on_start()
+        self.open()
+
+    def on_stop(self) -> None:
+        self.channel.close()
+
+    def open(self) -> None:
+        from seaway.load import grpc_client
+
+        grpc_client.cooperate()
+        uses_tls = client_tls.is_tls(self.host)
+        self.channel = grpc_client.open_channel(self.host, channel_credentials(self.tls) if uses_tls else None)
+        method, tls = grpc_client.method(self.channel, self.path), self.tls if uses_tls else None
+        self.call = functools.partial(grpc_client.call, method, tls=tls)
+
+    def send(self, index: int, delay_s: float) -> None:
+        payload = self.requests[index]
+        if self.new_connections:
+            self.channel.close()
+            self.open()
+        began, body = clock(), b""
+        failure: Exception | None = None
+        try:
+            body, headers = self.call(payload.body, self.network_timeout)
+        except CallFailed as error:
+            failure = error
+        response_ms = (clock() - began + delay_s) * 1000
+        if failure is None:
+            failure = self.check(body, headers, payload)
+        self.environment.events.request.fire(
+            request_type="gRPC", name=self.protocol.request, response_time=response_ms, response_length=len(body),
+            exception=failure, context={},
+        )  # fmt: skip
+
+
+class TfsGrpcUser(GrpcUser):
+    protocol = client_codecs.TFS_GRPC
+
+
+class OipGrpcUser(GrpcUser):
+    protocol = client_codecs.OIP_GRPC
+
+
 USERS: dict[str, type[GoldenUser]] = {
-    user.protocol.key: user for user in (TfsUser, GraphPipeUser, OipUser, OipBinaryUser, PngUser)
+    user.protocol.key: user
+    for user in (TfsUser, GraphPipeUser, OipUser, OipBinaryUser, PngUser, TfsGrpcUser, OipGrpcUser)
 }
 BY_REQUEST = {user.protocol.request: user for user in USERS.values()}
 
@@ -200,7 +268,16 @@ def add_options(parser: Any) -> None:
     group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the Poisson arrivals (default: 0)")
     group.add_argument("--shape", choices=schedule.SHAPES, default="constant", help="the load over the run's time")
     group.add_argument("--new-connections", action="store_true", help="open a new connection for every request")
-    group.add_argument("--insecure", action="store_true", help="accept any certificate")
+    group.add_argument("--tls-ca", metavar="FILE", default="", help=client_tls.CA_HELP)
+    group.add_argument(
+        "--tls-client-cert", metavar="FILE", default="",
+        help="like --tls-cert of seaway load: PEM file of the users' own certificate, for a server that requires one; "
+        "with --tls-client-key. (--tls-cert and --tls-key are Locust's own, of its web page.)",
+    )  # fmt: skip
+    group.add_argument(
+        "--tls-client-key", metavar="FILE", default="", help="PEM file of the private key of --tls-client-cert"
+    )
+    group.add_argument("--insecure", action="store_true", help=client_tls.INSECURE_HELP)
     group.add_argument(
         "--request-timeout", type=float, default=30, metavar="S", help="seconds after which a request fails"
     )
@@ -247,20 +324,50 @@ def select_users(options: Any) -> list[type[GoldenUser]]:
     name = options.model or model.name
     if not name:
         raise errors.InvalidInput("--model is missing: a file of examples does not contain the model's name")
-    version = options.model_version or None
+    version, tls = options.model_version or None, tls_of(options)
+    if options.host:
+        tls.check(options.host)
     keys = ["tfs", "graphpipe"] if options.protocol == "both" else [options.protocol]
     if not options.protocol:
         if not options.host:
             raise errors.InvalidInput("--host is missing: give a server's URL, or name a --protocol")
-        config = LoadConfig(
-            model=name, version=version, request_timeout_s=options.request_timeout, insecure=options.insecure
-        )
+        config = LoadConfig(model=name, version=version, request_timeout_s=options.request_timeout, tls=tls)
         keys = [supported_protocols.preferred_protocol(options.host, source, config)]
     selected = [USERS[key] for key in keys]
     for user in selected:
         user.path = user.protocol.path(name, version)
         user.requests = payloads.encode(model, user.protocol, options.batch)
+        if options.host:
+            client_codecs.check_url(options.host, user.protocol)
+        if name_model := user.protocol.name_model:
+            for payload in user.requests:
+                payload.body = name_model(name, version) + payload.body
     return selected
+
+
+def tls_of(options: Any) -> ClientTls:
+    ca, cert, key = (
+        Path(file) if file else None for file in (options.tls_ca, options.tls_client_cert, options.tls_client_key)
+    )
+    return ClientTls(ca, cert, key, options.insecure)
+
+
+def set_tls(tls: ClientTls) -> None:
+    """The settings for all users of this process. Raises InvalidInput for files that cannot be used."""
+    context = functools.cache(tls.ssl_context)  # one for all connections, made for the first one
+    channel_credentials.cache_clear()
+    if tls != DEFAULT_TLS:
+        context()
+    for user in Run.users:
+        user.tls, user.insecure = tls, tls.insecure
+        user.ssl_context_factory = staticmethod(lambda **_: context())
+
+
+@functools.cache  # one for all channels, of which there may be one for each request
+def channel_credentials(tls: ClientTls) -> Any:
+    from seaway.load import grpc_client
+
+    return grpc_client.credentials(tls)
 
 
 # ---- from the master to its workers
@@ -301,6 +408,8 @@ def on_test_start(environment: Any, **_: Any) -> None:
         Run.workers = max(1, len(workers))
         for index, worker in enumerate(workers):
             runner.send_message(SETUP, setup_message(index), worker.id)
+    with errors.exit_with_message("locust"):  # on another machine the files may be missing
+        set_tls(tls_of(options))
     Run.started_at, Run.reported_cpu_s, Run.elapsed_s = clock(), time.process_time(), 0.0
     Run.schedule = None
     if options.rate:
@@ -309,7 +418,7 @@ def on_test_start(environment: Any, **_: Any) -> None:
     for user in Run.users:
         user.counters = Counters()
         user.network_timeout = user.connection_timeout = options.request_timeout
-        user.new_connections, user.insecure = options.new_connections, options.insecure
+        user.new_connections = options.new_connections
 
 
 @events.test_stopping.add_listener
@@ -319,18 +428,25 @@ def on_test_stopping(**_: Any) -> None:
 
 @events.request.add_listener
 def on_request(name: str, response_time: float | None, exception: Exception | None, **_: Any) -> None:
-    counters = BY_REQUEST[name].counters
+    user = BY_REQUEST[name]
+    counters = user.counters
     completed_s = clock() - Run.started_at
     if exception is None:
         counters.record_correct(completed_s, response_time or 0.0)
     else:
-        counters.record_error(int(completed_s), error_kind(exception), wrong=isinstance(exception, WrongResponse))
+        kind, wrong = error_kind(exception, user.tls), isinstance(exception, WrongResponse)
+        counters.record_error(int(completed_s), kind, wrong=wrong)
 
 
-def error_kind(exception: Exception) -> str:
-    """A name for errors of one kind: HTTP status, wrong response's message, or the exception's class and reason."""
+def error_kind(exception: Exception, tls: ClientTls = DEFAULT_TLS) -> str:
+    """A name for errors of one kind: HTTP status, wrong response's message, what to do about a failed TLS handshake, or
+    the exception's class and reason."""
     if isinstance(exception, WrongResponse):
         return f"{exception.KIND}{exception}"
+    if isinstance(exception, CallFailed):
+        return str(exception)
+    if isinstance(exception, ssl.SSLError) and (advice := tls.advice(str(exception))):
+        return f"TLS: {advice}"
     if code := getattr(exception, "code", None):
         return f"HTTP {code}"
     reason = getattr(exception, "strerror", None)

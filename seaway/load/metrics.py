@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from seaway.client_tls import DEFAULT_TLS, ClientTls, is_tls
 from seaway.errors import InvalidInput, Unavailable
 
 TIMEOUT_S = 1.0
@@ -71,14 +72,16 @@ HEADINGS = {  # of the series that are not stages
 }
 
 
-def read(url: str) -> Page:
-    """The page at `url`. Raises InvalidInput for an invalid URL, Unavailable if it has no Prometheus page."""
+def read(url: str, tls: ClientTls = DEFAULT_TLS) -> Page:
+    """The page at `url`; `tls`: for https://. Raises InvalidInput for an invalid URL or unusable files, Unavailable if
+    there is no Prometheus page."""
     from prometheus_client.parser import text_string_to_metric_families
 
     if not url.startswith(("http://", "https://")):
         raise InvalidInput(f"--metrics {url!r} is not a URL; give one like http://127.0.0.1:8502/metrics")
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
+        context = tls.ssl_context() if is_tls(url) else None
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S, context=context) as response:
             text = response.read().decode("utf-8", "replace")
         page: Page = {}
         for family in text_string_to_metric_families(text):
@@ -87,6 +90,8 @@ def read(url: str) -> Page:
                 name = f"{sample.name}[{stage}]" if stage else sample.name
                 page[name] = page.get(name, 0.0) + sample.value
     except (OSError, ValueError) as error:
+        if is_tls(url) and (advice := tls.advice(str(error))):
+            raise Unavailable(f"{url}: {advice}") from None
         raise Unavailable(f"{url}: not a Prometheus page ({error}); check --metrics") from None
     return page
 

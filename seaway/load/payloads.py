@@ -1,6 +1,5 @@
 """Examples as encoded requests, and the check of each response against the expected output."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,29 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from seaway.artifacts import artifact_metadata, golden, model_repository
+from seaway.artifacts import artifact_metadata, golden, interface, model_repository, npz
 from seaway.artifacts.artifact_metadata import Tolerance
 from seaway.artifacts.golden import Golden
 from seaway.errors import DataError, InvalidInput, MetadataError
-from seaway.protocols import client_codecs
+from seaway.load import expected as outputs_expected
+from seaway.load.expected import Expected
+from seaway.protocols import client_codecs, tensors
 from seaway.protocols.client_codecs import Protocol
 
 Inputs = Mapping[str, np.ndarray]
 
 MAX_REQUESTS = 64  # different ones for each protocol, if there are as many examples
-MAX_BODY_BYTES = 64 * 2**20  # total size of a protocol's request bodies
+MAX_BYTES = 64 * 2**20  # total size of a protocol's request bodies and their expected outputs
 MAX_VERIFIED = 16  # response bodies that are remembered for each request
 DEFAULT_TOLERANCE = Tolerance(1e-4, 1e-3)  # for examples without artifact metadata
 
+# What responses are compared with: one of these, or another runtime's recorded outputs (`ArtifactMetadata.reference`)
 PYTORCH, FILE, FIRST_RESPONSE = "pytorch", "file", "first"
-REFERENCES = {  # what responses are compared with → in a sentence, as a short noun
-    PYTORCH: ("PyTorch's recorded output for the same input", "PyTorch's output"),
-    FILE: ("the output in the file of examples for the same input", "the file's output"),
-    FIRST_RESPONSE: (
-        "the first response to the same request, because the examples have no outputs",
-        "the first response",
-    ),
-}
 
 
 class WrongResponse(Exception):
@@ -45,15 +39,15 @@ class WrongResponse(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model's examples, with the expected outputs if they are known (else `examples.outputs` is empty).
+    """A model's examples, with the expected outputs if they are known.
 
-    `inputs`: names in the model's order; `output`: the name of the compared one; `digest`: a version's, else "".
+    `inputs`: names in the model's order; `outputs`: the compared ones, empty if none is known, and their tolerances;
+    `digest`: a version's, else "".
     """
 
     name: str
     inputs: tuple[str, ...]
-    output: str
-    tolerance: Tolerance
+    outputs: Mapping[str, Tolerance]
     examples: Golden
     digest: str = ""
     reference: str = PYTORCH  # the source of the examples' outputs
@@ -63,45 +57,41 @@ class Model:
         return min((len(array) for array in self.examples.inputs.values()), default=0)
 
 
+class CallFailed(Exception):
+    """A gRPC call that ended with another status than OK."""
+
+
 @dataclass(slots=True)
 class Payload:
-    """One encoded request with its expected output and the allowed |Δ|: `expected`, `allowed` float64 [batch, …].
+    """One encoded request with the outputs that it asks for (none: all), and what is expected of them.
 
-    Without a known output they are None until the first response, with which all later ones are compared. `reference`:
-    the source of the expected output, a key of `REFERENCES`.
+    Without known outputs `expected` is empty until the first response, with which all later ones are compared.
+    `reference`: the source of the expected outputs.
     """
 
     body: bytes
     headers: dict[str, str]
-    output: str
+    outputs: tuple[str, ...]
     rows: int
-    tolerance: Tolerance
-    expected: np.ndarray | None = None
-    allowed: np.ndarray | None = None
+    expected: tuple[Expected, ...] = ()
     reference: str = PYTORCH
     verified: dict[bytes, float] = field(default_factory=dict)  # correct response bodies → their largest |Δ|
 
     def to_message(self) -> dict[str, Any]:
         """The request as values that msgpack can encode, for `from_message`."""
-        message = {key: getattr(self, key) for key in ("body", "headers", "output", "rows", "reference")}
-        message["tolerance"] = [self.tolerance.abs, self.tolerance.rel]
-        if self.expected is not None:
-            message["expected"] = [list(self.expected.shape), self.expected.tobytes()]
-        return message
+        message = {key: getattr(self, key) for key in ("body", "headers", "outputs", "rows", "reference")}
+        return message | {"expected": [one.to_message() for one in self.expected]}
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> "Payload":
-        payload = cls(**{**message, "tolerance": Tolerance(*message["tolerance"]), "expected": None})
-        if "expected" in message:
-            shape, raw = message["expected"]
-            _set_expected(payload, np.frombuffer(raw, np.float64).reshape(shape))
-        return payload
+        expected = tuple(map(outputs_expected.from_message, message["expected"]))
+        return cls(**{**message, "outputs": tuple(message["outputs"]), "expected": expected})
 
 
 def read_model(source: Path) -> Model:
     """Reads a version's folder, an ONNX artifact or an .npz file of examples. Raises MetadataError, DataError.
 
-    The file's arrays are [N, …]: inputs as "<name>" or "input:<name>", and an optional output as "output:<name>".
+    The file's arrays are [N, …]: inputs as "<name>" or "input:<name>", and optional outputs as "output:<name>".
     """
     if source.is_file():
         return _read_file(source)
@@ -110,17 +100,20 @@ def read_model(source: Path) -> Model:
         examples = golden.read(source / model_repository.EXTRA / golden.GOLDEN)
     else:
         metadata, examples = artifact_metadata.read(source), golden.read(source / golden.GOLDEN)
-    calls = examples.whole()
-    if not metadata.outputs or not calls or any(metadata.outputs[0].name not in call.outputs for call in calls):
+    calls, names = examples.whole(), [tensor.name for tensor in interface.default_outputs(metadata.outputs)]
+    if not names or not calls or any(not call.outputs.keys() >= set(names) for call in calls):
         raise MetadataError(
-            f"{source}: no golden examples of the model's output; give a version's folder or an ONNX artifact"
+            f"{source}: no golden examples of the model's outputs; give a version's folder or an ONNX artifact"
         )
-    output = metadata.outputs[0].name
-    if output not in metadata.tolerances:
-        raise MetadataError(f"{source}: the artifact metadata has no tolerance for {output!r}; export the model again")
+    if missing := [name for name in names if name not in metadata.tolerances]:
+        raise MetadataError(
+            f"{source}: the artifact metadata has no tolerance for {', '.join(missing)}; export the model again"
+        )
     inputs = tuple(tensor.name for tensor in metadata.inputs)
+    outputs = {name: metadata.tolerances[name] for name in names}
     digest = metadata.sha256 if metadata.kind == "version" else ""
-    return Model(metadata.name, inputs, output, metadata.tolerances[output], examples, digest)
+    reference = PYTORCH if metadata.reference == artifact_metadata.PYTORCH else metadata.reference
+    return Model(metadata.name, inputs, outputs, examples, digest, reference)
 
 
 def identity(source: Path, name: str = "") -> str:
@@ -135,9 +128,8 @@ def identity(source: Path, name: str = "") -> str:
 
 def _read_file(path: Path) -> Model:
     try:
-        with np.load(path, allow_pickle=False) as opened:
-            arrays = dict(opened)
-    except golden.BROKEN as error:
+        arrays = npz.read(path)
+    except (FileNotFoundError, ValueError) as error:
         raise DataError(
             f"{path} is not an .npz file of arrays ({error}); write one with numpy.savez(path, NAME=ARRAY)"
         ) from None
@@ -147,8 +139,8 @@ def _read_file(path: Path) -> Model:
     if not inputs or len(sizes) != 1:
         raise DataError(f"{path}: needs one array for each input, all [N, …] with the same N; it has {sorted(arrays)}")
     reference = FILE if outputs else FIRST_RESPONSE
-    output = next(iter(outputs), "")
-    return Model("", tuple(inputs), output, DEFAULT_TOLERANCE, Golden(inputs, outputs), reference=reference)
+    tolerances = dict.fromkeys(outputs, DEFAULT_TOLERANCE)
+    return Model("", tuple(inputs), tolerances, Golden(inputs, outputs), reference=reference)
 
 
 def encode(model: Model, protocol: Protocol, batch: int) -> list[Payload]:
@@ -162,13 +154,10 @@ def encode(model: Model, protocol: Protocol, batch: int) -> list[Payload]:
         raise InvalidInput(f"--batch must be {least}, not {batch}")
     payloads = _batches(model, protocol, batch) if model.examples.inputs else []
     for call in model.examples.calls if protocol is not client_codecs.PNG else ():
-        if sum(len(payload.body) for payload in payloads) > MAX_BODY_BYTES:
+        if sum(_nbytes(payload) for payload in payloads) > MAX_BYTES:
             break
-        body, headers = client_codecs.write_call(protocol, {n: call.inputs[n] for n in model.inputs}, model.output)
         rows = len(call.inputs[model.inputs[0]]) if model.examples.inputs else 1
-        payload = Payload(body, headers, model.output, rows, model.tolerance, reference=model.reference)
-        _set_expected(payload, call.outputs[model.output])
-        payloads.append(payload)
+        payloads.append(_payload(model, protocol, call, rows, whole=True))
     return payloads
 
 
@@ -176,24 +165,27 @@ def _batches(model: Model, protocol: Protocol, batch: int) -> list[Payload]:
     chosen = _png_examples(model) if protocol is client_codecs.PNG else np.arange(model.count)
     if not len(chosen):
         raise InvalidInput("there are no examples to send; export the model again, or give a file with examples")
-    outputs = model.examples.outputs.get(model.output)
+    examples = model.examples
     payloads: list[Payload] = []
     for start in range(0, len(chosen), max(1, len(chosen) // MAX_REQUESTS)):
         rows = chosen[(start + np.arange(batch)) % len(chosen)]
-        inputs = {name: model.examples.inputs[name][rows] for name in model.inputs}
-        body, headers = protocol.write(inputs, model.output)
-        payload = Payload(body, headers, model.output, batch, model.tolerance, reference=model.reference)
-        if outputs is not None:
-            _set_expected(payload, outputs[rows])
-        payloads.append(payload)
-        if len(payloads) * len(body) > MAX_BODY_BYTES:
+        inputs = {name: examples.inputs[name][rows] for name in model.inputs}
+        outputs = {name: examples.outputs[name][rows] for name in model.outputs}
+        payloads.append(_payload(model, protocol, Golden(inputs, outputs), batch))
+        if len(payloads) * _nbytes(payloads[-1]) > MAX_BYTES:
             break
     return payloads
 
 
-def _set_expected(payload: Payload, output: np.ndarray) -> None:
-    payload.expected = np.asarray(output, np.float64)
-    payload.allowed = payload.tolerance.allowed(payload.expected)
+def _payload(model: Model, protocol: Protocol, call: Golden, rows: int, whole: bool = False) -> Payload:
+    names = protocol.carried({name: tensors.dtype_name(call.outputs[name]) for name in model.outputs})
+    body, headers = protocol.write({name: call.inputs[name] for name in model.inputs}, names, whole=whole)
+    expected = tuple(outputs_expected.expect(name, call.outputs[name], model.outputs[name]) for name in names)
+    return Payload(body, headers, tuple(names), rows, expected, model.reference)
+
+
+def _nbytes(payload: Payload) -> int:
+    return len(payload.body) + sum(one.nbytes for one in payload.expected)
 
 
 def _png_examples(model: Model) -> np.ndarray:
@@ -233,39 +225,49 @@ def check(body: bytes, headers: client_codecs.Headers, payload: Payload, protoco
 
 def _compare(body: bytes, headers: client_codecs.Headers, payload: Payload, protocol: Protocol) -> float:
     try:
-        output = protocol.read(body, headers, payload.output)
+        outputs = protocol.read(body, headers, payload.outputs)
     except InvalidInput:
         raise WrongResponse(f"not a {protocol.title} response") from None
-    if output.dtype.kind not in "fiub":
-        raise WrongResponse("the output is not numeric")
-    if payload.expected is None or payload.allowed is None:
-        if not output.ndim or len(output) != payload.rows:
-            raise WrongResponse("the number of rows differs from the request's")
-        _set_expected(payload, output)
+    if not payload.expected:
+        _expect_first_response(payload, outputs)
         return 0.0
-    if output.shape != payload.expected.shape:
-        raise WrongResponse(f"the shape differs from {REFERENCES[payload.reference][1]}")
+    largest = 0.0
+    problems: dict[str, list[str]] = {}
     with np.errstate(invalid="ignore"):  # ∞ - ∞
-        distance = np.abs(output - payload.expected)
-    max_abs = float(distance.max(initial=0))
-    if math.isfinite(max_abs) and (distance <= payload.allowed).all():
-        return max_abs
-    comparison = golden.compare(output, payload.expected, payload.tolerance)  # handles NaN and infinities
-    if comparison.wrong:
-        reference = REFERENCES[payload.reference][1]
-        raise WrongResponse(f"differs from {reference} by more than the tolerance", comparison.max_abs)
-    return comparison.max_abs
+        for one in payload.expected:
+            max_abs, problem = outputs_expected.compare(outputs.get(one.name), one)
+            largest = max(largest, max_abs)
+            if problem:
+                problems.setdefault(problem, []).append(one.name)
+    if problems:
+        whose = _possessive(payload.reference)
+        sentences = (outputs_expected.describe(problem, names, whose) for problem, names in problems.items())
+        raise WrongResponse("; ".join(sentences), largest)
+    return largest
+
+
+def _expect_first_response(payload: Payload, outputs: Mapping[str, np.ndarray]) -> None:
+    if not any(array.ndim and len(array) == payload.rows for array in outputs.values()):
+        raise WrongResponse("the number of rows differs from the request's")
+    payload.expected = tuple(outputs_expected.expect(name, a, DEFAULT_TOLERANCE) for name, a in outputs.items())
+
+
+def describe_reference(reference: str) -> str:
+    """What responses were compared with, for a sentence."""
+    if reference == FILE:
+        return "the outputs in the file of examples for the same input"
+    if reference == FIRST_RESPONSE:
+        return "the first response to the same request, because the examples have no outputs"
+    return f"{_possessive(reference)} recorded outputs for the same input"
+
+
+def _possessive(reference: str) -> str:
+    known = {PYTORCH: artifact_metadata.PYTORCH, FILE: "the file", FIRST_RESPONSE: "the first response"}
+    return f"{known.get(reference, reference)}'s"
 
 
 def discriminative(payloads: list[Payload]) -> bool:
     """Whether the expected outputs differ by more than the tolerance, so that a response to another request, or a
     constant one, would be noticed."""
-    first = payloads[0]
-    if first.expected is None or first.allowed is None:
-        return False
-    return any(p.expected is not None and _differs(p.expected, first.expected, first.allowed) for p in payloads[1:])
-
-
-def _differs(other: np.ndarray, expected: np.ndarray, allowed: np.ndarray) -> bool:
-    with np.errstate(invalid="ignore"):  # ∞ - ∞
-        return other.shape != expected.shape or bool((np.abs(other - expected) > allowed).any())
+    first = payloads[0].expected
+    return any(outputs_expected.differs(*pair) for p in payloads[1:] for pair in zip(p.expected, first, strict=False))

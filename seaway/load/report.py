@@ -10,6 +10,7 @@ from statistics import median
 
 from markupsafe import Markup
 
+from seaway.artifacts.artifact_metadata import PYTORCH
 from seaway.load import gate, metrics, plots
 from seaway.load.formatting import (
     NOT_AVAILABLE,
@@ -42,9 +43,10 @@ def evidence_page(
     results: Sequence[LoadResult],
     limit_results: Sequence[LimitResult] = (),
     pairs: Sequence[Pair] = (),
+    reference: str = PYTORCH,
 ) -> str:
     """The whole HTML page; `model` is the name/version@digest under test, `pairs` the rounds of its comparison with the
-    stable version."""
+    stable version, `reference` who computed its recorded outputs."""
     wrong = sum(parity.wrong for parity in parities) + sum(result.wrong for result in results)
     failed = sum(result.failed for result in results)
     unattributed = count_unattributed(model, parities, results)
@@ -53,7 +55,7 @@ def evidence_page(
     sections = [
         Section("Verdict", [_verdict(wrong, failed, unattributed, responses), *_warnings(results)]),
         *([_limits(limit_results)] if limit_results else []),
-        *([Section("Served parity with PyTorch", [_served_parity(parities)])] if parities else []),
+        *([Section(f"Served parity with {reference}", [_served_parity(parities)])] if parities else []),
         Section("Under load", [*map(_note, notes(results)), *_load(runs)]),
         *([Section("Against the stable version", _comparison(pairs))] if pairs else []),
         *_errors(runs),
@@ -237,17 +239,19 @@ def _warnings(results: Sequence[LoadResult]) -> list[str]:
 
 
 def _served_parity(parities: Sequence[ServedParity]) -> Markup:
-    headers = ["hop", "examples", "accuracy", "max |Δ|", "wrong", "top-1 mismatches"]
+    headers = ["hop", "output", "examples", "accuracy", "max |Δ|", "wrong", "top-1 mismatches"]
     rows = [
         [
             parity.hop,
+            output.name,
             parity.examples,
-            NOT_AVAILABLE if parity.accuracy is None else f"{parity.accuracy:.2%}",
-            format_distance(parity.max_abs),
-            parity.wrong,
-            parity.flipped,
+            NOT_AVAILABLE if parity.accuracy is None or number else f"{parity.accuracy:.2%}",  # the first output's
+            format_distance(output.max_abs),
+            output.wrong,
+            output.flipped,
         ]
         for parity in parities
+        for number, output in enumerate(parity.outputs)
     ]
     return report.table(headers, rows)
 

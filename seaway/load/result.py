@@ -72,7 +72,7 @@ class LoadResult:
     `requests_per_second` counts correct responses after the warm-up and before the end. Latencies (None: no correct
     response) are those of correct responses to requests due in that time (sent, in a closed loop), whenever they
     arrived. `due_per_second` and `expected_per_second` (0 in a closed loop): requests due in that time, and their
-    expected number. `reference`: what responses were compared with, a key of `payloads.REFERENCES`. `discriminative`:
+    expected number. `reference`: what responses were compared with (`payloads.describe_reference`). `discriminative`:
     the expected outputs differ enough that a response to another request would be noticed. `partial`: the run was
     interrupted. `latency_histogram`: (ms, responses) of bins 1 % wide. `errors_over_time`: kind → (second, count).
     `server_metrics`: see `metrics.series`.

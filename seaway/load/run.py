@@ -1,17 +1,19 @@
 """One Locust run without its web page, in a process of its own, as a function that returns the result."""
 
 import contextlib
+import itertools
 import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from seaway import extras
 from seaway.errors import Unavailable
@@ -46,7 +48,7 @@ def run(url: str, source: Path, config: LoadConfig, on_progress: ProgressCallbac
     model_name = config.model_name(model)
     probe(url, protocol, model_name, config, requests[0])
     if config.metrics_url:
-        metrics.read(config.metrics_url)  # a wrong address is an error before the load
+        metrics.read(config.metrics_url, config.tls)  # a wrong address is an error before the load
     progress = _run_locust(url, source, model_name, config, on_progress or (lambda progress: None))
     partial = progress.elapsed_s < config.total_s - PARTIAL_S
     return summarize(progress, url, config, payloads.discriminative(requests), partial, model.reference)
@@ -56,8 +58,8 @@ def probe(
     url: str, protocol: client_codecs.Protocol, model: str, config: LoadConfig, payload: payloads.Payload
 ) -> None:
     """Sends one request before the load, so that a wrong address or name is one clear message. Raises as Client."""
-    with Client(url, config.request_timeout_s, config.insecure) as client:
-        client.predict_encoded(protocol, model, payload.body, payload.headers, payload.output, config.version)
+    with Client(url, config.request_timeout_s, config.tls) as client:
+        client.predict_encoded(protocol, model, payload.body, payload.headers, payload.outputs, config.version)
 
 
 def complete(result: LoadResult) -> LoadResult:
@@ -92,7 +94,8 @@ def _run_locust(url: str, source: Path, model: str, config: LoadConfig, on_progr
 
 
 def _command(url: str, source: Path, model: str, config: LoadConfig, counts_file: Path) -> list[str]:
-    timeout_s = config.request_timeout_s
+    timeout_s, tls = config.request_timeout_s, config.tls
+    files = {"--tls-ca": tls.ca, "--tls-client-cert": tls.cert, "--tls-client-key": tls.key}
     options = [
         *("--host", url.rstrip("/"), "--users", config.user_count, "--spawn-rate", config.user_count),
         *("--run-time", f"{config.total_s}s", "--stop-timeout", math.ceil(timeout_s) + 1),
@@ -100,11 +103,21 @@ def _command(url: str, source: Path, model: str, config: LoadConfig, counts_file
         *("--batch", config.batch, "--model", model, "--model-version", config.version or 0, "--rate", config.rate),
         *("--shape", config.shape, "--counts", counts_file, "--arrivals", config.arrivals, "--seed", config.seed),
         *(["--new-connections"] if config.new_connections else []),
-        *(["--insecure"] if config.insecure else []),
-        *(["--processes", config.processes] if config.processes > 1 else []),
+        *(["--insecure"] if tls.insecure else []),
+        *itertools.chain(*((option, file.absolute()) for option, file in files.items() if file)),
+        *(_processes(config.processes) if config.processes > 1 else []),
     ]
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--only-summary"]
     return [*command, "--loglevel", "WARNING", *map(str, options)]
+
+
+def _processes(count: int) -> list[Any]:
+    """On a port of this machine alone: Locust's own is one for all load tests, and open to other machines."""
+    host = "127.0.0.1"
+    with socket.create_server((host, 0)) as probe:
+        port = probe.getsockname()[1]
+    ports = ["--master-bind-host", host, "--master-bind-port", port, "--master-host", host, "--master-port", port]
+    return ["--processes", count, *ports]
 
 
 def _describe_exit(status: int, timed_out: bool) -> str:
@@ -136,7 +149,8 @@ def _follow(
                 time.sleep(POLL_INTERVAL_S)
                 if _update(progress, lines, on_progress) and config.metrics_url:
                     with contextlib.suppress(Unavailable):  # the server may be too busy, or down for a while
-                        progress.metrics_pages.append((progress.elapsed_s, metrics.read(config.metrics_url)))
+                        page = metrics.read(config.metrics_url, config.tls)
+                        progress.metrics_pages.append((progress.elapsed_s, page))
         except KeyboardInterrupt:
             terminate(process)
             _update(progress, lines, lambda progress: None)  # the last counters; the callback may have interrupted

@@ -1,26 +1,37 @@
-"""Served parity: sends a whole test set to a running server and compares each output with PyTorch's."""
+"""Served parity: sends a whole test set to a running server and compares each output with the reference's."""
 
-import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from seaway.artifacts import golden
 from seaway.artifacts.artifact_metadata import Tolerance
+from seaway.client_tls import DEFAULT_TLS, ClientTls
 from seaway.errors import DataError
 from seaway.load.client import Client
-from seaway.protocols import client_codecs
+from seaway.load.counters import finite_or_none
+from seaway.protocols import client_codecs, tensors
 
-Inputs = Mapping[str, np.ndarray]
-InputsReader = Callable[[slice], Inputs]  # reads the inputs of some examples, so the test set need not fit in memory
+Arrays = Mapping[str, np.ndarray]
+InputsReader = Callable[[slice], Arrays]  # reads the inputs of some examples, so the test set need not fit in memory
+
+
+@dataclass(frozen=True, slots=True)
+class OutputParity:
+    """One output. `max_abs`: None is infinite; `wrong`: examples out of tolerance; `flipped`: top-1 mismatches."""
+
+    name: str
+    max_abs: float | None
+    wrong: int
+    flipped: int
 
 
 @dataclass(frozen=True, slots=True)
 class ServedParity:
-    """The result of sending a test set over one protocol. `max_abs`: None is infinite; `wrong`: examples out of
-    tolerance; `flipped`: top-1 mismatches; `served_by`: Seaway-Model header → responses."""
+    """The result of sending a test set over one protocol. `max_abs`, `wrong` and `flipped` are those of all `outputs`:
+    the largest, and the sums. `served_by`: Seaway-Model header → responses."""
 
     protocol: str
     hop: str
@@ -30,69 +41,85 @@ class ServedParity:
     wrong: int
     flipped: int
     served_by: dict[str, int]
+    outputs: tuple[OutputParity, ...] = ()
 
 
 def predict_batches(
     client: Client, protocol: client_codecs.Protocol, model: str, version: int | None, read_inputs: InputsReader,
-    count: int, output: str, batch: int = 128, signature: str = "", whole: bool = False,
-) -> Iterator[tuple[slice, np.ndarray, str]]:  # fmt: skip
-    """Sends `count` examples in batches; yields (examples' slice, output [n, …], Seaway-Model). Raises as Client."""
+    count: int, outputs: Sequence[str], batch: int = 128, signature: str = "", whole: bool = False,
+) -> Iterator[tuple[slice, Arrays, str]]:  # fmt: skip
+    """Sends `count` examples in batches; yields (examples' slice, outputs [n, …], Seaway-Model). Raises as Client."""
     for start in range(0, count, batch):
         part = slice(start, min(start + batch, count))
-        yield part, *client.predict(protocol, model, read_inputs(part), output, version, signature, whole=whole)
+        yield part, *client.predict_outputs(protocol, model, read_inputs(part), outputs, version, signature, whole)
 
 
 def served_parity(
     url: str,
     model: str,
     version: int | None,
-    inputs: Inputs | InputsReader,
-    expected: np.ndarray,
+    inputs: Arrays | InputsReader,
+    expected: Arrays,
     true_labels: np.ndarray | None,
-    tolerance: Tolerance,
+    tolerances: Mapping[str, Tolerance],
     protocol: str,
-    output: str = "scores",
     batch: int = 128,
     whole: bool = False,
+    tls: ClientTls = DEFAULT_TLS,
 ) -> ServedParity:
-    """Compares the outputs for N examples with `expected` [N, …], PyTorch's; `true_labels` [N]: class indices, or None.
-    `whole`: the inputs are those of one call, and `expected` is its output.
+    """Compares the outputs for N examples with `expected` [N, …], the reference's, as far as the protocol can carry
+    them. `true_labels` [N]: indices of the classes that the first output scores, or None. `whole`: the inputs are those
+    of one call, and `expected` are its outputs.
 
     Raises DataError if the numbers of examples differ, and as Client.
     """
-    count = 1 if whole else len(expected)
-    read_inputs = inputs if callable(inputs) else (lambda part: inputs) if whole else _slicer(inputs, count)
-    if true_labels is not None and len(true_labels) != len(expected):
-        raise DataError(
-            f"{len(expected)} recorded outputs for {len(true_labels)} labels: they are of different test sets"
-        )
     codec = client_codecs.named(protocol)
-    wrong = flipped = correct = 0
-    max_abs = 0.0
+    names = codec.carried({name: tensors.dtype_name(array) for name, array in expected.items()})
+    count = 1 if whole else len(expected[names[0]])
+    read_inputs = inputs if callable(inputs) else (lambda part: inputs) if whole else _slicer(inputs, count)
+    if true_labels is not None and len(true_labels) != count:
+        raise DataError(f"{count} recorded outputs for {len(true_labels)} labels: they are of different test sets")
+    totals = {name: _Total() for name in names}
+    correct = 0
     served_by: Counter[str] = Counter()
-    with Client(url) as client:
-        batches = predict_batches(client, codec, model, version, read_inputs, count, output, batch, whole=whole)
+    with Client(url, tls=tls) as client:
+        batches = predict_batches(client, codec, model, version, read_inputs, count, names, batch, whole=whole)
         for part, outputs, model_header in batches:
-            comparison = golden.compare(outputs, expected if whole else expected[part], tolerance)
-            max_abs = max(max_abs, comparison.max_abs)
-            wrong += comparison.wrong
-            flipped += comparison.flipped
+            for name, total in totals.items():
+                reference = expected[name] if whole else expected[name][part]
+                array = client_codecs.restore_shape(outputs[name], reference)
+                total.add(golden.compare(array, reference, tolerances[name]))
             served_by[model_header] += 1
-            if true_labels is not None and outputs.shape == expected[part].shape:
-                correct += int((outputs.argmax(axis=1) == true_labels[part]).sum())
+            scores = outputs[names[0]]
+            if true_labels is not None and scores.shape == expected[names[0]][part].shape:
+                correct += int((scores.argmax(axis=1) == true_labels[part]).sum())
+    rows = tuple(OutputParity(name, finite_or_none(t.max_abs), t.wrong, t.flipped) for name, t in totals.items())
     return ServedParity(
         protocol,
         hop=f"served, {codec.title}",
         examples=count,
         accuracy=None if true_labels is None else correct / count,
-        max_abs=max_abs if math.isfinite(max_abs) else None,
-        wrong=wrong,
-        flipped=flipped,
+        max_abs=finite_or_none(max(total.max_abs for total in totals.values())),
+        wrong=sum(row.wrong for row in rows),
+        flipped=sum(row.flipped for row in rows),
         served_by=dict(served_by),
+        outputs=rows,
     )
 
 
-def _slicer(inputs: Inputs, count: int) -> InputsReader:
+@dataclass(slots=True)
+class _Total:
+    max_abs: float = 0.0
+    wrong: int = 0
+    flipped: int = 0
+
+    def add(self, comparison: golden.Comparison) -> None:
+        self.max_abs = max(self.max_abs, comparison.max_abs)
+        self.wrong += comparison.wrong
+        self.flipped += comparison.flipped
+
+
+def _slicer(inputs: Arrays, count: int) -> InputsReader:
     for name, array in inputs.items():
         if len(array) != count:
             raise DataError(f"input {name!r} has {len(array)} examples, but there are {count} recorded outputs")

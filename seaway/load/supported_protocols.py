@@ -14,18 +14,25 @@ from seaway.load.config import LoadConfig
 from seaway.load.run import probe
 from seaway.protocols import client_codecs
 
-PREFERENCE = ("tfs", "oip", "graphpipe", "oip-binary", "png")  # the first of these that the server supports
+# The first of these that the server supports
+PREFERENCE = ("tfs", "oip", "graphpipe", "oip-binary", "png", "tfs-grpc", "oip-grpc")
 
 
 def supported_protocols(url: str, source: Path, config: LoadConfig) -> list[str]:
     """The protocols that the server at `url` supports, in the order of `client_codecs.PROTOCOLS`. Raises the first
     protocol's error if it supports none, and as `payloads.read_model`."""
-    return list(filter_supported(_prober(url, source, config), client_codecs.PROTOCOLS))
+    return list(filter_supported(_prober(url, source, config), _of_transport(url, client_codecs.PROTOCOLS)))
 
 
 def preferred_protocol(url: str, source: Path, config: LoadConfig) -> str:
     """The first of `PREFERENCE` that the server at `url` supports. Raises as `supported_protocols`."""
-    return next(filter_supported(_prober(url, source, config), PREFERENCE))
+    return next(filter_supported(_prober(url, source, config), _of_transport(url, PREFERENCE)))
+
+
+def _of_transport(url: str, keys: Iterable[str]) -> list[str]:
+    """Those over gRPC for grpc:// and grpcs://, the others for http:// and https://."""
+    own = client_codecs.OVER_GRPC if client_codecs.is_grpc(url) else client_codecs.OVER_HTTP
+    return [key for key in keys if client_codecs.named(key) in own]
 
 
 def filter_supported(send: Callable[[client_codecs.Protocol], object], keys: Iterable[str]) -> Iterator[str]:

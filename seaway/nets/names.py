@@ -33,6 +33,16 @@ def check_function(model: str, option: str, example: str) -> None:
         )
 
 
+def of_python(
+    *, inputs: object, batch: bool, weights: object, activation: object, exporter: object, second_opinion: bool
+) -> dict[str, object]:
+    """Option → value, for those that are of networks alone."""
+    return {
+        "--input": inputs, "--no-batch": not batch, "--weights": weights, "--activation": activation,
+        "--exporter": exporter, "--second-opinion": second_opinion,
+    }  # fmt: skip
+
+
 def check_file(model: str, of_python: Mapping[str, object]) -> None:
     """Raises ModelError unless the ONNX file exists, InvalidInput for options of networks alone (option → value)."""
     given = [option for option, value in of_python.items() if value]

@@ -20,6 +20,7 @@ from kfp.dsl import pipeline_context  # noqa: E402
 
 CLAIM = "seaway-models"  # manifests/base/persistentvolumeclaim.yaml
 MODELS_PATH = "/models"  # as in the server's pods, because models.config, written for TensorFlow Serving, holds it
+TLS_PATH = "/tls"  # where the stages that call a server find the Secret of --tls-secret
 USER = 10001  # of the images and of the server's pods
 CLIENT_LABEL = ("seaway.dev/client", "true")  # pod label that the server's NetworkPolicy admits
 
@@ -64,14 +65,22 @@ DEFAULT_RESOURCES = StageResources(CPU, ("1Gi", "8Gi"), DAY_S)  # for a user's o
 RETRY_BACKOFF = {"backoff_duration": "30s", "backoff_factor": 2}
 
 
-def pipeline(definition: Any, registry: str = images.REGISTRY, claim: str = CLAIM, cached: bool = True) -> Any:
+def pipeline(
+    definition: Any, registry: str = images.REGISTRY, claim: str = CLAIM, cached: bool = True, tls_secret: str = ""
+) -> Any:
     """Returns the pipeline `definition` for a cluster.
 
     Images come from `registry`, and the model repository is on the PersistentVolumeClaim `claim`. Unless `cached`, all
     stages run. `preflight` runs before all other stages and returns the namespace in which they act: the pipeline's
-    parameter `namespace`, or the run's own.
+    parameter `namespace`, or the run's own. The Secret `tls_secret` ("": none) is mounted at `TLS_PATH` in the stages
+    that call a server; that path is then the default of the pipeline's parameter `tls`.
     """
     signature = inspect.signature(definition.pipeline_func)
+    if tls_secret:
+        parameters = signature.parameters.values()
+        signature = signature.replace(
+            parameters=[one.replace(default=TLS_PATH) if one.name == "tls" else one for one in parameters]
+        )
     preflight, run_summary = component("preflight"), component("run_summary")
 
     def stages(*channels: Any) -> None:
@@ -85,7 +94,7 @@ def pipeline(definition: Any, registry: str = images.REGISTRY, claim: str = CLAI
                 inputs["namespace"] = first.output
             definition.pipeline_func(**inputs)
         for task in pipeline_context.Pipeline.get_default_pipeline().tasks.values():
-            _configure(task, registry, claim)
+            _configure(task, registry, claim, tls_secret)
             if task not in (first, last):
                 task.after(first)
             if not cached:
@@ -95,7 +104,7 @@ def pipeline(definition: Any, registry: str = images.REGISTRY, claim: str = CLAI
     return dsl.pipeline(name=definition.name, description=definition.description)(stages)
 
 
-def _configure(task: Any, registry: str, claim: str) -> None:
+def _configure(task: Any, registry: str, claim: str, tls_secret: str) -> None:
     """Raises InvalidInput for a nested pipeline that uses Seaway's stages, which cannot be configured from here."""
     if task.container_spec is None:  # an importer, or a pipeline
         if any(_is_seaway_image(image) for image in _images(task.pipeline_spec)):
@@ -117,6 +126,8 @@ def _configure(task: Any, registry: str, claim: str) -> None:
         kubernetes.mount_pvc(task, claim, MODELS_PATH)
     if resources.calls_server:
         kubernetes.add_pod_label(task, *CLIENT_LABEL)
+        if tls_secret:
+            kubernetes.use_secret_as_volume(task, tls_secret, TLS_PATH)
 
 
 def _configure_own_component(task: Any) -> None:

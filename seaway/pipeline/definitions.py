@@ -74,7 +74,7 @@ def pipeline(name_or_file: str) -> Any:
 
 def inputs(pipeline: Any) -> dict[str, dict[str, Any]]:
     """Returns parameter → its type and default as in the IR, but with integers, which the IR stores as floats."""
-    from google.protobuf import json_format  # type: ignore[import-untyped]
+    from google.protobuf import json_format
 
     root = json_format.MessageToDict(pipeline.pipeline_spec)["root"]
     parameters: dict[str, dict[str, Any]] = root.get("inputDefinitions", {}).get("parameters", {})

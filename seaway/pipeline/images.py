@@ -30,7 +30,7 @@ EXECUTOR = "components/kfp.txt"  # lock of KFP's executor, which starts every pi
 
 STAGES = (
     "explore", "train", "export", "convert", "validate", "publish", "deploy", "load", "promote", "run_summary",
-    "preflight", "serve", "serve-onnx",
+    "preflight", "serve", "serve-onnx", "serve-tfs",
 )  # fmt: skip
 SERVER = (  # modules that `python -m seaway.serve` starts or imports by name
     "seaway.serve.__main__",
@@ -40,7 +40,12 @@ SERVER = (  # modules that `python -m seaway.serve` starts or imports by name
     "seaway.serve.backends.savedmodel",
 )
 # Image → its entry modules, if these are not just the stage's __main__.
-ENTRIES = {"serve": SERVER, "serve-onnx": SERVER, "load": ("seaway.load.__main__", "seaway.load.locustfile")}
+ENTRIES = {
+    "serve": SERVER,
+    "serve-onnx": SERVER,
+    "serve-tfs": (*SERVER, "seaway.serve.tfs_command"),
+    "load": ("seaway.load.__main__", "seaway.load.locustfile", "seaway.load.grpc_client"),
+}
 # Module → a folder of data files that it reads.
 DATA = {
     "seaway.data.letters": "seaway/data/alphabets",
@@ -93,7 +98,7 @@ def digest(stage: str) -> str:
 
 def in_pipelines(stage: str) -> bool:
     """Whether it is a pipeline stage with a component, and not a server."""
-    return ENTRIES.get(stage) is not SERVER
+    return not stage.startswith("serve")
 
 
 def locks(stage: str) -> list[Path]:

@@ -44,6 +44,7 @@ def kustomizations() -> Iterator[Path]:
         yield from sorted(path.parent for path in parent.glob("*/kustomization.yaml"))
     yield MANIFESTS / "rbac"
     yield MANIFESTS / "training"
+    yield MANIFESTS / "kserve"
 
 
 def render(folder: Path, kubectl: str = "kubectl") -> str:

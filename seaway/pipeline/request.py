@@ -38,7 +38,7 @@ class Request:
     service_account: str = ""
 
 
-def compiled(pipeline: str, registry: str, claim: str, cached: bool = True) -> CompiledPipeline:
+def compiled(pipeline: str, registry: str, claim: str, cached: bool = True, tls_secret: str = "") -> CompiledPipeline:
     """Compiles the pipeline, a name or a file, as `seaway compile` does."""
     import yaml
 
@@ -46,7 +46,7 @@ def compiled(pipeline: str, registry: str, claim: str, cached: bool = True) -> C
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pipeline.yaml"
-        compile_pipeline(pipeline, file, registry, claim, cached)
+        compile_pipeline(pipeline, file, registry, claim, cached, tls_secret)
         return CompiledPipeline(*yaml.safe_load_all(file.read_text(encoding="utf-8")))
 
 

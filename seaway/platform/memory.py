@@ -1,6 +1,10 @@
-"""A process's memory: what the allocator retains, what it returns to the system, and how much is available."""
+"""A process's memory: what the allocator retains and returns to the system, how much is available, files in it."""
 
 import mmap
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from seaway.platform import libc
@@ -27,6 +31,24 @@ def drop_pages(mapped: mmap.mmap) -> None:
     advice = getattr(mmap, "MADV_DONTNEED", None)
     if advice is not None:
         mapped.madvise(advice)
+
+
+@contextmanager
+def file_of(content: bytes) -> Iterator[str]:
+    """A path at which `content` can be read, for libraries that take only files; without memfd_create a temporary file
+    of this user alone."""
+    try:
+        file = os.fdopen(os.memfd_create("content"), "wb")
+    except (AttributeError, OSError):
+        with tempfile.NamedTemporaryFile() as temporary:
+            temporary.write(content)
+            temporary.flush()
+            yield temporary.name
+        return
+    with file:
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def available_bytes() -> int | None:

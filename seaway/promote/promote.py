@@ -109,7 +109,7 @@ def blocking_reasons(version: ArtifactMetadata, evidence: ArtifactMetadata) -> l
     metrics = evidence.metrics
     reasons = [
         f"{metrics[key]:.0f} {fault}" if key in metrics else f"the evidence lacks a count: how many {fault}"
-        for key, fault in _MUST_BE_ZERO.items()
+        for key, fault in _must_be_zero(version.reference).items()
         if metrics.get(key) != 0
     ]
     if not metrics.get("requests", 0) > 0:
@@ -118,11 +118,12 @@ def blocking_reasons(version: ArtifactMetadata, evidence: ArtifactMetadata) -> l
     return reasons
 
 
-_MUST_BE_ZERO = {
-    "wrong": "responses differed from PyTorch's by more than the tolerance",
-    "failed": "requests failed",
-    "foreign": "responses came from another version, or did not name one",
-}
+def _must_be_zero(reference: str) -> dict[str, str]:
+    return {
+        "wrong": f"responses differed from {reference}'s by more than the tolerance",
+        "failed": "requests failed",
+        "foreign": "responses came from another version, or did not name one",
+    }
 
 
 def _newest_evidence(repository: Path, name: str, version: int, metadata: ArtifactMetadata) -> ArtifactMetadata:

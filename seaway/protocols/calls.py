@@ -32,12 +32,14 @@ def version_number(text: str) -> int | None:
 @dataclass(frozen=True, slots=True)
 class Signature:
     """One way to call a model. `method` is TensorFlow's method_name; `unranked` names the tensors of unknown rank,
-    whose `shape` is ()."""
+    whose `shape` is (). `defaults` has the values of inputs that gRPC's Predict may leave out; workers alone know
+    them."""
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     method: str = ""
     unranked: frozenset[str] = frozenset()
+    defaults: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

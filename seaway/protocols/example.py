@@ -4,7 +4,7 @@
 
 The signature's sole input "inputs" takes the examples as strings. Its outputs are "classes" and "scores", one or both,
 or, to regress, "outputs". As in TensorFlow Serving the signature's method_name is ignored, because TensorFlow 2
-writes tensorflow/serving/predict for every signature. tf.Example is encoded here by hand, in protobuf's wire format:
+writes tensorflow/serving/predict for every signature. tf.Example is encoded here by hand (`protobuf_wire`):
 
     Example    {Features features = 1}
     Features   {map<string, Feature> feature = 1}      an entry is {string key = 1; Feature value = 2}
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from seaway.errors import InvalidInput
-from seaway.protocols import jsonerrors, jsontensor, tensors
+from seaway.protocols import jsonerrors, jsontensor, protobuf_wire, tensors
 from seaway.protocols.calls import Signature
 
 INPUT = "inputs"
@@ -61,7 +61,7 @@ def _feature(name: str, values: list[Any]) -> bytes:
         elements.append(element)
     if not kind:
         return b""  # no values: a feature without a kind, which parsers treat as missing
-    return _field(kind, _value_list(kind, elements))
+    return protobuf_wire.encode(kind, _value_list(kind, elements))
 
 
 def _element(name: str, value: Any) -> tuple[int, Any]:
@@ -82,33 +82,20 @@ def _element(name: str, value: Any) -> tuple[int, Any]:
 
 def _value_list(kind: int, values: list[Any]) -> bytes:
     if kind == _BYTES:
-        return b"".join(_field(1, value) for value in values)
+        return b"".join(protobuf_wire.encode(1, value) for value in values)
     if kind == _INT64S:
-        return _field(1, b"".join(map(_varint, values)))
+        return protobuf_wire.encode(1, b"".join(map(protobuf_wire.varint, values)))
     with np.errstate(over="ignore"):
-        return _field(1, np.array(values, "<f4").tobytes())
+        return protobuf_wire.encode(1, np.array(values, "<f4").tobytes())
 
 
 def _example(features: Mapping[str, bytes]) -> bytes:
     names = (name.encode("utf-8", "surrogateescape") for name in features)
-    entries = (_field(1, name) + _field(2, feature) for name, feature in zip(names, features.values(), strict=True))
-    return _field(1, b"".join(_field(1, entry) for entry in entries))
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A length-delimited field; `number` is below 16."""
-    return bytes([number << 3 | 2]) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; negative numbers as 64-bit two's complement."""
-    value &= 2**64 - 1
-    encoded = bytearray()
-    while value > 127:
-        encoded.append(value & 127 | 128)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+    entries = (
+        protobuf_wire.encode(1, name) + protobuf_wire.encode(2, feature)
+        for name, feature in zip(names, features.values(), strict=True)
+    )
+    return protobuf_wire.encode(1, b"".join(protobuf_wire.encode(1, entry) for entry in entries))
 
 
 # ---- signatures
@@ -145,11 +132,12 @@ def required_outputs(verb: str, signature: Signature) -> list[str]:
 
 def write_results(verb: str, outputs: Mapping[str, np.ndarray], count: int) -> bytes:
     """The body {"results": …}: for classify [[[label, score], …], …], for regress [value, …]. Raises InvalidInput."""
-    results = _regressions(outputs[VALUES], count) if verb == "regress" else _classifications(outputs, count)
+    results = regressions(outputs[VALUES], count) if verb == "regress" else classifications(outputs, count)
     return jsontensor.dump({"results": results})
 
 
-def _regressions(values: np.ndarray, count: int) -> Any:
+def regressions(values: np.ndarray, count: int) -> Any:
+    """[value, …]. Raises InvalidInput for values that are none of `count` examples."""
     if values.ndim != 1 and (values.ndim != 2 or values.shape[1] != 1):
         raise InvalidInput(
             f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {list(values.shape)}"
@@ -161,7 +149,7 @@ def _regressions(values: np.ndarray, count: int) -> Any:
     return jsontensor.from_array(values.reshape(-1))
 
 
-def _classifications(outputs: Mapping[str, np.ndarray], count: int) -> list[list[list[Any]]]:
+def classifications(outputs: Mapping[str, np.ndarray], count: int) -> list[list[list[Any]]]:
     """[[[label, score], …], …]; without "classes" the labels are "", without "scores" the scores 0.0."""
     classes, scores = outputs.get(CLASSES), outputs.get(SCORES)
     present = [(name, array) for name, array in ((CLASSES, classes), (SCORES, scores)) if array is not None]

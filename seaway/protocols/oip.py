@@ -9,7 +9,7 @@ Infinity and -Infinity in both directions, as tritonclient writes and reads them
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -132,6 +132,24 @@ def read(raw_request: RawRequest, model: ModelVersionInfo) -> Call:
     if length is not None and json_size == 0:
         return _read_raw(body, model)
     document = parse(body[:json_size])
+    at = json_size
+
+    def tensor(entry: dict[str, Any], where: str) -> np.ndarray:
+        nonlocal at
+        array, at = read_tensor(entry, where, _parameters(entry, where), body, at)
+        return array
+
+    call = read_document(document, tensor, model)
+    if at != len(body):
+        raise InvalidInput(f"{len(body) - at} bytes follow the last input; check each binary_data_size")
+    return call
+
+
+def read_document(
+    document: Mapping[str, Any], tensor: Callable[[dict[str, Any], str], np.ndarray], model: ModelVersionInfo
+) -> Call:
+    """The call of a request without its tensors, of which `tensor` reads each, in order, from its entry and name in
+    errors. Raises InvalidInput, Unsupported."""
     parameters = _parameters(document, "the request")
     requested = parameters.get("signature_name", "")
     if not isinstance(requested, str):
@@ -143,16 +161,13 @@ def read(raw_request: RawRequest, model: ModelVersionInfo) -> Call:
     name = signatures.choose(model, requested, len(entries), names, output_names)
     expected = {tensor.name: tensor.dtype for tensor in model.signatures[name].inputs}
     inputs: dict[str, np.ndarray] = {}
-    at = json_size
     for entry in entries:
         key = entry["name"]
         where = f"input {key!r}"
         _check_datatype(entry, where, expected[key], name)
-        inputs[key], at = read_tensor(entry, where, _parameters(entry, where), body, at)
+        inputs[key] = tensor(entry, where)
     if len(inputs) != len(expected):
         raise InvalidInput(f"an input is sent twice: {names[:20]}; send each one once")
-    if at != len(body):
-        raise InvalidInput(f"{len(body) - at} bytes follow the last input; check each binary_data_size")
     signatures.check_shapes(model.signatures[name], inputs)
     return Call(name, inputs, output_names or None, response_format)
 
@@ -302,12 +317,12 @@ def model_metadata(model: ModelVersionInfo, versions: Sequence[str]) -> bytes:
     """
     name, *others = signatures.by_preference(model)
     document = {"name": model.name, "versions": list(versions), "platform": model.platform}
-    interfaces = {other: _interface(model.signatures[other]) for other in others}
+    interfaces = {other: interface(model.signatures[other]) for other in others}
     parameters = {"signature_name": name, "signatures": interfaces}
-    return dump({**document, **_interface(model.signatures[name]), "parameters": parameters})
+    return dump({**document, **interface(model.signatures[name]), "parameters": parameters})
 
 
-def _interface(signature: Signature) -> dict[str, Any]:
+def interface(signature: Signature) -> dict[str, Any]:
     def described(specs: Sequence[Tensor]) -> list[dict[str, Any]]:
         return [
             {

@@ -103,7 +103,7 @@ def dump(document: Any) -> bytes:
 
 
 def read_tensor(
-    entry: Mapping[str, Any], where: str, parameters: Mapping[str, Any], body: bytes, at: int
+    entry: Mapping[str, Any], where: str, parameters: Mapping[str, Any], body: bytes | memoryview, at: int
 ) -> tuple[np.ndarray, int]:
     """The array that `entry` describes, and where in `body` the next binary tensor starts; this one starts at `at`.
 
@@ -201,7 +201,7 @@ def _flatten(data: Any, where: str) -> list[Any]:
     return flat
 
 
-def _from_bytes(body: bytes, at: int, size: int, where: str, dtype: str, shape: list[int]) -> np.ndarray:
+def _from_bytes(body: bytes | memoryview, at: int, size: int, where: str, dtype: str, shape: list[int]) -> np.ndarray:
     kind, count = tensors.DTYPES[dtype], math.prod(shape)
     if dtype == tensors.STRING:
         if count * 4 > size:
@@ -222,13 +222,13 @@ def _from_bytes(body: bytes, at: int, size: int, where: str, dtype: str, shape: 
         raise InvalidInput(f"{where}: shape {shape} cannot be used: {error}") from None
 
 
-def _strings(body: bytes, at: int, end: int, where: str, count: int) -> Iterator[bytes]:
+def _strings(body: bytes | memoryview, at: int, end: int, where: str, count: int) -> Iterator[bytes]:
     for _ in range(count):
         start = at + 4
         at = start + int.from_bytes(body[at:start], "little")
         if start > end or at > end:
             raise InvalidInput(f"{where}: a string extends past the end of the tensor's bytes; check the lengths")
-        yield body[start:at]
+        yield bytes(body[start:at])
     if at != end:
         raise InvalidInput(f"{where}: {end - at} bytes follow the last of {count} strings; check the shape")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from seaway.artifacts import artifact_metadata, atomic, model_repository
 from seaway.artifacts.artifact_metadata import ArtifactMetadata
-from seaway.artifacts.golden import TEST_OUTPUTS
+from seaway.artifacts.golden import TEST_OUTPUTS, UNUSUAL
 from seaway.errors import MetadataError, Refused, Unavailable
 
 PARITY, CONVERSION, CLASS_NAMES = "parity.json", "conversion.json", "labels.txt"
@@ -37,7 +37,7 @@ def publish(onnx: Path, saved_model: Path, parity: Path, repository: Path, name:
     def fill(folder: Path) -> None:
         # labels.txt comes with the ONNX model.
         _copy(saved_model, folder, without={artifact_metadata.METADATA_FILE, CLASS_NAMES, CONVERSION})
-        _copy(onnx, folder / model_repository.EXTRA, without={artifact_metadata.METADATA_FILE, TEST_OUTPUTS})
+        _copy(onnx, folder / model_repository.EXTRA, without={artifact_metadata.METADATA_FILE, TEST_OUTPUTS, UNUSUAL})
         if (saved_model / CONVERSION).is_file():
             shutil.copyfile(saved_model / CONVERSION, folder / model_repository.EXTRA / CONVERSION)
         shutil.copyfile(parity / PARITY, folder / model_repository.EXTRA / PARITY)

@@ -11,7 +11,7 @@ from typing import cast
 
 import numpy as np
 
-from seaway.artifacts import artifact_metadata, atomic, golden, model_repository
+from seaway.artifacts import artifact_metadata, atomic, golden, model_repository, npz
 from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tensor, Tolerance
 from seaway.artifacts.golden import Golden
 from seaway.errors import InvalidInput, ModelError, SeawayError
@@ -45,7 +45,7 @@ def publish(folder: Path, repository: Path, name: str, examples: Path | None = N
                 name=name,
                 inputs=backend.signatures[signature].inputs,
                 outputs=backend.signatures[signature].outputs,
-                settings={"reference": "the SavedModel itself"},
+                settings={"reference": "the SavedModel", version.GOLDEN_SIGNATURE: signature},
             )
             recorded = _record(backend, signature, examples)
         finally:
@@ -119,9 +119,8 @@ def _say_without(reason: str) -> None:
 
 def _read(path: Path, signature: Signature) -> Arrays:
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            content = {key: arrays[key] for key in arrays}
-    except golden.BROKEN as error:
+        content = npz.read(path)
+    except (FileNotFoundError, ValueError) as error:
         raise InvalidInput(f"--golden {path}: not an .npz of arrays ({error}); np.savez makes one") from None
     needed = ", ".join(f"{t.name} {t.dtype} {list(t.shape)}".replace("None", "any") for t in signature.inputs)
     if sorted(content) != sorted(tensor.name for tensor in signature.inputs):

@@ -1,7 +1,13 @@
-"""The data port's protocols, by their names in logs and metrics."""
+"""The data ports' protocols, by their names in logs and metrics."""
 
 from types import ModuleType
 
-from seaway.protocols import graphpipe, oip, tfserving
+from seaway.protocols import graphpipe, oip, oip_grpc, tfs_grpc, tfserving
 
-PROTOCOLS: dict[str, ModuleType] = {"tfs": tfserving, "oip": oip, "graphpipe": graphpipe}
+PROTOCOLS: dict[str, ModuleType] = {
+    "tfs": tfserving,
+    "oip": oip,
+    "graphpipe": graphpipe,
+    "tfs-grpc": tfs_grpc,
+    "oip-grpc": oip_grpc,
+}

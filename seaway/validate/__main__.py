@@ -21,7 +21,7 @@ def main() -> None:
     """Reads the command line and validates."""
     parser = ArgumentParser(
         prog=PROGRAM,
-        description="Checks that ONNX Runtime and the SavedModel give PyTorch's outputs; if not, exits with status 1.",
+        description="Checks that ONNX Runtime and the SavedModel give the golden outputs; if not, exits with status 1.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -38,7 +38,7 @@ def main() -> None:
             arguments.onnx, arguments.saved_model, arguments.dataset, arguments.parity, arguments.report
         )
         print(
-            f"validate: {metadata.name} matches PyTorch in ONNX Runtime and TensorFlow; "
+            f"validate: {metadata.name} matches {metadata.reference} in ONNX Runtime and TensorFlow; "
             f"max |Δ| {metadata.metrics['max_abs']:.2g}; wrote {arguments.parity}"
         )
 

@@ -86,7 +86,7 @@ def weights(
     for name, checksum in metadata.weights.items():
         remaining[checksum] -= 1
         if remaining[checksum] < 0 and checksum not in shared:
-            faults.append(f"weight {name!r} is not in the SavedModel with its values from PyTorch")
+            faults.append(f"weight {name!r} is not in the SavedModel with its values from model.onnx")
     return Check("weights", tuple(faults), f"{len(metadata.weights)} weights, each in ONNX and SavedModel")
 
 

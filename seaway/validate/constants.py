@@ -42,14 +42,14 @@ def faults(
         elif not saved.has(constant.view(whole), exact=constant.value in arrays):
             origin = ancestors.get(constant.value)
             name = f"{constant.value!r}, computed from {', '.join(origin)}," if origin else f"weight {constant.value!r}"
-            yield f"{name} is not in the SavedModel with its values from PyTorch"
+            yield f"{name} is not in the SavedModel with its values from model.onnx"
         elif constant.value in found:
             constant.view(found[constant.value])[...] = True
         else:
             used.update(ancestors.get(constant.value, ()))
     for name, elements in found.items():
         if not elements.all() and name not in used:
-            yield f"weight {name!r} is not in the SavedModel with its values from PyTorch"
+            yield f"weight {name!r} is not in the SavedModel with its values from model.onnx"
 
 
 class _Stored:

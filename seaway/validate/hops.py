@@ -1,4 +1,4 @@
-"""The gate's checks that run the model: every hop against PyTorch's recorded outputs."""
+"""The gate's checks that run the model: every hop against the reference's recorded outputs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,17 +13,20 @@ from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tolerance
 from seaway.artifacts.golden import Golden
 from seaway.data import datasets
 from seaway.data.datasets import Dataset
+from seaway.errors import ModelError
 from seaway.validate.checks import Check
 from seaway.validate.runners import Runner, png
 
 BATCH = 256  # test images at a time
+UNUSUAL = "infinities and NaN, which need not agree"
 
 
 @dataclass(slots=True)
 class Hop:
-    """One runtime compared with PyTorch. `distances`: output → the largest |Δ| of each example."""
+    """One runtime compared with the reference. `distances`: output → the largest |Δ| of each example."""
 
     name: str
+    reference: str
     accuracy: float | None = None
     max_abs: dict[str, float] = field(default_factory=dict)
     max_rel: dict[str, float] = field(default_factory=dict)
@@ -55,7 +58,9 @@ class Hop:
         if self.wrong:
             reasons.append(f"{self.name}, {where}: {self.wrong} outputs are out of tolerance; max |Δ|: {worst}")
         if self.flipped:
-            reasons.append(f"{self.name}, {where}: {self.flipped} outputs choose a different class from PyTorch's")
+            reasons.append(
+                f"{self.name}, {where}: {self.flipped} outputs choose a different class from {self.reference}'s"
+            )
         return reasons
 
 
@@ -71,7 +76,7 @@ def on_golden(hop: Hop, run: Runner, examples: Golden, tolerances: dict[str, Tol
     alone, together = "golden examples one by one", "golden examples in one batch"
     faults: dict[str, list[str]] = {}
     for where, size in ((alone, 1), (together, rows)) if rows else ():
-        current = Hop(hop.name)
+        current = Hop(hop.name, hop.reference)
         for part in (slice(start, start + size) for start in range(0, rows, size)):
             inputs = {name: array[part] for name, array in examples.inputs.items()}
             current.add(run(inputs), {name: array[part] for name, array in examples.outputs.items()}, tolerances)
@@ -81,7 +86,7 @@ def on_golden(hop: Hop, run: Runner, examples: Golden, tolerances: dict[str, Tol
     if rows and faults[alone] and not faults[together]:
         faults[alone].append("alone, an example has other outputs than in a batch: rows depend on each other")
     for call in examples.calls:
-        current = Hop(hop.name, examples=1)
+        current = Hop(hop.name, hop.reference, examples=1)
         current.add(run(call.inputs), call.outputs, tolerances)
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in call.inputs.items())
         faults.setdefault(shapes, []).extend(current.faults(f"golden call with {shapes}"))
@@ -92,12 +97,34 @@ def on_golden(hop: Hop, run: Runner, examples: Golden, tolerances: dict[str, Tol
     return Check(f"golden examples, {hop.name}", tuple(chain(*faults.values())), "; ".join(notes))
 
 
+def on_unusual(runs: dict[str, Runner], examples: Golden, metadata: ArtifactMetadata) -> Check:
+    """Infinities and NaN that the network does not let through, at which runtimes may differ: told, never a fault."""
+    differences: dict[str, list[str]] = {}
+    kinds = [str(kind) for kind in metadata.settings.get("unusual", [])]
+    for kind, call in zip(kinds, examples.calls, strict=False):
+        for name, run in runs.items():
+            try:
+                outputs = run(call.inputs)
+            except ModelError as error:
+                differences.setdefault(f"{name} fails ({error})", []).append(kind)
+                continue
+            other = [
+                output
+                for output, expected in call.outputs.items()
+                if golden.compare(outputs[output], expected, metadata.tolerances[output]).wrong
+            ]
+            if other:
+                differences.setdefault(f"{name} gives other {', '.join(other)}", []).append(kind)
+    told = "; ".join(f"{' and '.join(kinds)}: {what}" for what, kinds in differences.items())
+    return Check(UNUSUAL, (), told or f"{' and '.join(kinds)}: the same outputs as {metadata.reference}'s")
+
+
 def on_test_set(
     hop: Hop, run: Runner, images: Dataset, expected: dict[str, np.ndarray], metadata: ArtifactMetadata
 ) -> Check:
     """The whole test set; sets the hop's accuracy."""
     count = len(images.test_labels)
-    current = Hop(hop.name)
+    current = Hop(hop.name, hop.reference)
     hits = 0
     first = metadata.outputs[0].name
     for part in _parts(count, f"{hop.name} on the test set"):
@@ -113,9 +140,9 @@ def on_test_set(
 
 
 def on_pngs(hop: Hop, from_png: Runner, runtime: Runner, examples: Golden, metadata: ArtifactMetadata) -> Check:
-    """The golden images as PNG files: scores as PyTorch's, and the label of the best score.
+    """The golden images as PNG files: scores as the reference's, and the label of the best score.
 
-    A golden input that is not exactly an 8-bit image is rounded to one; ONNX Runtime then replaces PyTorch.
+    A golden input that is not exactly an 8-bit image is rounded to one; ONNX Runtime is then the reference.
     """
     image, scores = metadata.inputs[0].name, metadata.outputs[0].name
     floats = examples.inputs[image]
@@ -131,7 +158,7 @@ def on_pngs(hop: Hop, from_png: Runner, runtime: Runner, examples: Golden, metad
     exact = np.abs(quantized - floats).max() < 1e-6
     expected = examples.outputs[scores][dark] if exact else runtime({image: quantized})[scores]
     outputs = from_png({"png": np.array([png(p) for p in images], object)})
-    current = Hop(hop.name)
+    current = Hop(hop.name, hop.reference)
     current.add(outputs, {scores: expected}, metadata.tolerances)
     current.examples += len(images)
     faults = current.faults("golden images as PNG")

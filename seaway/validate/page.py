@@ -1,4 +1,4 @@
-"""The parity report: hops, checks, and the distance of the outputs from PyTorch's."""
+"""The parity report: hops, checks, and the distance of the outputs from the reference's."""
 
 from collections.abc import Mapping
 from itertools import chain
@@ -21,7 +21,7 @@ _MIN_SHOWN = 1e-9  # |Δ| = 0 is drawn here
 def render(metadata: ArtifactMetadata, hops: list[Hop], checks: list[Check], conversion: Mapping[str, Any]) -> str:
     """The whole HTML page. `conversion`: the convert stage's conversion.json; empty without one."""
     passed = all(check.passed for check in checks)
-    reference = metadata.settings.get("reference", "PyTorch")
+    reference = metadata.reference
     verdict = report.verdict(f"matches {reference} at every hop" if passed else "failed validation", passed)
     sections = [Section("Verdict", (verdict, *_faults(checks))), Section("Hops", (_hops(metadata, hops),))]
     if any(hop.distances for hop in hops):
@@ -61,7 +61,9 @@ def _hops(metadata: ArtifactMetadata, hops: list[Hop]) -> Markup:
         ]
         for hop in hops
     ]
-    allowed = ", ".join(f"{n}: {t.abs:.2g} + {t.rel:.2g} · |PyTorch's|" for n, t in metadata.tolerances.items())
+    allowed = ", ".join(
+        f"{n}: {t.abs:.2g} + {t.rel:.2g} · |{metadata.reference}'s|" for n, t in metadata.tolerances.items()
+    )
     return report.table(headers, rows, f"Tolerance of |Δ| per element: {allowed}")
 
 
@@ -83,6 +85,8 @@ def _golden(metadata: ArtifactMetadata) -> Markup:
     for size, (low, high, step) in metadata.settings.get("sizes", {}).items():
         rows.append([f"size {size}", f"{low} to {high}" + (f" in steps of {step}" if step > 1 else "")])
     rows += [[f"not tried: {sizes}", why] for sizes, why in metadata.settings.get("refused_sizes", {}).items()]
+    if said := metadata.settings.get("floats"):
+        rows.append(["floats", str(said)])
     tried = metadata.settings.get("integers")
     if isinstance(tried, dict):
         rows += [[f"integers of {name}", f"forward() takes {ranges}"] for name, ranges in tried["accepted"].items()]
@@ -129,7 +133,7 @@ def _plot(metadata: ArtifactMetadata, hops: list[Hop], output: str) -> Markup:
     axes.set_ylabel("examples")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
-    return report.figure(figure, f"Distribution of the distance from PyTorch, {output}")
+    return report.figure(figure, f"Distribution of the distance from {metadata.reference}, {output}")
 
 
 def _lineage(metadata: ArtifactMetadata) -> Markup:

@@ -14,7 +14,7 @@ Signature = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]  # inputs, outputs
 
 def read(folder: Path) -> Any:
     """The MetaGraphDef of saved_model.pb. Raises ModelError for a missing or truncated file."""
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     path = folder / "saved_model.pb"

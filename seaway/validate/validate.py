@@ -1,8 +1,9 @@
-"""The gate: checks that ONNX Runtime and the SavedModel agree with PyTorch, or refuses with every reason at once.
+"""The gate: checks that ONNX Runtime and the SavedModel agree with the reference, or refuses with every reason at once.
 
     python -m seaway.validate --onnx onnx/ --saved-model saved_model/ --dataset dataset/ --parity parity/
 
-It needs no torch: the onnx artifact contains PyTorch's outputs. Only models that pass are published.
+It needs no torch: the onnx artifact contains the outputs of PyTorch, or of ONNX Runtime if the model came as an ONNX
+file. Only models that pass are published.
 """
 
 import json
@@ -94,14 +95,10 @@ class _Gate:
 
     def _run_hops(self, examples: Golden) -> None:
         none = {tensor.name: 0.0 for tensor in self.metadata.outputs}
-        pytorch = Hop(
-            self.metadata.settings.get("reference", "PyTorch"),
-            max_abs=none,
-            max_rel=dict(none),
-            examples=hops.count(examples),
-        )
-        runtime, tensorflow, pngs = Hop("ONNX Runtime"), Hop("SavedModel"), Hop("SavedModel from_png")
-        self.hops = [pytorch, runtime, tensorflow]
+        name = self.metadata.reference
+        reference = Hop(name, name, max_abs=none, max_rel=dict(none), examples=hops.count(examples))
+        runtime, tensorflow, pngs = (Hop(n, name) for n in ("ONNX Runtime", "SavedModel", "SavedModel from_png"))
+        self.hops = [reference, runtime, tensorflow]
         runs: dict[str, Runner] = {}
         with self._part("golden examples, ONNX Runtime"):
             runs[runtime.name] = runners.onnx_runtime(self.onnx / MODEL)
@@ -117,12 +114,15 @@ class _Gate:
                 self.hops.append(pngs)
                 from_png = signatures([interface.FROM_PNG])
                 self._add(hops.on_pngs(pngs, from_png, runs[runtime.name], examples, self.metadata))
+        if (self.onnx / golden.UNUSUAL).is_file():
+            with self._part(hops.UNUSUAL):
+                self._add(hops.on_unusual(runs, golden.read(self.onnx / golden.UNUSUAL), self.metadata))
         if self.dataset:
             self._run_test_set(
-                self.dataset, pytorch, [(h, runs[h.name]) for h in (runtime, tensorflow) if h.name in runs]
+                self.dataset, reference, [(h, runs[h.name]) for h in (runtime, tensorflow) if h.name in runs]
             )
 
-    def _run_test_set(self, dataset: Path, pytorch: Hop, runs: list[tuple[Hop, Runner]]) -> None:
+    def _run_test_set(self, dataset: Path, reference: Hop, runs: list[tuple[Hop, Runner]]) -> None:
         images = datasets.load(dataset)
         first = self.metadata.outputs[0].name
         with self._part("test set"):
@@ -133,8 +133,8 @@ class _Gate:
                 raise MetadataError(
                     f"{self.onnx / golden.TEST_OUTPUTS} is not from this dataset's test set; export the model again"
                 )
-            pytorch.accuracy = float((expected[first].argmax(axis=1) == images.test_labels).mean())
-            pytorch.examples += len(images.test_labels)
+            reference.accuracy = float((expected[first].argmax(axis=1) == images.test_labels).mean())
+            reference.examples += len(images.test_labels)
             for hop, run in runs:
                 self._add(hops.on_test_set(hop, run, images, expected, self.metadata))
 
@@ -197,7 +197,7 @@ def _as_json(gate: _Gate) -> dict[str, Any]:
 
 
 def _finite(values: dict[str, float]) -> dict[str, float | None]:
-    """JSON has no infinity, which a relative |Δ| is if PyTorch's output is 0."""
+    """JSON has no infinity, which a relative |Δ| is if the reference's output is 0."""
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 

@@ -4,21 +4,37 @@ import numpy as np
 import pytest
 
 from benchmarks.ship import exactness, lists
-from benchmarks.ship.__main__ import ship, summary
+from benchmarks.ship.__main__ import compact, read, ship, summary
 
 ENTRY = {"inputs": ["x:3"]}
 
 
 @pytest.mark.slow
 def test_a_network_of_the_list_is_shipped_and_compared():
-    result = ship("nets", "wide_deep", inputs=40, budget_s=20)
+    result = ship("nets", "wide_deep", inputs=40, budget_s=20, rest=True)
     assert result["class"] == "exact", result
     assert result["inputs"] >= 40
     assert result["outputs"].keys() == {"output_0"}
     for output in result["outputs"].values():
         assert output["state"] == "exact"
-        assert output["share"].keys() == {"saved_model", "onnx"}
-    assert "1 of 1 exact" in summary({"wide_deep": result})
+        assert output["share"].keys() == {"saved_model", "onnx", "rest"}
+    assert "1 of 1 exact, 1 not run" in summary({"wide_deep": compact(result) | {"commit": "abc"}}, 2)
+
+
+def test_results_are_kept_without_this_machines_folders(tmp_path):
+    refused = {
+        "name": "net",
+        "class": "refused",
+        "reason": "forward() fails\n(\x1b[96m/home/one/nets.py:84\x1b[0m)",
+        "outputs": {"a": {"share": {"onnx": 0.1}}, "b": {"share": {"onnx": 0.2, "saved_model": 0.3}}},
+        "trace": ["/home/one/nets.py"],
+    }
+    kept = compact(refused)
+    assert kept.pop("compared") == ["onnx", "saved_model"]
+    assert kept == {"name": "net", "class": "refused", "reason": "forward() fails (nets.py:84)", "share": 0.3}
+    file = tmp_path / "list.jsonl"
+    file.write_text('{"name": "net", "class": "exact"}\n{"name": "net", "class": "limit"}\n')
+    assert read(file) == {"net": {"name": "net", "class": "limit"}}
 
 
 def _figures(published):

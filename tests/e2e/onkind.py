@@ -7,13 +7,15 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from seaway.artifacts import model_repository
+from seaway.client_tls import DEFAULT_TLS, ClientTls
 from seaway.load.config import LoadConfig
 from seaway.load.progress import Progress
 from seaway.load.result import LoadResult
@@ -114,10 +116,10 @@ def no_pod_terminates() -> bool:
     return not any("deletionTimestamp" in pod["metadata"] for pod in items)
 
 
-def answered_by(url: str, *protocols: str) -> set[str]:
+def answered_by(url: str, *protocols: str, tls: ClientTls = DEFAULT_TLS) -> set[str]:
     """name/version of all that respond once the pods of an earlier rollout have ended, right answers only."""
     until(no_pod_terminates, 120)
-    got = verify(url, EXAMPLE, LoadConfig(users=4, duration_s=2, warmup_s=0, model=MODEL), protocols)
+    got = verify(url, EXAMPLE, LoadConfig(users=4, duration_s=2, warmup_s=0, model=MODEL, tls=tls), protocols)
     assert problems(got) == []
     assert all(replica.pod.startswith("seaway-") for replica in replicas(got))
     return {replica.model.partition("@")[0] for replica in replicas(got)}
@@ -139,6 +141,20 @@ def wait_for(url: str, seconds: float = 60) -> None:
         except OSError:
             assert time.monotonic() < deadline, f"{url} does not respond"
             time.sleep(0.2)
+
+
+@contextmanager
+def forwarded(target: str, port: int) -> Iterator[str]:
+    """Forwards a free port of this machine to a pod's or Service's; yields host:port."""
+    own = ["kubectl", "--context", CONTEXT, "-n", NAMESPACE, "port-forward", target, f":{port}"]
+    with subprocess.Popen(own, stdout=subprocess.PIPE, text=True) as forwarding:
+        try:
+            assert forwarding.stdout
+            line = forwarding.stdout.readline()  # Forwarding from 127.0.0.1:40123 -> 8500
+            assert line.startswith("Forwarding from "), line
+            yield line.split()[2]
+        finally:
+            forwarding.terminate()
 
 
 class Steady:

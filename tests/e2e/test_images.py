@@ -19,12 +19,14 @@ import pytest
 
 from seaway.artifacts import artifact_metadata, model_repository
 from seaway.errors import Unavailable
+from seaway.load.config import LoadConfig
+from seaway.load.verify import problems, verify
 from seaway.pipeline import containers, images
 from seaway.version import VERSION
 
 ROOT = images.ROOT
 STAGES = [*images.STAGES]
-PACKAGES = {"serve-onnx": "serve"}  # if an image is not named after its package
+PACKAGES = {"serve-onnx": "serve", "serve-tfs": "serve"}  # if an image is not named after its package
 PIPELINE = ["explore", "train", "export", "convert", "validate", "publish", "deploy", "load", "promote"]
 RESTRICTED: dict[str, Any] = {
     "read_only": True,
@@ -56,7 +58,7 @@ def built(client: Any, stage: str) -> str:
 
 def output_of(client: Any, stage: str, *command: str, **options: Any) -> str:
     """Returns the output of a container of the stage. Raises docker.errors.ContainerError if it fails."""
-    settings = RESTRICTED | {"network_mode": "none", "remove": True} | options
+    settings = RESTRICTED | {"network_mode": "none", "remove": True, "entrypoint": []} | options
     return str(client.containers.run(built(client, stage), list(command), stderr=True, **settings).decode())
 
 
@@ -92,6 +94,7 @@ def test_a_stage_s_modules_find_what_they_import(client: Any, stage: str) -> Non
     other = {  # the other backend; the locustfile, which patches Python for gevent
         "load": ["seaway.load.locustfile"],
         "serve": ["seaway.serve.backends.onnx", "seaway.serve.backends.png_decoder"],
+        "serve-tfs": ["seaway.serve.backends.onnx", "seaway.serve.backends.png_decoder"],
         "serve-onnx": [f"seaway.serve.backends.{name}" for name in ("savedmodel", "inspection", "graph", "operators")],
     }
     output_of(client, stage, "python", "-c", IMPORT_ALL, PACKAGES.get(stage, stage), *other.get(stage, []))
@@ -163,6 +166,34 @@ def test_a_server_and_its_load_test(client: Any, stage: str, tmp_path: Path) -> 
         metrics = artifact_metadata.read(repository / "evidence").metrics
         assert metrics["requests"] > 0, output
         assert (metrics["wrong"], metrics["failed"], metrics["foreign"]) == (0, 0, 0), output
+        server.stop(timeout=20)
+        assert server.wait()["StatusCode"] == 0, server.logs().decode()[-3000:]
+    finally:
+        server.remove(force=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [(), ("/usr/bin/tensorflow_model_server",)], ids=["entrypoint", "command"])
+def test_the_drop_in_starts_as_tensorflow_serving_s_image_does(client: Any, command: tuple[str, ...]) -> None:
+    """As in its users' manifests: a model at /models/NAME, MODEL_NAME, arguments appended; or its command by path."""
+    http, rpc = free_port(), free_port()
+    ports = [f"--rest_api_port={http}", f"--port={rpc}"]
+    named = ["--model_name=characters", "--model_base_path=/models/characters"] if command else []
+    server = client.containers.run(
+        built(client, "serve-tfs"),
+        [*ports, *named],
+        entrypoint=list(command) or None,
+        detach=True,
+        network_mode="host",
+        environment={"MODEL_NAME": "characters"},
+        mounts=[docker.types.Mount("/models", str(ROOT / "seaway" / "example"), type="bind", read_only=True)],
+        **RESTRICTED,
+    )
+    try:
+        wait_until_ready(f"http://127.0.0.1:{http}", server)
+        config = LoadConfig(users=2, duration_s=1, warmup_s=0, model="characters")
+        for url in (f"http://127.0.0.1:{http}", f"grpc://127.0.0.1:{rpc}"):
+            assert problems(verify(url, ROOT / "seaway" / "example" / "characters" / "1", config)) == []
         server.stop(timeout=20)
         assert server.wait()["StatusCode"] == 0, server.logs().decode()[-3000:]
     finally:

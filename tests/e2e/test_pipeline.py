@@ -142,12 +142,13 @@ def test_the_whole_way(stack: str, cluster: Path, allowed: None, pipeline: Any, 
     ready = {pod["metadata"]["name"] for pod in serving_pods("stable")}
     assert (len(ready), found("deployment", "seaway")["status"]["readyReplicas"]) == (2, 2)
     assert serving_pods("canary") == []
-    all_protocols = [word for key in client_codecs.PROTOCOLS for word in ("--protocol", key)]
+    protocols = [protocol.key for protocol in client_codecs.OVER_HTTP]
+    all_protocols = [word for key in protocols for word in ("--protocol", key)]
     options = ("--golden", version, "--time", 3, "--users", 4, "--no-evidence", "--report", tmp_path)
     verified = seaway("verify", stack, *options, *all_protocols)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     measured = result_files.read_json(tmp_path / result_files.JSON)
-    assert [one.protocol for one in measured] == [*client_codecs.PROTOCOLS]
+    assert [one.protocol for one in measured] == protocols
     for one in measured:
         assert {replica.pod for replica in replicas([one])} == ready, one.title
         assert {replica.model.partition("@")[0] for replica in replicas([one])} == {f"{MODEL}/2"}

@@ -20,7 +20,7 @@ def load(name: str) -> list[Object]:
 
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.yaml"))
 each = pytest.mark.parametrize("objects", [pytest.param(load(name), id=name) for name in NAMES])
-SERVING = [name for name in NAMES if name not in ("rbac", "training")]
+SERVING = [name for name in NAMES if name not in ("rbac", "training", "kserve")]
 each_serving = pytest.mark.parametrize("objects", [pytest.param(load(name), id=name) for name in SERVING])
 
 

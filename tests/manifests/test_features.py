@@ -151,3 +151,21 @@ def test_every_kind_node_mounts_the_model_repository_and_one_maps_the_ports(file
     assert [port["hostPort"] for port in ports] == [port["containerPort"] for port in ports] == [*range(30080, 30084)]
     (port,) = of_kind(load("kind"), "Service")["seaway-host"]["spec"]["ports"]
     assert port["nodePort"] in {port["containerPort"] for port in ports}
+
+
+# ---- tls
+
+
+@pytest.mark.parametrize("name", ["base-tls", "kind-tls"])
+def test_servers_read_their_certificate_from_the_mounted_secret(name: str) -> None:
+    objects = load(name)
+    for deployment in (deployments(objects)["seaway"], deployments(objects)["seaway-canary"]):
+        spec = pod(deployment)
+        (container,) = spec["containers"]
+        (mount,) = (mount for mount in container["volumeMounts"] if mount["name"] == "tls")
+        assert "subPath" not in mount, "a changed Secret would never arrive"
+        (volume,) = (volume["secret"] for volume in spec["volumes"] if volume["name"] == "tls")
+        assert volume["defaultMode"] & 0o440 == 0o440, "the server's user reads it by its group"
+        given = environment(objects, container)
+        files = {given[f"SEAWAY_TLS_{part}"] for part in ("CERT", "KEY", "CLIENT_CA")}
+        assert files == {f"{mount['mountPath']}/{key}" for key in ("tls.crt", "tls.key", "ca.crt")}

@@ -7,11 +7,16 @@ import pytest
 from rendered import Object, each, load
 
 KUBERNETES = "1.34"
-PROMETHEUS, TRAINER = "monitoring.coreos.com/v1", "trainer.kubeflow.org/v1alpha1"
+PROMETHEUS, TRAINER, KSERVE = "monitoring.coreos.com/v1", "trainer.kubeflow.org/v1alpha1", "serving.kserve.io"
 CUSTOM = {  # kinds of operators, whose schemas are not here: the fields in use
     "PodMonitor": (PROMETHEUS, {"selector", "podTargetLabels", "podMetricsEndpoints"}),
     "PrometheusRule": (PROMETHEUS, {"groups"}),
     "TrainJob": (TRAINER, {"runtimeRef", "trainer", "runtimePatches"}),  # more of it in test_training.py
+    "ServingRuntime": (  # more of it and the next in test_kserve.py
+        f"{KSERVE}/v1alpha1",
+        {"annotations", "supportedModelFormats", "protocolVersions", "containers", "volumes"},
+    ),
+    "InferenceService": (f"{KSERVE}/v1beta1", {"predictor"}),
 }
 
 

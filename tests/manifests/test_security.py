@@ -74,7 +74,7 @@ def test_policies_deny_everything_else(objects: list[Object]) -> None:
         return
     policy = policies["seaway"]["spec"]
     assert {*policy["policyTypes"]} == {"Ingress", "Egress"}
-    assert [rule["ports"] for rule in policy["ingress"]] == [[{"port": 8501}], [{"port": 8502}]]
+    assert [rule["ports"] for rule in policy["ingress"]] == [[{"port": 8501}, {"port": 8500}], [{"port": 8502}]]
     assert all(rule["from"] for rule in policy["ingress"]), "an empty list of peers admits everyone"
     (egress,) = policy["egress"]
     assert egress["to"]

@@ -13,6 +13,7 @@ from seaway.serve.supervisor import forkserver_client, server
 
 SEAWAY_IMAGES = ("seaway/serve", "seaway/load")
 WITHOUT_PORTS = {"seaway-loadtest-worker"}
+CERTIFICATE = "seaway-tls"  # a Secret that the user or cert-manager makes
 
 
 def serving(objects: list[Object]) -> dict[str, Object]:
@@ -137,7 +138,7 @@ def test_every_setting_is_known_to_the_server(objects: list[Object]) -> None:
             told = server_settings(environ)
             assert told.host == "0.0.0.0", "requests come from other pods"
             ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-            assert ports == {"http": told.port, "admin": told.admin_port}
+            assert ports == {"http": told.port, "grpc": told.grpc_port, "admin": told.admin_port}
             mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
             assert mounts[str(told.model_repository)]["readOnly"], "only the pipeline writes the model repository"
             pods = {entry["name"]: entry.get("valueFrom") for entry in container["env"]}
@@ -193,7 +194,8 @@ def test_everything_that_pods_refer_to_exists(objects: list[Object]) -> None:
         assert spec["serviceAccountName"] in of_kind(objects, "ServiceAccount")
         for volume in spec["volumes"]:
             for source, (kind, key) in kinds.items():
-                assert source not in volume or volume[source][key] in of_kind(objects, kind)
+                made = of_kind(objects, kind).keys() | ({CERTIFICATE} if kind == "Secret" else set())
+                assert source not in volume or volume[source][key] in made
         mounted = {volume["name"] for volume in spec["volumes"]}
         for container in containers(deployment):
             assert {mount["name"] for mount in container.get("volumeMounts", [])} <= mounted
@@ -221,7 +223,10 @@ def test_changed_settings_start_new_pods(objects: list[Object]) -> None:
 @each_with_pods
 def test_services_target_ports_of_pods(objects: list[Object]) -> None:
     services = of_kind(objects, "Service")
-    assert services["seaway"]["spec"]["ports"] == [{"name": "http", "port": 8501, "targetPort": "http"}]
+    assert services["seaway"]["spec"]["ports"] == [
+        {"name": "http", "port": 8501, "targetPort": "http"},
+        {"name": "grpc", "port": 8500, "targetPort": "grpc"},
+    ]
     for name, service in services.items():
         (deployment,) = selected(service["spec"]["selector"], objects)
         ports = {port["name"] for container in pod(deployment)["containers"] for port in container["ports"]}

@@ -50,6 +50,8 @@ NOT_RUN = {  # a pattern of commands → why they do not run here
     r"torchrun --nnodes": "needs two machines",
     r"seaway load http://127\.0\.0\.1:8080": "needs another server than Seaway's",
     r"printf .* \| sudo|curl .*models\.example": "needs nginx, a certificate and root",
+    r"seaway serve .*--tls-cert": "needs a certificate; tests/seaway/serve/test_tls_served.py makes some",
+    r"seaway serve .*--otlp-endpoint": "needs a collector; tests/seaway/serve/test_tracing.py is one",
     r"seaway run --load-rate": "trains for minutes; tests/seaway/cli runs the pipeline on few images",
     r"seaway sweep --search": "trains 20 networks",
     r"seaway ship (model\.onnx|saved_model/)": "needs a file from elsewhere; tests of export and serve have some",

@@ -12,11 +12,11 @@ SEED = 5
 
 
 def only_seaway() -> None:
-    """The package installs only seaway in site-packages, and its command next to the interpreter."""
+    """The package installs only seaway in site-packages, and its commands next to the interpreter."""
     files = importlib.metadata.files("seaway") or []
     names = {file.parts[0] for file in files if file.parts[0] != ".."}
     assert {name for name in names if not name.endswith(".dist-info")} == {"seaway"}, names
-    assert [file.name for file in files if file.parts[0] == ".."] == ["seaway"]
+    assert {file.name for file in files if file.parts[0] == ".."} == {"seaway", "tensorflow_model_server"}
     assert any(str(file) == "seaway/py.typed" for file in files)
 
 
@@ -31,7 +31,7 @@ def example() -> None:
 
 
 def responses(url: str, repository: str) -> None:
-    """Every protocol returns PyTorch's recorded outputs for the golden examples of the repository's only model."""
+    """Every protocol returns the recorded outputs for the golden examples of the repository's only model."""
     from seaway.artifacts import golden
     from seaway.load import payloads
     from seaway.load.client import Client
@@ -41,14 +41,15 @@ def responses(url: str, repository: str) -> None:
     model = payloads.read_model(folder)
     digest = payloads.identity(folder)
     inputs = {name: array[:16] for name, array in model.examples.inputs.items()}
-    expected = model.examples.outputs[model.output][:16]
     with Client(url) as client:
         for key in ("tfs", "oip", "oip-binary", "graphpipe"):
-            outputs, served_by = client.predict(client_codecs.named(key), folder.parent.name, inputs, model.output)
+            protocol, names = client_codecs.named(key), list(model.outputs)
+            outputs, served_by = client.predict_outputs(protocol, folder.parent.name, inputs, names)
             assert served_by == digest, (key, served_by, digest)
-            comparison = golden.compare(outputs, expected, model.tolerance)
-            assert comparison.wrong == 0, (key, comparison)
-            print(key, comparison)
+            for name, tolerance in model.outputs.items():
+                comparison = golden.compare(outputs[name], model.examples.outputs[name][:16], tolerance)
+                assert comparison.wrong == 0, (key, name, comparison)
+                print(key, name, comparison)
 
 
 def image(path: str) -> None:

@@ -122,17 +122,18 @@ def _of_module(module: str) -> frozenset[str]:
         [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert shown.returncode == 0, shown.stderr
-    return frozenset(re.findall(r"--[a-z][a-z0-9-]*", shown.stdout))
+    return frozenset(re.findall(r"--[a-z][a-z0-9_-]*", shown.stdout))
 
 
 OTHERS = {  # options of other programs, which pages mention: kubectl, pip, curl, Docker, Locust, torchrun, benchmarks
     "--ignore-daemonsets", "--delete-emptydir-data", "--constraint", "--http2", "--build-arg", "--max-restarts",
     "--master", "--expect-workers", "--worker", "--master-host", "--headless", "--rest",
     "--only", "--parts", "--rows", "--million", "--runs", "--kind", "--gigabytes", "--nets", "--rounds", "--steps",
-    "--seeds", "--at-once", "--seconds", "--writers", "--web-host",
+    "--seeds", "--at-once", "--seconds", "--writers", "--web-host", "--tls-client-cert", "--tls-client-key",
 }  # fmt: skip
 MODULES = (
     "serve",
+    "serve.tfs_command",
     "explore",
     "train",
     "export",
@@ -162,6 +163,6 @@ def _all_options() -> frozenset[str]:
 def test_options_in_prose_exist(page: str) -> None:
     prose = re.sub(r"(?ms)^ *```.*?^ *```$", "", _text(page))
     named = {
-        flag for span in re.findall(r"`([^`]+)`", prose) for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", span)
+        flag for span in re.findall(r"`([^`]+)`", prose) for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]*", span)
     }
     assert named - _all_options() - OTHERS == set()

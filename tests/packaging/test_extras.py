@@ -23,7 +23,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCKED = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements" / "dev.txt").read_text(), re.MULTILINE))
 NO_EXTRA = {"onnx_tf"}  # needs packages that do not install on 3.12 and later
-NAMESPACES = {"google.protobuf": "protobuf", "kfp.kubernetes": "kfp-kubernetes"}
+NAMESPACES = {
+    "google.protobuf": "protobuf",
+    "kfp.kubernetes": "kfp-kubernetes",
+    "opentelemetry.sdk": "opentelemetry-sdk",
+    "opentelemetry.exporter.otlp.proto.http": "opentelemetry-exporter-otlp-proto-http",
+    "opentelemetry.trace": "opentelemetry-api",
+    "opentelemetry.context": "opentelemetry-api",
+}
 
 
 def requirements(extra: str) -> list[Requirement]:
@@ -115,6 +122,7 @@ def test_no_extra_has_onnx_tf_and_the_smallest_have_no_second_framework() -> Non
         ("seaway run", "locust.runners", "all"),
         ("seaway versions", "kubernetes", "cluster"),
         ("seaway compile", "kfp.kubernetes", "pipelines"),
+        ("seaway serve", "opentelemetry.sdk", "otel"),
         ("python -m seaway.convert", "onnx", "convert"),
     ],
 )

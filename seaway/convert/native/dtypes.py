@@ -25,9 +25,10 @@ def tensor(value: Any) -> Any:
 
 
 def through(wider: Any, *dtypes: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorates an operator without a kernel for `dtypes`: computes those in `wider` and casts the result back.
+    """Decorates an operator without an exact kernel for `dtypes`: computes those in `wider` and casts the result back.
 
-    Only valid if `wider` represents every value of the type and the result does not depend on the width.
+    Only valid if `wider` represents every value of the type, and the result does not depend on the width or is rounded
+    once where the type's own kernel rounds each step.
     """
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -125,6 +125,17 @@ def _squeeze(node: Node, inputs: Sequence[Value | None]) -> Value | None:
     return from_dims(value.dims, scalar=True)
 
 
+def _reshape(node: Node, inputs: Sequence[Value | None]) -> Value | None:
+    """To a list of one axis, or a single dim to a scalar."""
+    value, sizes = inputs[0], inputs[1] if len(inputs) > 1 else None
+    if value is None or value.dims is None or sizes is None or not sizes.constant:
+        return None
+    target = sizes.tensor.reshape(-1).tolist()
+    if target in ([-1], [len(value.dims)]):
+        return from_dims(value.dims)
+    return from_dims(value.dims, scalar=True) if not target and len(value.dims) == 1 else None
+
+
 def _cast(node: Node, inputs: Sequence[Value | None]) -> Value | None:
     """A cast to int64 changes nothing; a tensor of another type is no longer a list of dims."""
     value = inputs[0]
@@ -172,6 +183,7 @@ _PROPAGATE: dict[str, Propagate] = {
     "Slice": _slice,
     "Concat": _concat,
     "Unsqueeze": _unsqueeze,
+    "Reshape": _reshape,
     "Squeeze": _squeeze,
     "Cast": _cast,
     "Identity": _same,

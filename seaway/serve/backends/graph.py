@@ -23,6 +23,8 @@ _FILE_READERS = {
 }
 _FOREIGN_PATH = "reads a file whose path the server did not supply, so it may be outside the version's folder"
 _CALL_OPS = ("PartitionedCall", "StatefulPartitionedCall")
+VARIABLES = {"VarHandleOp", "Variable", "VariableV2"}
+MAX_OUTPUT = 1000  # index of a tensor that is fed
 _IDENTITY_OPS = ("Identity", "PlaceholderWithDefault")
 
 
@@ -76,7 +78,10 @@ class Graph:
                 if node.op in self._bodies or node.op in self._allowed:
                     continue
                 if not operators.is_known(node.op):
-                    raise self._error(f"{subject} reaches operator {node.op!r}, which this TensorFlow does not know")
+                    raise ModelError(
+                        f"{self._file}: {subject} reaches operator {node.op!r}, which this TensorFlow does not know; "
+                        "the operators of other packages, such as TensorFlow Text, cannot be served"
+                    )
                 if own_paths is not None and node.op in _FILE_READERS:
                     reason = "" if self._reads_own_path(node, scope, own_paths, callers) else _FOREIGN_PATH
                 else:
@@ -84,6 +89,11 @@ class Graph:
                 if reason:
                     raise self._refused(node, scope, subject, reason)
         return frozenset(ops)
+
+    def variables(self, names: set[str]) -> set[str]:
+        """The names under which the variables among these nodes are shared."""
+        nodes = (self._nodes[""][name] for name in names)
+        return {_shared_name(node) for node in nodes if node.op in VARIABLES}
 
     def check_loading(self, operator: str, own_paths: set[str], subject: str) -> set[str]:
         reached = self.reach([f"^{operator}"], own_paths, subject)
@@ -210,6 +220,7 @@ class Graph:
         from tensorflow.core.framework.graph_pb2 import GraphDef
 
         graph = GraphDef(versions=self._definition.versions)
+        fed: dict[str, dict[int, int]] = {}  # node → its outputs that are fed → their types
         for node in self._definition.node:
             if node.name in kept:
                 _copy_without_device(graph.node.add(), node)
@@ -217,13 +228,11 @@ class Graph:
             name, _, index = tensor.rpartition(":")
             if name in kept:
                 continue
-            node = self._nodes[""].get(name)
-            if node is None or index != "0":
-                raise self._error(f"tensor {tensor!r} is to be fed, but is missing or not its node's first output")
-            if not node.input:
-                _copy_without_device(graph.node.add(), node)
-            else:
-                graph.node.add(name=name, op="Placeholder").attr["dtype"].type = dtype
+            if name not in self._nodes[""] or not index.isdecimal() or int(index) > MAX_OUTPUT:
+                raise self._error(f"tensor {tensor!r} is to be fed, but is missing")
+            fed.setdefault(name, {})[int(index)] = dtype
+        for name, dtypes in fed.items():
+            _add_fed(graph, self._nodes[""][name], dtypes)
         for name, body in self._bodies.items():
             if name in self._used_functions:
                 function = graph.library.function.add()
@@ -241,6 +250,21 @@ def _copy_without_device(copy: Any, node: Any) -> None:
     copy.CopyFrom(node)
     copy.device = ""
     copy.attr.pop("_class", None)
+
+
+def _add_fed(graph: Any, node: Any, dtypes: dict[int, int]) -> None:
+    """Adds a substitute for a node of which these outputs are fed (index → type), and no other is used."""
+    if dtypes.keys() != {0}:
+        several = graph.node.add(name=node.name, op="IdentityN")
+        for index in range(max(dtypes) + 1):
+            dtype = dtypes.get(index, dtypes[max(dtypes)])
+            several.attr["T"].list.type.append(dtype)
+            several.input.append(f"{node.name}/fed_{index}")
+            graph.node.add(name=several.input[-1], op="Placeholder").attr["dtype"].type = dtype
+    elif node.input:
+        graph.node.add(name=node.name, op="Placeholder").attr["dtype"].type = dtypes[0]
+    else:
+        _copy_without_device(graph.node.add(), node)
 
 
 def node_of(tensor: str) -> str:

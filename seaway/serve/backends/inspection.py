@@ -1,24 +1,25 @@
 """Inspects what a SavedModel's graph would do, before any of it is loaded or run.
 
-`inspect` reads saved_model.pb and follows the graph and its functions from everything that is ever fetched: the
-signatures' outputs, the restore of variables, the initialization of tables. It refuses reached operators that access
-files, the network or code, unless the restore or initialization reads the version's own files with them. Nodes that
-are not reached are not loaded either: `CheckedModel.graph_def` has only checked nodes.
+`inspect` reads saved_model.pb, or saved_model.pbtxt, and follows the graph and its functions from everything that is
+ever fetched: the signatures' outputs, the restore of variables, the initialization of tables. It refuses reached
+operators that access files, the network or code, unless the restore or initialization reads the version's own files
+with them. Nodes that are not reached are not loaded either: `CheckedModel.graph_def` has only checked nodes.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seaway.artifacts.model_repository import SAVED_MODEL_FILES
 from seaway.errors import ModelError
-from seaway.serve.backends.graph import Graph, full_name, node_of
+from seaway.serve.backends.graph import VARIABLES, Graph, full_name, node_of
 
-FILE = "saved_model.pb"
+FILE, TEXT_FILE = SAVED_MODEL_FILES
 MAX_PROTOBUF_BYTES = (1 << 31) - 1  # no protobuf can be larger
 TAG = "serve"
 INITIALIZE = "__saved_model_init_op"
+ASSETS = "saved_model_assets"  # a collection
 _STRING = 7  # DT_STRING
-_VARIABLES = {"VarHandleOp", "Variable", "VariableV2"}
 
 
 @dataclass(slots=True)
@@ -49,54 +50,68 @@ def inspect(folder: Path, allowed: frozenset[str] = frozenset()) -> CheckedModel
     signature), or a path outside the folder.
     """
     meta = read(folder)
-    graph = Graph(folder / FILE, meta.graph_def, allowed)
+    graph = Graph(_file(folder), meta.graph_def, allowed)
     signatures = {n: s for n, s in meta.signature_def.items() if not n.startswith("__") and _is_dense(s)}
     if not signatures:
         raise ModelError(f"{folder}: the SavedModel has no signature to call; save it with signatures=")
     model = CheckedModel(signatures, dict(meta.signature_def), None)
     reached_nodes: set[str] = set()
     placeholders: dict[str, int] = {}
+    variables: dict[str, set[str]] = {}  # of each signature
     for name, signature in sorted(signatures.items()):
         fed = {full_name(info.name): info.dtype for info in signature.inputs.values()}
         reached = graph.reach([info.name for info in signature.outputs.values()], set(fed), f"signature {name!r}")
         model.operators[name] = graph.check(reached, f"signature {name!r}", None)
+        variables[name] = graph.variables(reached)
         reached_nodes |= reached
         placeholders |= fed
+    loading: set[str] = set()
     model.restore_op = _find_restore_op(folder, meta.saver_def)
-    if not model.restore_op and meta.saver_def.restore_op_name and _VARIABLES & set().union(*model.operators.values()):
+    if not model.restore_op and meta.saver_def.restore_op_name and VARIABLES & set().union(*model.operators.values()):
         raise ModelError(f"{folder / 'variables'}: the variables of this model are missing; convert the model again")
     if model.restore_op:
         operator, path = model.restore_op
-        reached_nodes |= graph.check_loading(operator, {full_name(path)}, "the restore of variables")
+        loading |= graph.check_loading(operator, {full_name(path)}, "the restore of variables")
         placeholders[full_name(path)] = _STRING
     model.init_op = _find_init_op(folder, meta)
     if model.init_op:
         model.assets = _assets(folder, meta)
-        reached_nodes |= graph.check_loading(model.init_op, {full_name(t) for t in model.assets}, "the initialization")
+        loading |= graph.check_loading(model.init_op, {full_name(t) for t in model.assets}, "the initialization")
         placeholders |= dict.fromkeys(map(full_name, model.assets), _STRING)
-    model.graph_def = graph.pruned(reached_nodes, placeholders)
+    _check_variables(folder, model, variables, graph.variables(loading))
+    model.graph_def = graph.pruned(reached_nodes | loading, placeholders)
     return model
 
 
 def read(folder: Path) -> Any:
     """The MetaGraphDef with the tag "serve". Raises ModelError."""
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf import text_format
+    from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-    path = folder / FILE
+    path = _file(folder)
     try:
         if path.stat().st_size > MAX_PROTOBUF_BYTES:
             raise ModelError(f"{path}: larger than 2 GiB, which no protobuf can be; convert the model again")
-        saved = SavedModel.FromString(path.read_bytes())
+        if path.name == TEXT_FILE:
+            saved = text_format.Parse(path.read_text("utf-8"), SavedModel())
+        else:
+            saved = SavedModel.FromString(path.read_bytes())
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); convert the model again") from None
-    except DecodeError:
+    except (DecodeError, text_format.ParseError, UnicodeDecodeError, RecursionError):
         raise ModelError(f"{path}: not a SavedModel, or a truncated one; convert the model again") from None
     for meta in saved.meta_graphs:
         if set(meta.meta_info_def.tags) == {TAG}:
             return meta
     tags = [sorted(meta.meta_info_def.tags) for meta in saved.meta_graphs]
     raise ModelError(f"{path}: no graph has the tag {TAG!r}, only {tags}; save the model for serving")
+
+
+def _file(folder: Path) -> Path:
+    """saved_model.pb, or if there is none, the text form of it."""
+    text = folder / TEXT_FILE
+    return text if text.exists() and not (folder / FILE).exists() else folder / FILE
 
 
 def _find_restore_op(folder: Path, saver: Any) -> tuple[str, str] | None:
@@ -119,21 +134,51 @@ def _find_init_op(folder: Path, meta: Any) -> str | None:
     for key in ("saved_model_main_op", "legacy_init_op"):
         if key in meta.collection_def and (names := meta.collection_def[key].node_list.value):
             if len(names) != 1:
-                raise ModelError(f"{folder / FILE}: {key} names {len(names)} operators, not one; save the model again")
+                raise ModelError(f"{_file(folder)}: {key} names {len(names)} operators, not one; save the model again")
             return node_of(names[0])
     return None
 
 
+def _check_variables(folder: Path, model: CheckedModel, used: dict[str, set[str]], loaded: set[str]) -> None:
+    """Raises ModelError if each signature reads a variable that is neither restored nor initialized.
+
+    Such are Keras 3's variables unless its own `export` saves them: tf.saved_model.save writes two for each, of which
+    it restores the one that signatures do not use.
+    """
+    lacking = {
+        name: min(variables - loaded)
+        for name, variables in used.items()
+        if variables - loaded and not any(op.startswith("Assign") for op in model.operators[name])
+    }
+    if lacking.keys() == used.keys():
+        raise ModelError(
+            f"{_file(folder)}: no signature can run, because variable {min(lacking.values())!r} is never restored; "
+            "save a model of Keras 3 with model.export(…), not with tf.saved_model.save"
+        )
+
+
 def _assets(folder: Path, meta: Any) -> dict[str, str]:
-    """Tensor → path of each asset. Raises ModelError for one that is missing or outside the folder."""
+    """Tensor → path of each asset, which may be missing if nothing reads it. Raises ModelError for one outside the
+    folder."""
     paths = {}
-    for asset in meta.asset_file_def:
+    for asset in meta.asset_file_def or _assets_of_collection(folder, meta):
         file = folder / "assets" / asset.filename
         _check_inside(folder, file)
-        if not file.is_file():
-            raise ModelError(f"{file}: this asset is missing; convert the model again")
         paths[asset.tensor_info.name] = str(file)
     return paths
+
+
+def _assets_of_collection(folder: Path, meta: Any) -> list[Any]:
+    """The AssetFileDefs where TensorFlow 1 writes them."""
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf.meta_graph_pb2 import AssetFileDef
+
+    if ASSETS not in meta.collection_def:
+        return []
+    try:
+        return [AssetFileDef.FromString(packed.value) for packed in meta.collection_def[ASSETS].any_list.value]
+    except DecodeError:
+        raise ModelError(f"{_file(folder)}: {ASSETS} is damaged; save the model again") from None
 
 
 def _check_inside(folder: Path, file: Path) -> None:

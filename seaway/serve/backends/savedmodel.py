@@ -17,15 +17,17 @@ import numpy as np
 from seaway import tensorflow_import
 from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tensor
 from seaway.errors import InvalidInput, ModelError, NotFound, SeawayError
-from seaway.protocols import signatures, tensors
+from seaway.protocols import signatures, tensorproto, tensors
 from seaway.protocols.calls import Signature
 from seaway.serve.backends import inspection, operators
 
 # By default, TensorFlow uses oneDNN's kernels only on some CPUs; batches are twice as fast with them.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# The allocator that TensorFlow uses with them never returns memory, not even that of a version that was unloaded.
+os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # TensorFlow's own, of others' libraries
 tf = tensorflow_import.import_tensorflow()
-from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]  # noqa: E402
+from google.protobuf.json_format import MessageToDict  # noqa: E402
 from tensorflow.core.framework import tensor_pb2  # noqa: E402
 from tensorflow.core.protobuf import config_pb2  # noqa: E402
 
@@ -35,6 +37,7 @@ logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it logs at each load 
 STATUS = {3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 11: 400, 12: 501, 14: 503, 16: 401}
 MAX_CALLABLES = 64  # one per signature and combination of outputs that clients request; each holds a pruned graph
 _NODE = re.compile(r"\s*\[\[\{\{.*", re.DOTALL)  # the node of the graph, which means nothing to a client
+REFERENCE = 100  # added to the number of a type for a variable of TensorFlow 1 itself
 IN_CALLERS_THREAD = -1  # instead of the session's threads: saves some 30 µs a call
 
 
@@ -93,12 +96,12 @@ class SavedModel:
         if inputs.keys() != input_tensors.keys():
             raise InvalidInput(f"signature {signature!r} takes {sorted(input_tensors)}, but got {sorted(inputs)}")
         high_rank = any(array.ndim > tensors.MAX_RANK for array in inputs.values())
-        call = self._callables.get((signature, output_names, high_rank)) or self._callable(
-            signature, output_names, high_rank
-        )
         if signature in self._guarded and (wrong := signatures.shape_mismatch(declared, inputs)):
             raise InvalidInput(wrong)
         try:
+            call = self._callables.get((signature, output_names, high_rank)) or self._callable(
+                signature, output_names, high_rank
+            )
             values = call(*(_to_tensor_proto(inputs[name]) if high_rank else inputs[name] for name in input_tensors))
         except tf.errors.OpError as error:
             if empty := _empty_batch(declared, inputs, output_names):
@@ -154,8 +157,9 @@ class SavedModel:
 def _signature(signature_def: Any) -> Signature:
     infos = {**signature_def.inputs, **signature_def.outputs}
     unranked = frozenset(name for name, info in infos.items() if info.tensor_shape.unknown_rank)
+    defaults = {name: tf.make_ndarray(value) for name, value in signature_def.defaults.items()}
     return Signature(
-        _tensors(signature_def.inputs), _tensors(signature_def.outputs), signature_def.method_name, unranked
+        _tensors(signature_def.inputs), _tensors(signature_def.outputs), signature_def.method_name, unranked, defaults
     )
 
 
@@ -163,9 +167,9 @@ def _tensors(infos: Any) -> tuple[Tensor, ...]:
     """Tensors by name; the shape () stands for an unknown rank too."""
     listed = []
     for name, info in sorted(infos.items()):
-        dtype = tf.dtypes.as_dtype(info.dtype).name
+        dtype = tensorproto.dtype(info.dtype % REFERENCE)
         shape = tuple(None if dim.size < 0 else int(dim.size) for dim in info.tensor_shape.dim)
-        listed.append(Tensor(name, "str" if dtype == "string" else dtype, shape))
+        listed.append(Tensor(name, dtype, shape))
     return tuple(listed)
 
 
@@ -217,8 +221,12 @@ def _empty_batch(
 
 
 def _to_json(signature: Any) -> dict[str, Any]:
+    """In the form of TensorFlow Serving's metadata, in which `defaults` are empty."""
+    shown = type(signature)()
+    shown.CopyFrom(signature)
+    shown.ClearField("defaults")
     as_json: dict[str, Any] = MessageToDict(
-        signature, always_print_fields_with_no_presence=True, preserving_proto_field_name=True
+        shown, always_print_fields_with_no_presence=True, preserving_proto_field_name=True
     )
     return as_json
 

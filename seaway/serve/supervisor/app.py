@@ -6,6 +6,7 @@ exception is a 500 with its traceback in the log.
 
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +39,9 @@ SECURE = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+
+# Of X-Forwarded-Prefix: a path of plain segments, so that it cannot lead to another host or out of itself
+PREFIX, MAX_PREFIX = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+/?"), 200
 
 Route = tuple[Endpoint, str, ModuleType]  # endpoint, the protocol's name in logs and metrics, its module
 
@@ -93,7 +97,7 @@ def _log_access(request: Request, reply: Reply, identity: str, seconds: float) -
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "id": request.id,
         "trace": request.trace.split("-")[1] if request.trace else "",
-        "client": request.connection.client,
+        "client": request.client,
         "method": request.method,
         "path": request.target,
         "status": reply.status,
@@ -114,6 +118,14 @@ def _route(endpoint: Endpoint) -> Route:
 def _file(path: Path) -> Route:
     reply = Reply(200, path.read_bytes(), TYPES[path.suffix], SECURE)
     return _route(lambda manager, request: reply)
+
+
+def _description(_: ModelManager, request: Request) -> Reply:
+    """The API's description. Its server is relative to itself, as all links of the page are; behind a gateway that
+    removes a prefix from paths, it is that prefix, for clients that keep the file."""
+    prefix = request.headers.get("x-forwarded-prefix", "")
+    server = prefix.rstrip("/") + "/" if len(prefix) <= MAX_PREFIX and PREFIX.fullmatch(prefix) else "./"
+    return Reply(200, json.dumps(openapi.document(server)).encode(), headers={"Vary": "X-Forwarded-Prefix"})
 
 
 def _not_found(_: ModelManager, request: Request) -> Reply:
@@ -139,18 +151,20 @@ def _only_get(endpoint: Endpoint) -> Endpoint:
     return respond
 
 
-def data_routes() -> Callable[[Request], Route]:
-    """Routes of the data port: three protocols, health, the page and the API's description."""
-    description = Reply(200, json.dumps(openapi.document("./")).encode())
+def data_routes(metrics: Metrics, metrics_path: str = "") -> Callable[[Request], Route]:
+    """Routes of the data port: three protocols, health, the page and the API's description; and the metrics, if they
+    have a path here."""
     files = {path.name: _file(path) for path in sorted(PAGE.iterdir()) if path.suffix in TYPES}
     page = files.pop("index.html", _route(_not_found))
     fixed = {
         **_health(),
         "/docs": files.pop("docs.html"),
         **{f"/page/{name}": route for name, route in files.items()},
-        "/openapi.json": _route(lambda manager, request: description),
+        "/openapi.json": _route(_description),
         "/page/about": _route(endpoints.page_about),
     }
+    if metrics_path:
+        fixed[metrics_path] = _exposition(metrics)
     fixed = {path: (_only_get(route[0]), *route[1:]) for path, route in fixed.items()}
     tfs, graph = (endpoints.tfserving_rest, "tfs", tfserving), (endpoints.graphpipe_http, "graphpipe", graphpipe)
     v2, not_found = (endpoints.oip_http, "oip", oip), _route(_not_found)
@@ -172,14 +186,17 @@ def data_routes() -> Callable[[Request], Route]:
 
 def admin_routes(metrics: Metrics) -> Callable[[Request], Route]:
     """Routes of the admin port, which clients need not be able to reach."""
+    fixed = {**_health(), "/status": _route(endpoints.admin_status), "/metrics": _exposition(metrics)}
+    fixed = {path: (_only_get(route[0]), *route[1:]) for path, route in fixed.items()}
+    return lambda request: fixed.get(request.target.partition("?")[0], _route(_not_found))
 
+
+def _exposition(metrics: Metrics) -> Route:
     def exposition(_: ModelManager, request: Request) -> Reply:
         body, kind = metrics.exposition(request.headers.get("accept", ""))
         return Reply(200, body, kind)
 
-    fixed = {**_health(), "/status": _route(endpoints.admin_status), "/metrics": _route(exposition)}
-    fixed = {path: (_only_get(route[0]), *route[1:]) for path, route in fixed.items()}
-    return lambda request: fixed.get(request.target.partition("?")[0], _route(_not_found))
+    return _route(exposition)
 
 
 def _health() -> dict[str, Route]:

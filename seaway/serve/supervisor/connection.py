@@ -20,8 +20,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from enum import Enum
 from http import HTTPStatus
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
@@ -30,6 +31,9 @@ from seaway.platform import memory
 from seaway.protocols.calls import Reply
 from seaway.serve.decompression import SUPPORTED
 from seaway.serve.supervisor.cors import VARY
+
+if TYPE_CHECKING:
+    from seaway.serve.supervisor.tls_connection import TlsConnection
 
 KEEP_ALIVE_TIMEOUT_S = 75.0  # longer than load balancers' idle timeouts, so that the load balancer closes first
 SWEEP_INTERVAL_S = 1.0
@@ -50,10 +54,34 @@ _ABSOLUTE = re.compile(r"https?://[^/?#]*(/)?", re.IGNORECASE)
 _ids, _prefix = itertools.count(1), secrets.token_hex(6)
 
 
+class State(Enum):
+    """What a connection reads. Requests that have no response yet are apart from it."""
+
+    IDLE = "nothing: no request has begun"
+    HEAD = "the head of a request"
+    OFFER = "a head that offers to upgrade to another protocol; it is parsed again without the offer"
+    BODY = "the body of a request, and its trailer"
+    CLOSING = "nothing more: closes once the client has its responses, or the response of a rejection"
+    CLOSED = "nothing more: the socket is gone"
+
+
+IDLE, HEAD, OFFER, BODY, CLOSING, CLOSED = State  # names, because a lookup in an Enum is slow
+
+
 def _path(target: str) -> str:
     """The path and query of a target in absolute form (http://host/path?query); other targets unchanged."""
     origin = _ABSOLUTE.match(target)
     return "/" + target[origin.end() :] if origin else target
+
+
+def request_id(sent: object) -> str:
+    """The client's ID of a request, or if it sent none that can be repeated, a new one."""
+    return sent if isinstance(sent, str) and _ID.fullmatch(sent) else f"{_prefix}-{next(_ids):x}"
+
+
+def trace_parent(sent: object) -> str:
+    """The client's W3C trace context; "" if it sent none."""
+    return sent if isinstance(sent, str) and _TRACE.fullmatch(sent) else ""
 
 
 @dataclass(slots=True)
@@ -73,28 +101,34 @@ class Request:
 
     __slots__ = (
         *("began", "body", "complete", "connection", "headers", "id", "keep_alive"),
-        *("key", "method", "protocol", "responded", "target", "trace"),
+        *("key", "method", "protocol", "responded", "stages", "target", "trace"),
     )
+    stages: tuple[float, ...]  # see `jobs.Request`
 
     def __init__(self, connection: "Connection", method: str, target: str, headers: dict[str, str], began: float):
         self.connection, self.method, self.target, self.headers = connection, method, target, headers
         self.body, self.keep_alive, self.responded, self.protocol, self.key = b"", True, False, "", ""
         self.began, self.complete = began, time.perf_counter()
-        client_id = headers.get("x-request-id")
-        self.id = client_id if client_id and _ID.fullmatch(client_id) else f"{_prefix}-{next(_ids):x}"
-        parent = headers.get("traceparent")
-        self.trace = parent if parent and _TRACE.fullmatch(parent) else ""
+        self.id, self.trace = request_id(headers.get("x-request-id")), trace_parent(headers.get("traceparent"))
+
+    @property
+    def client(self) -> str:
+        """The client's address."""
+        return self.connection.client
 
     @property
     def abandoned(self) -> bool:
         """Whether nobody is waiting for the response any more."""
-        return self.responded or self.connection.closed
+        return self.responded or self.connection.state is CLOSED
 
     def respond(self, reply: Reply) -> None:
         """Sends the reply, unless one was already sent or the client has disconnected."""
         if not self.responded:
             self.responded = True
-            self.connection.send(self, reply)
+            if (compressing_send := self.connection.server.compressing_send) is None:
+                self.connection.send(self, reply)
+            else:
+                compressing_send(self, reply)
 
 
 @dataclass(slots=True)
@@ -108,10 +142,13 @@ class ServerState:
     error_reply: Callable[[SeawayError], Reply]
     limits: Limits
     handle: Callable[[Request], None] = lambda request: None
-    on_response: Callable[[Request, Reply], None] = lambda request, reply: None
+    on_response: Callable[[Any, Reply], None] = lambda request, reply: None
     on_rejection: Callable[[Request, Reply], None] = lambda request, reply: None
     connections: "set[Connection]" = field(default_factory=set)
     refused: "set[Connection]" = field(default_factory=set)  # above `max_connections`, while they read their response
+    compressing_send: Callable[[Request, Reply], None] | None = None  # instead of `Connection.send`
+    handshakes: "dict[TlsConnection, None]" = field(default_factory=dict)  # of TLS, in progress; the oldest first
+    handshake_failures: int = 0
     held_bytes: int = 0
     trim_due: bool = False  # whether a large body was released since the last `memory.trim`
     draining: bool = False
@@ -134,7 +171,8 @@ class ServerState:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             now = time.perf_counter()
-            for connection in [*self.connections, *self.refused]:
+            open_now: list[Connection | TlsConnection] = [*self.connections, *self.refused, *self.handshakes]
+            for connection in open_now:
                 connection.check(now)
             if self.trim_due and not self.held_bytes:
                 self.trim_due = False
@@ -150,26 +188,24 @@ class Connection(asyncio.Protocol):
     """One client. Pipelined requests wait their turn."""
 
     def __init__(self, server: ServerState) -> None:
-        self._server = server
+        self.server = server
         self._transport: asyncio.Transport
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[Request] = deque()
         self._current: Request | None = None  # the request that the application is working on
         self._began = time.perf_counter()  # when the request being read began, or the connection became idle
-        self._reading = self._in_head = False
-        self._upgrade_offered = False  # whether the request's head offers to upgrade to another protocol
+        self.state = IDLE
         self._url, self._headers, self._head_bytes = b"", dict[str, str](), 0
         self._pieces: list[bytes] = []
         self._body_bytes = self._held_bytes = 0
         self._unsent = 0  # bytes that the client had not read at the last check; 0 if it reads them all
         self._unsent_since = 0.0
-        self._stalled = False
-        self.closed = self._closing = False
+        self._stalled = False  # whether the client does not read its responses
 
     @property
     def busy(self) -> bool:
-        """Whether a request is being read, or has no response yet."""
-        return self._reading or self._current is not None or bool(self._waiting)
+        """Whether a request is being read, has no response yet, or was rejected a moment ago."""
+        return self.state is not IDLE or self._current is not None or bool(self._waiting)
 
     @property
     def client(self) -> str:
@@ -181,35 +217,37 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if len(self._server.connections) < self._server.limits.max_connections:
-            self._server.connections.add(self)
+        if len(self.server.connections) < self.server.limits.max_connections:
+            self.server.connections.add(self)
             return
         self._reject(SeawayError("too many connections: try again shortly", status=503))
-        if len(self._server.refused) < MAX_REFUSED:
-            self._server.refused.add(self)
+        if len(self.server.refused) < MAX_REFUSED:
+            self.server.refused.add(self)
         else:
             self._transport.close()
 
     def data_received(self, data: bytes) -> None:
-        if self.closed or self._closing:
-            return
-        if self._in_head or not self._reading:
+        body, state = None, self.state
+        if state is IDLE or state is HEAD:
             self._head_bytes += len(data)
-        body = self._headers if self._reading and not self._in_head else None
+        elif state is BODY:
+            body = self._headers
+        else:
+            return
         size = self._body_bytes
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
-            if not self._closing:
+            if self.state is not CLOSING:
                 cause = error.__context__
                 if not isinstance(cause, SeawayError):
                     cause = SeawayError(f"this is not HTTP/1.1: {error}", status=400)
                 self._reject(cause)
             return
-        if self._reading:
+        if (state := self.state) is not IDLE and state is not CLOSING:
             if self._headers is body and self._body_bytes == size:  # a trailer or a chunk header of the same body
                 self._head_bytes += len(data)
-            if self._head_bytes > self._server.limits.max_head_bytes:
+            if self._head_bytes > self.server.limits.max_head_bytes:
                 self._reject(self._head_too_large())
 
     def _feed(self, data: bytes | memoryview) -> None:
@@ -224,11 +262,10 @@ class Connection(asyncio.Protocol):
                 return
             except httptools.HttpParserUpgrade as upgrade:
                 rest = memoryview(data)[upgrade.args[0] :]
-            if not self._upgrade_offered:
+            if self.state is not OFFER:
                 # CONNECT: the remaining bytes are for another server, and the response closes the connection
-                self._closing = True
+                self.state = CLOSING
                 return
-            self._upgrade_offered = False
             head, data = self._head_without_upgrade(), rest
             self._parser = httptools.HttpRequestParser(self)
             self._parser.feed_data(head)
@@ -241,13 +278,13 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client sends no more but may still read: sends the outstanding responses, then closes."""
-        self._closing = True
-        return self._current is not None or bool(self._waiting)
+        self.state = CLOSING
+        return self.responding
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.closed = True
-        self._server.connections.discard(self)
-        self._server.refused.discard(self)
+        self.state = CLOSED
+        self.server.connections.discard(self)
+        self.server.refused.discard(self)
         self._release()
         for request in self._waiting:
             self._release_body(request)
@@ -268,16 +305,18 @@ class Connection(asyncio.Protocol):
     # ---- httptools' callbacks; feed_data raises their exceptions as the context of its own
 
     def on_message_begin(self) -> None:
-        if not self._reading:  # else the head is parsed again, see _feed
+        if self.state is CLOSING:
+            raise SeawayError("the connection closes after the response before")
+        if self.state is IDLE:  # else the head is parsed again, see _feed
             self._began = time.perf_counter()
-        self._reading = self._in_head = True
+        self.state = HEAD
         self._url, self._headers = b"", {}
 
     def on_url(self, url: bytes) -> None:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_head:
+        if self.state is not HEAD:
             return  # a trailer, which is ignored
         headers, key, text = self._headers, name.decode("latin-1").lower(), value.decode("latin-1")
         if len(headers) >= MAX_HEADERS:
@@ -287,11 +326,11 @@ class Connection(asyncio.Protocol):
             headers[key] = f"{first}, {text}"
 
     def on_headers_complete(self) -> None:
-        limits = self._server.limits
-        self._in_head = False
+        limits = self.server.limits
+        self.state = BODY
         headers = self._headers
         if "upgrade" in headers and self._parser.should_upgrade() and self._parser.get_method() != b"CONNECT":
-            self._upgrade_offered = True  # the head is parsed again, see _feed
+            self.state = OFFER
             return
         if self._head_bytes > limits.max_head_bytes:  # the count may include the start of the body
             exact = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers.items())
@@ -304,7 +343,7 @@ class Connection(asyncio.Protocol):
         length = int(headers.get("content-length", 0))
         if length > limits.max_body_bytes:
             raise self._body_too_large()
-        if self._server.held_bytes + length > limits.max_held_bytes:
+        if self.server.held_bytes + length > limits.max_held_bytes:
             raise self._memory_full()
         if "expect" in headers and headers["expect"].lower() == "100-continue" and not self.responding:
             self._send_continue()
@@ -317,14 +356,14 @@ class Connection(asyncio.Protocol):
         self._pieces.append(body)
         self._body_bytes += len(body)
         self._held_bytes += len(body)
-        self._server.held_bytes += len(body)
-        if self._body_bytes > self._server.limits.max_body_bytes:
+        self.server.held_bytes += len(body)
+        if self._body_bytes > self.server.limits.max_body_bytes:
             raise self._body_too_large()
-        if self._server.held_bytes > self._server.limits.max_held_bytes:
+        if self.server.held_bytes > self.server.limits.max_held_bytes:
             raise self._memory_full()
 
     def on_message_complete(self) -> None:
-        if self._upgrade_offered:
+        if self.state is OFFER:
             return
         parser, pieces = self._parser, self._pieces
         target = self._url.decode("latin-1")
@@ -335,7 +374,7 @@ class Connection(asyncio.Protocol):
         request.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         request.keep_alive = parser.should_keep_alive() and method != "CONNECT"
         self._pieces, self._body_bytes, self._held_bytes, self._head_bytes = [], 0, 0, 0
-        self._reading = False
+        self.state = IDLE
         self._began = request.complete
         self._waiting.append(request)
         if self._current is None and len(self._waiting) == 1:
@@ -351,22 +390,23 @@ class Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         """Hands over the oldest waiting request, once the previous one has its response and the client reads."""
-        while self._waiting and self._current is None and not self._stalled and not self.closed:
+        while self._waiting and self._current is None and not self._stalled and self.state is not CLOSED:
             self._current = self._waiting.popleft()
-            self._server.handle(self._current)
-        if not self._stalled and not self.closed and len(self._waiting) <= MAX_PIPELINED:
+            self.server.handle(self._current)
+        if not self._stalled and self.state is not CLOSED and len(self._waiting) <= MAX_PIPELINED:
             self._transport.resume_reading()
 
     def send(self, request: Request, reply: Reply) -> None:
-        """Called only by `request.respond`."""
-        self._server.on_response(request, reply)
-        if self.closed or request is not self._current:
+        """Called only for `request.respond`."""
+        self.server.on_response(request, reply)
+        if self.state is CLOSED or request is not self._current:
             return
         self._current = None
         self._release_body(request)
-        if not self._reading:  # the time of a pipelined request counts from its own first byte
+        # The time of a pipelined request that is being read counts from its own first byte
+        if self.state is IDLE or self.state is CLOSING:
             self._began = time.perf_counter()
-        last = not request.keep_alive or self._server.draining or (self._closing and not self._waiting)
+        last = not request.keep_alive or self.server.draining or (self.state is CLOSING and not self._waiting)
         self._write(request, reply, close=last)
         if last:
             self.close()
@@ -376,32 +416,34 @@ class Connection(asyncio.Protocol):
     def _reject(self, error: SeawayError) -> None:
         """Rejects a request that could not be read, and stops reading: responds with the error, unless an earlier
         response is outstanding, which then closes the connection."""
-        self._closing = True
+        read = self._url.decode("latin-1") if self.state in (HEAD, OFFER, BODY) else ""
+        self.state = CLOSING
         self._release()
-        if self.responding or self.closed:  # the response in progress closes the connection
+        if self.responding:  # the response in progress closes the connection
             return
-        self._write_rejection(error)
+        self._write_rejection(error, read)
         self._began = time.perf_counter()
         self._transport.write_eof()  # not close(): further data would then cause a reset before the client reads
 
-    def _write_rejection(self, error: SeawayError) -> None:
-        reply = self._server.error_reply(error)
-        target, headers = (self._url.decode("latin-1"), self._headers) if self._reading else ("", {})
+    def _write_rejection(self, error: SeawayError, target: str) -> None:
+        """`target`: as far as it was read."""
+        reply = self.server.error_reply(error)
+        headers = self._headers if target else {}
         method = self._parser.get_method().decode("latin-1") if target else ""
-        self._server.on_rejection(Request(self, method, _path(target), headers, self._began), reply)
+        self.server.on_rejection(Request(self, method, _path(target), headers, self._began), reply)
         self._write(None, reply, close=True)
 
     def _write(self, request: Request | None, reply: Reply, close: bool) -> None:
         body = [reply.body] if isinstance(reply.body, bytes) else reply.body
         head = [
             b"HTTP/1.1 %d %b\r\n" % (reply.status, _PHRASES.get(reply.status, "").encode()),
-            self._server.date(),
-            self._server.extra_headers,
+            self.server.date(),
+            self.server.extra_headers,
             b"content-type: %b\r\ncontent-length: %d\r\n" % (reply.type.encode("latin-1"), sum(map(len, body))),
         ]
-        if self._server.cors_headers:
+        if self.server.cors_headers:
             headers = self._headers if request is None else request.headers
-            head.append(self._server.cors_headers.get(headers.get("origin", ""), VARY))
+            head.append(self.server.cors_headers.get(headers.get("origin", ""), VARY))
         for name, value in reply.headers.items():
             head.append(f"{name}: {value}\r\n".encode("latin-1", "replace"))
         if reply.status in _BY_STATUS:
@@ -423,51 +465,52 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Closes the connection after sending what was written."""
-        self._closing = True
+        if self.state is not CLOSED:
+            self.state = CLOSING
         self._transport.close()
 
     def check(self, now: float) -> None:
         """Closes the connection if its client has exceeded a time limit."""
-        limits = self._server.limits
+        limits = self.server.limits
         if self._stalled:
             unsent = self._transport.get_write_buffer_size()
             if unsent < self._unsent:
                 self._unsent, self._unsent_since = unsent, now
             elif now - self._unsent_since > limits.read_timeout_s:
                 self._transport.abort()
-        elif self._reading and not self._closing:
-            if now - self._began > limits.read_timeout_s:
-                self._reject(SeawayError(f"the request was not complete after {limits.read_timeout_s:g} s", status=408))
-        elif self._closing:
+        elif self.state is IDLE:
+            if not self.responding and now - self._began > KEEP_ALIVE_TIMEOUT_S:
+                self.close()
+        elif self.state is CLOSING:
             if not self.responding and now - self._began > LINGER_TIMEOUT_S:
                 self._transport.abort()
-        elif not self.busy and now - self._began > KEEP_ALIVE_TIMEOUT_S:
-            self.close()
+        elif self.state is not CLOSED and now - self._began > limits.read_timeout_s:
+            self._reject(SeawayError(f"the request was not complete after {limits.read_timeout_s:g} s", status=408))
 
     # ---- limits
 
     def _release(self) -> None:
         """Releases the part of a body that was read."""
         if self._held_bytes > LARGE_BODY_BYTES:
-            self._server.trim_due = True
-        self._server.held_bytes -= self._held_bytes
+            self.server.trim_due = True
+        self.server.held_bytes -= self._held_bytes
         self._held_bytes = 0
         self._pieces = []
 
     def _release_body(self, request: Request) -> None:
         size = len(request.body)
         if size > LARGE_BODY_BYTES:
-            self._server.trim_due = True
-        self._server.held_bytes -= size
+            self.server.trim_due = True
+        self.server.held_bytes -= size
         request.body = b""
 
     def _head_too_large(self) -> SeawayError:
-        limit = self._server.limits.max_head_bytes
+        limit = self.server.limits.max_head_bytes
         return SeawayError(f"the request's head is larger than {limit} bytes or {MAX_HEADERS} headers", status=431)
 
     def _body_too_large(self) -> SeawayError:
         return SeawayError(
-            f"the body is larger than {self._server.limits.max_body_bytes} bytes: send fewer examples at once, or "
+            f"the body is larger than {self.server.limits.max_body_bytes} bytes: send fewer examples at once, or "
             "start the server with a larger --max-body-bytes",
             status=413,
         )

@@ -28,7 +28,8 @@ MAX_CHECKED_BYTES = 64 << 10  # of a body that is checked although its model doe
 Endpoint = Callable[[ModelManager, Request], Reply | None]
 
 
-def _loaded_info(version: ModelVersion) -> ModelVersionInfo:
+def loaded_info(version: ModelVersion) -> ModelVersionInfo:
+    """What protocols say of a version. Raises Unavailable."""
     if version.served is None:
         raise Unavailable(f"{version.key} is being loaded")
     return version.served
@@ -64,7 +65,7 @@ def tfserving_rest(manager: ModelManager, request: Request) -> Reply | None:
     if route.verb == "metadata":
         version = manager.find(route.model, route.version, route.label)
         return _model_reply(
-            version, tfserving.write_metadata(version.model, version.number, _loaded_info(version).definitions)
+            version, tfserving.write_metadata(version.model, version.number, loaded_info(version).definitions)
         )
     try:
         version = manager.find(route.model, route.version, route.label)
@@ -108,7 +109,7 @@ def oip_http(manager: ModelManager, request: Request) -> Reply | None:
     version = manager.find(route.model, route.version, route.label)
     if route.verb == "metadata":
         numbers = [str(number) for number in manager.models[route.model].available()]
-        return _model_reply(version, oip.model_metadata(_loaded_info(version), numbers))
+        return _model_reply(version, oip.model_metadata(loaded_info(version), numbers))
     _submit(manager, request, version, "oip", "infer", ("inference-header-content-length",))
     return None
 
@@ -123,7 +124,7 @@ def graphpipe_http(manager: ModelManager, request: Request) -> Reply | None:
         )
     version = _graphpipe_version(manager, request.target.partition("?")[0])
     if request.method != "POST":
-        return _model_reply(version, graphpipe.metadata_json(graphpipe.metadata(_loaded_info(version))))
+        return _model_reply(version, graphpipe.metadata_json(graphpipe.metadata(loaded_info(version))))
     _submit(manager, request, version, "graphpipe", "infer", ())
     return None
 

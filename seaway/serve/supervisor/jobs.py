@@ -1,9 +1,28 @@
 """A job: one request for a version, from the moment it is queued to its response."""
 
+from typing import Protocol
+
 from seaway.errors import SeawayError
 from seaway.protocols.calls import Reply
-from seaway.serve.supervisor.connection import Request
 from seaway.serve.supervisor.models import ModelVersion
+
+
+class Request(Protocol):
+    """What a job needs of a request, which came over HTTP (`connection`) or gRPC (`grpc_server`).
+
+    `stages` has a value only if requests are traced, once a worker has responded: when the worker got the request and
+    when it responded, and the seconds of parse, compute and write.
+    """
+
+    body: bytes
+    key: str
+    began: float
+    complete: float
+    stages: tuple[float, ...]
+
+    @property
+    def abandoned(self) -> bool: ...
+    def respond(self, reply: Reply) -> None: ...
 
 
 class Job:

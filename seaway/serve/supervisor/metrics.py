@@ -38,6 +38,7 @@ DURATION_BUCKETS_S = (
 SIZE_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 STAGES = ("read", "queue", "parse", "compute", "write")
 MAX_SERIES = 500  # of (protocol, model, version), and of (model, version)
+TLS = "seaway_tls_"  # families that exist only with TLS
 OPENMETRICS = "application/openmetrics-text"
 
 FAMILIES = {  # name: (type, help), in the order of the exposition
@@ -59,6 +60,12 @@ FAMILIES = {  # name: (type, help), in the order of the exposition
     "seaway_connections": ("gauge", "Open connections to the data port."),
     "seaway_workers_alive": ("gauge", "Workers that can accept requests."),
     "seaway_body_bytes_held": ("gauge", "Bytes of request bodies in memory."),
+    "seaway_tls_certificate_expiry_timestamp_seconds": (
+        "gauge",
+        "When the certificate in use expires, in seconds since 1970; absent without TLS.",
+    ),
+    "seaway_tls_last_reload_successful": ("gauge", "1 if the certificate's files are in use, 0 if they cannot be."),
+    "seaway_tls_handshake_failures_total": ("counter", "TLS handshakes at the data port that failed or timed out."),
 }
 
 Key = tuple[str, ...]
@@ -126,7 +133,7 @@ class Metrics:
     ) -> None:
         if unknown := set(gauges or ()) - FAMILIES.keys():
             raise ValueError(f"no such gauges: {sorted(unknown)}; describe them in FAMILIES")
-        self._gauges, self._available = dict(gauges or {}), available
+        self.gauges, self._available = dict(gauges or {}), available
         self._requests: dict[Key, _Requests] = {}
         self._batches: dict[Key, _Batches] = {}
         self._loads: dict[Key, _Loads] = {}
@@ -197,6 +204,8 @@ class Metrics:
         samples = self._samples()
         lines: list[str] = []
         for name, (kind, help_) in FAMILIES.items():
+            if name.startswith(TLS) and name not in self.gauges:
+                continue
             family = name.removesuffix("_total") if wants_openmetrics else name
             lines += [f"# HELP {family} {help_}\n", f"# TYPE {family} {kind}\n", *samples.get(name, ())]
         ours = "".join(lines).encode()
@@ -234,7 +243,7 @@ class Metrics:
             sample("seaway_model_available", labels, int(available))
         for (cause,), count in self._deaths.items():
             sample("seaway_worker_deaths_total", _labels(cause=cause), count)
-        for name, value in self._gauges.items():
+        for name, value in self.gauges.items():
             sample(name, "", value())
         return out
 

@@ -1,12 +1,13 @@
 """The model manager decides which versions are loaded, which one responds, and when an old one is unloaded.
 
-It polls the model repository. For each model it serves the labelled versions and the latest. A version is loaded,
-warmed up and checked; then it is AVAILABLE and receives requests; only then is the version it replaces drained and
-unloaded. A version that fails to load is in state END with its error and replaces nothing: its labels keep pointing at
-the previous version, and the latest is the latest that loads. It is retried (`watch`). The same happens to a version
-that cannot be reloaded after its last worker died; if it was stable, the version before it responds instead. A version
-without artifact metadata is loaded only once its files have been unchanged for a while, because nothing else shows that
-they are complete. If the repository is unreadable or suddenly empty, nothing changes.
+It polls the model repository, or another source (`scan`). For each model it serves the labelled versions and the
+latest, or as many of the latest as the source asks for. A version is loaded, warmed up and checked; then it is
+AVAILABLE and receives requests; only then is the version it replaces drained and unloaded. A version that fails to load
+is in state END with its error and replaces nothing: its labels keep pointing at the previous version, and the latest is
+the latest that loads. It is retried (`watch`). The same happens to a version that cannot be reloaded after its last
+worker died; if it was stable, the version before it responds instead. A version without artifact metadata is loaded
+only once its files have been unchanged for a while, because nothing else shows that they are complete. If the
+repository is unreadable or suddenly empty, nothing changes.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ from seaway.serve.supervisor.models import (
     wanted_versions,
 )
 from seaway.serve.supervisor.pool import Pool, VersionSpec
-from seaway.serve.supervisor.scan import Pin, inspect_folder, resolve_pin, scan
+from seaway.serve.supervisor.scan import ModelContents, Pin, Source, inspect_folder, resolve_pin, scan
 from seaway.serve.supervisor.watch import LOG_INTERVAL_S, Watch
 from seaway.serve.supervisor.worker_handle import WorkerDied
 from seaway.serve.worker.version import read_description
@@ -47,17 +48,17 @@ class CrashedOnLoad(ModelError):
 
 
 class ModelManager:
-    """`pin` names the only model and version to serve; without a number, the version that is stable at the first scan
-    (or else the latest) is chosen and kept. `on_loaded(version, seconds, ok)` is called after every attempt to
-    load, `on_unloaded(version)` after a version is removed."""
+    """`place` names the source in messages. `pin` names the only model and version to serve; without a number, the
+    version that is stable at the first scan (or else the latest) is chosen and kept. `on_loaded(version, seconds, ok)`
+    is called after every attempt to load, `on_unloaded(version)` after a version is removed."""
 
-    def __init__(self, repository: Path, pool: Pool, default_version: str, pin: Pin | None = None) -> None:
+    def __init__(self, source: Source, place: object, pool: Pool, default_version: str, pin: Pin | None = None) -> None:
         self.models: dict[str, Model] = {}
         self.draining = False
         self._scanned = self._was_ready = False
         self._polling = asyncio.Lock()
         self.repository_error = ""
-        self._repository, self._pool, self._default, self._pin = repository, pool, default_version, pin
+        self._source, self._place, self._pool, self._default, self._pin = source, place, pool, default_version, pin
         self._settle_s = SETTLE_POLLS * POLL_INTERVAL_S  # how long files must have been unchanged
         self._skipped: dict[Path, str] = {}
         self.on_loaded: Callable[[ModelVersion, float, bool], None] = lambda version, seconds, ok: None
@@ -136,7 +137,7 @@ class ModelManager:
     @property
     def waiting(self) -> int:
         """Requests waiting for a worker."""
-        return self._pool.waiting
+        return self._pool.scheduler.waiting
 
     def workers(self) -> list[dict[str, Any]]:
         return [
@@ -165,9 +166,9 @@ class ModelManager:
             only = f"{name}, the only model to serve,"
             if number is not None:
                 only = f"{name}/{number}, the only version to serve,"
-            return f"{only} is not in {self._repository} yet"
+            return f"{only} is not in {self._place} yet"
         if not self.models:
-            return f"there is no model in {self._repository} yet"
+            return f"there is no model in {self._place} yet"
         return "no version is available: " + "; ".join(
             f"{name}: {newest_unavailable_reason(m, self._settle_s)}" for name, m in self.models.items()
         )
@@ -184,7 +185,7 @@ class ModelManager:
             except Exception:
                 if logged + LOG_INTERVAL_S < time.monotonic():
                     logged = time.monotonic()
-                    log.exception("the scan of %s failed; loaded versions continue to be served", self._repository)
+                    log.exception("the scan of %s failed; loaded versions continue to be served", self._place)
             await asyncio.sleep(interval_s)
 
     async def poll(self) -> None:
@@ -194,11 +195,11 @@ class ModelManager:
 
     async def _poll(self) -> None:
         if self._pin and self._pin[1] is None:
-            self._pin = await asyncio.to_thread(resolve_pin, self._repository, self._pin[0])
-        had_models = any(model.versions for model in self.models.values())
+            self._pin = await asyncio.to_thread(resolve_pin, self._source, self._pin[0])
+        states = {name: {n: v.state for n, v in model.versions.items()} for name, model in self.models.items()}
         not_loaded = [v for m in self.models.values() for v in m.versions.values() if v.state in NOT_LOADED]
-        keys = {(version.model, version.number) for version in not_loaded}
-        snapshot, error = await asyncio.to_thread(scan, self._repository, had_models, self._pin, keys)
+        paths = {(version.model, version.number): version.path for version in not_loaded}
+        snapshot, error = await asyncio.to_thread(scan, self._source, states, self._pin, paths)
         if error and error != self.repository_error:
             log.warning("%s; loaded versions continue to be served", error)
         self.repository_error = error
@@ -210,16 +211,17 @@ class ModelManager:
         self._skipped |= snapshot.skipped
         for name, contents in snapshot.models.items():
             if contents is not None:
-                self._reconcile_model(name, self.models.setdefault(name, Model()), *contents)
+                self._reconcile_model(name, self.models.setdefault(name, Model()), contents)
         for name in self.models.keys() - snapshot.models.keys():
-            self._reconcile_model(name, self.models[name], {}, {})
+            self._reconcile_model(name, self.models[name], ModelContents({}, {}))
             if not self.models[name].versions:
                 del self.models[name]
         for version in not_loaded:
             if version.key in snapshot.fingerprints:
                 self._load_if_due(version, snapshot.fingerprints[version.key])
 
-    def _reconcile_model(self, name: str, model: Model, folders: dict[int, Path], labels: dict[str, int]) -> None:
+    def _reconcile_model(self, name: str, model: Model, contents: ModelContents) -> None:
+        folders, labels, model.newest = contents
         for number, version in list(model.versions.items()):
             if version.state in NOT_LOADED and number not in folders:
                 del model.versions[number]

@@ -54,11 +54,13 @@ class ModelVersion:
 
 @dataclass(slots=True)
 class Model:
-    """`labels` are those in effect, which point at versions that loaded; `requested_labels` those in the repository."""
+    """`labels` are those in effect, which point at versions that loaded; `requested_labels` those in the repository.
+    `newest`: how many of the newest versions to serve, beside the labelled ones."""
 
     versions: dict[int, ModelVersion] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     requested_labels: dict[str, int] = field(default_factory=dict)
+    newest: int = 1
 
     def available(self) -> list[int]:
         return sorted(number for number, version in self.versions.items() if version.state == "AVAILABLE")
@@ -74,23 +76,24 @@ class Model:
     def would_serve(self, number: int) -> bool:
         """Whether this version, which failed to load, would be served if it loaded."""
         labelled = {*self.labels.values(), *self.requested_labels.values()}
-        return number in labelled or all(number > other for other in self.available())
+        return number in labelled or sum(number < other for other in self.available()) < self.newest
 
 
 def wanted_versions(model: Model, numbers: list[int]) -> set[int]:
-    """The versions that should be in memory: the labelled ones; the latest that has not failed to load; until that is
-    available, also the latest available one; and, if the stable one is unavailable, the newest older one."""
+    """The versions that should be in memory: the labelled ones; the newest that have not failed to load; until those
+    are available, also the newest available ones; and, if the stable one is unavailable, the newest older one."""
     failed = {number for number, version in model.versions.items() if version.state == "END"}
     wanted = {number for number in model.requested_labels.values() if number in numbers} | failed
     wanted |= {number for number in model.labels.values() if number in model.available()}
     loadable = [number for number in numbers if number not in failed]
-    wanted.update(loadable[-1:])
+    newest = loadable[-model.newest :]
+    wanted.update(newest)
     complete = [
         number for number in loadable if number not in model.versions or not model.versions[number].files_changing
     ]
-    wanted.update(complete[-1:])
-    if loadable and loadable[-1] not in model.available():
-        wanted.update(model.available()[-1:])
+    wanted.update(complete[-model.newest :])
+    if not set(newest) <= set(model.available()):
+        wanted.update(model.available()[-model.newest :])
     stable = model.labels.get(model_repository.STABLE, model.requested_labels.get(model_repository.STABLE))
     is_new = stable in numbers and stable not in model.versions
     if stable is not None and not is_new and _is_unavailable(model.versions.get(stable)):

@@ -1,8 +1,7 @@
-"""The pool of workers: dispatches jobs to them, loads versions into all of them, and replaces those that die.
+"""The pool of worker processes: loads versions into all of them, and replaces those that die.
 
-Jobs wait in one queue per version. An idle worker gets its share of the queue at once, so no job waits for a batch to
-fill while a worker is idle, and batches grow by themselves under load. Jobs that were running when a process died are
-retried one by one: only a job that kills its process again, alone, fails.
+scheduler.py decides which jobs a worker gets. Jobs that were running when a process died are retried one by one: only a
+job that kills its process again, alone, fails.
 """
 
 import asyncio
@@ -10,9 +9,8 @@ import logging
 import math
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +19,16 @@ from seaway.protocols.calls import Reply
 from seaway.serve import ipc
 from seaway.serve.supervisor.forkserver_client import ForkserverClient
 from seaway.serve.supervisor.jobs import Job
+from seaway.serve.supervisor.scheduler import Limits, Scheduler
 from seaway.serve.supervisor.watch import LOG_INTERVAL_S
 from seaway.serve.supervisor.worker_handle import WorkerDied, WorkerHandle
 
 log = logging.getLogger("seaway.serve")
 
-MAX_FRAME_BYTES = 1 << 20  # bytes of bodies in one frame, unless it has just one job
 MAX_DEATHS = 3  # a version that kills this many workers while they load it is removed
 MAX_QUARANTINED = 64  # shapes per version
 RESTART_BACKOFF_S = (0.1, 10.0)  # delay before replacing a worker that died while starting: first, and largest
 WORKER_DIED = "the process that worked on this request died; the server continues"
-STUCK_TIMEOUT_S = 5.0  # a worker is killed this long after the deadline of all its jobs
 SWEEP_INTERVAL_S = 0.05
 # Delay before a worker retries loading a version that others serve: first, and largest
 RELOAD_BACKOFF_S = (1.0, 60.0)
@@ -73,32 +70,27 @@ class Pool:
 
     size: int
     backend: str
-    settings: dict[str, Any]
-    max_waiting: int
-    max_frame_jobs: int
-    batch_delay_s: float  # seconds that a job may wait for others while a worker is idle
-    timeout_s: float
+    settings: dict[str, Any] = field(default_factory=dict)
+    limits: InitVar[Limits] = Limits()  # noqa: RUF009 - it is frozen
     allowed_ops: tuple[str, ...] = ()
     on_lost: Callable[[str, str], None] = lambda key, message: None
     on_death: Callable[[str], None] = lambda cause: None
     on_responses: Callable[[Sequence[Job], dict[str, Any], float], None] = lambda jobs, header, began: None
     workers: list[WorkerHandle] = field(default_factory=list)
-    waiting: int = 0
+    scheduler: Scheduler = field(init=False)
     _start_error: str = ""  # why workers cannot be started
-    _queues: dict[str, deque[Job]] = field(default_factory=dict)  # in the order of their turns; none is empty
     _specs: dict[str, VersionSpec] = field(default_factory=dict)
     _forkserver: ForkserverClient = field(init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _trial_lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # one trial at a time, to save memory
-    _dispatch_scheduled: bool = False
-    _timer: asyncio.TimerHandle | None = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, limits: Limits) -> None:
         self._forkserver = ForkserverClient(self.backend)
+        self.scheduler = Scheduler(limits, self.workers)
 
     async def start(self) -> None:
         """Starts all workers. Raises Unavailable."""
-        self.workers = list(await asyncio.gather(*(self._new_worker() for _ in range(self.size))))
+        self.workers += await asyncio.gather(*(self._new_worker() for _ in range(self.size)))
         self._tasks = [asyncio.create_task(self._supervise(worker)) for worker in self.workers]
         self._tasks.append(asyncio.create_task(self._enforce_deadlines()))
 
@@ -123,89 +115,14 @@ class Pool:
         """Queues a job, which always gets a response. Raises Unavailable if the queue is full or no worker starts."""
         if self._start_error and not self.alive:
             raise Unavailable(self._start_error)
-        if self.waiting >= self.max_waiting:
-            raise Unavailable(f"{self.waiting} requests are waiting already: try again shortly")
-        job.deadline = job.queued + self.timeout_s
-        job.version.active += 1
-        self.waiting += 1
-        self._queue(job.key).append(job)
-        self._dispatch_soon()
-
-    def _queue(self, key: str) -> deque[Job]:
-        queue = self._queues.get(key)
-        if queue is None:
-            queue = self._queues[key] = deque()
-        return queue
-
-    def _dispatch_soon(self) -> None:
-        """Dispatches once per iteration of the event loop, so that requests that arrive together are batched."""
-        if not self._dispatch_scheduled:
-            self._dispatch_scheduled = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
-
-    def _dispatch_later(self, delay_s: float) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._dispatch)
-
-    def _dispatch(self) -> None:
-        """Dispatches queued jobs to idle workers, one version after another."""
-        self._dispatch_scheduled = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        idle = [worker for worker in self.workers if worker.idle]
-        for key in list(self._queues):
-            while idle and key in self._queues:
-                ready = [worker for worker in idle if key in worker.loaded]
-                if not ready:
-                    break
-                if wait_s := self._batch_wait_s(self._queues[key]):
-                    self._dispatch_later(wait_s)
-                    break
-                if jobs := self._take_jobs(key, len(ready)):
-                    ready[0].dispatch(jobs)
-                    idle.remove(ready[0])
-
-    def _batch_wait_s(self, queue: deque[Job]) -> float:
-        """Seconds that these jobs should still wait for others."""
-        if not self.batch_delay_s or len(queue) >= self.max_frame_jobs or queue[0].run_alone:
-            return 0.0
-        return max(0.0, queue[0].queued + self.batch_delay_s - time.perf_counter())
-
-    def _take_jobs(self, key: str, workers: int) -> list[Job]:
-        """Takes the next jobs of a version for one of `workers` idle workers; its queue goes to the end of the line."""
-        queue = self._queues.pop(key)
-        share = min(-(-len(queue) // workers), self.max_frame_jobs)
-        taken: list[Job] = []
-        size = 0
-        while queue and len(taken) < share:
-            job = queue[0]
-            if job.done or job.request.abandoned:
-                self._drop(queue.popleft())
-                continue
-            size += len(job.request.body)
-            if taken and (size > MAX_FRAME_BYTES or job.run_alone):
-                break
-            taken.append(queue.popleft())
-            self.waiting -= 1
-            if job.run_alone:
-                break
-        if queue:
-            self._queues[key] = queue
-        return taken
-
-    def _drop(self, job: Job) -> None:
-        self.waiting -= 1
-        if not job.done:
-            job.done = True
-            job.version.active -= 1
+        self.scheduler.submit(job)
 
     def _on_response(self, worker: WorkerHandle, message: ipc.Message) -> None:
         header, payload = message
         jobs, began = worker.running, worker.began
         worker.running = worker.suspects = []
         worker.responses += 1
-        self._dispatch()
+        self.scheduler.dispatch()
         self.on_responses(jobs, header, began)
         offset = 0
         for job, (status, content_type, headers, size, _) in zip(jobs, header["replies"], strict=True):
@@ -215,7 +132,7 @@ class Pool:
                 if status < 300:
                     headers["Seaway-Model"] = job.version.header
                 job.respond(Reply(status, body, content_type, headers))
-        self._dispatch_soon()
+        self.scheduler.dispatch_soon()
 
     def _on_exit(self, worker: WorkerHandle) -> None:
         """Fails the job that killed the worker, if that is known, and queues the others again."""
@@ -232,11 +149,7 @@ class Pool:
             for job in suspects:
                 job.run_alone = True
             others += suspects
-        for job in reversed(others):
-            if not job.done:
-                self.waiting += 1
-                self._queue(job.key).appendleft(job)
-        self._dispatch_soon()
+        self.scheduler.requeue(others)
 
     def _on_fatal(self, job: Job, shapes: str, exit_status: int | None) -> None:
         """Quarantines the undeclared shapes of a job on which a worker died, and fails the job.
@@ -260,24 +173,9 @@ class Pool:
                     worker.send({"op": "quarantine", "key": key, "shapes": shapes})
 
     async def _enforce_deadlines(self) -> None:
-        error = SeawayError(f"no response within {self.timeout_s:g} s: deadline exceeded", status=504)
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
-            now = time.perf_counter()
-            for key, queue in list(self._queues.items()):
-                while queue and queue[0].deadline < now:
-                    job = queue.popleft()
-                    self.waiting -= 1
-                    job.fail(error)
-                if not queue:
-                    del self._queues[key]
-            for worker in self.workers:
-                for job in worker.running:
-                    if job.deadline < now:
-                        job.fail(error)
-                stuck = worker.running and worker.began + self.timeout_s + STUCK_TIMEOUT_S < now
-                if stuck and not worker.kill_reason and all(job.done for job in worker.running):
-                    worker.kill("it was still running after the deadline of all its requests")
+            self.scheduler.expire()
 
     # ---- versions
 
@@ -309,18 +207,13 @@ class Pool:
     async def unload(self, key: str) -> None:
         """Removes a version from every worker; requests that still wait for it fail at once."""
         self._specs.pop(key, None)
-        self._fail_queued(key, Unavailable(f"{key} was unloaded while the request waited: try again"))
+        self.scheduler.fail(key, Unavailable(f"{key} was unloaded while the request waited: try again"))
         for worker in self.workers:
             if key in worker.loaded and not worker.exited.is_set():
                 try:
                     await worker.unload(key)
                 except WorkerDied:
                     continue
-
-    def _fail_queued(self, key: str, error: SeawayError) -> None:
-        for job in self._queues.pop(key, ()):
-            self.waiting -= 1
-            job.fail(error)
 
     async def _load_into(self, worker: WorkerHandle, key: str, spec: VersionSpec) -> dict[str, Any]:
         quarantined = sorted(spec.quarantined)
@@ -377,8 +270,7 @@ class Pool:
                     logged = time.monotonic()
                 self._start_error = f"no worker can be started: {error}"
                 if not self.alive:
-                    for key in list(self._queues):
-                        self._fail_queued(key, Unavailable(self._start_error))
+                    self.scheduler.fail_all(Unavailable(self._start_error))
                 delay_s = min(max(delay_s * 2, RESTART_BACKOFF_S[0]), RESTART_BACKOFF_S[1])
             else:
                 self._start_error = ""
@@ -405,7 +297,7 @@ class Pool:
             await self._load_into(worker, key, spec)
             spec.deaths = 0
             retries.pop(key, None)
-            self._dispatch_soon()
+            self.scheduler.dispatch_soon()
             return
         except WorkerDied:
             spec.deaths += 1
@@ -423,7 +315,7 @@ class Pool:
                 log.warning("worker %d cannot load %s, which others continue to serve: %s", worker.pid, key, reason)
             return
         del self._specs[key]
-        self._fail_queued(key, Unavailable(f"{key} cannot be served any more: {reason}"))
+        self.scheduler.fail(key, Unavailable(f"{key} cannot be served any more: {reason}"))
         self.on_lost(key, reason)
 
 

@@ -1,7 +1,7 @@
 """One version in a worker's memory: verified against its digest, loaded, warmed up and checked.
 
-At load the golden examples serve three purposes: they warm up the backend, prove that it predicts what PyTorch did,
-and show which signatures can be batched (`batching.rows_are_independent`).
+At load the golden examples serve three purposes: they warm up the backend, prove that it predicts the recorded
+outputs, and show which signatures can be batched (`batching.rows_are_independent`).
 """
 
 import dataclasses
@@ -19,9 +19,10 @@ from seaway.artifacts.golden import Golden
 from seaway.errors import MetadataError, ModelError, explain
 from seaway.protocols.calls import Call, ModelVersionInfo, Signature
 from seaway.serve.backends.backend import Backend, Load
-from seaway.serve.worker import batching
+from seaway.serve.worker import batching, warmup
 from seaway.serve.worker.parse_cache import ParseCache
 
+GOLDEN_SIGNATURE = "golden_signature"  # in the metadata's settings: the only one that the golden examples are of
 MAX_SHAPES = 4096  # input shapes whose check is remembered
 
 
@@ -76,12 +77,13 @@ def load(
     load_backend: Load,
     threads: int,
     ops: Iterable[str],
+    warmup_iterations: int = 1,
 ) -> LoadedVersion:
     """Verifies, loads, warms up and checks. If `digest` is set, only files with that digest are loaded; files with the
-    `fingerprint` were already verified.
+    `fingerprint` were already verified. `warmup_iterations`: see `warmup`.
 
     Raises MetadataError if a file has changed since the version was published, ModelError if it cannot be loaded, does
-    not match `digest`, changes meanwhile, or does not predict the golden examples as PyTorch did.
+    not match `digest`, changes meanwhile, or does not predict the golden outputs.
     """
     current = model_repository.fingerprint(path)
     if not current:
@@ -91,6 +93,7 @@ def load(
         if not digest or current != fingerprint:
             digest = _verified_digest(path, metadata, name, digest)
         version = _loaded(name, number, path, metadata, digest, load_backend, threads, ops)
+        _replay(path, version, warmup_iterations)
     except OSError as error:
         raise ModelError(f"{path}: its files cannot be read: {explain(error)}") from None
     version.fingerprint = current
@@ -98,6 +101,14 @@ def load(
         version.backend.close()
         raise ModelError(f"{path}: its files changed while they were loaded")
     return version
+
+
+def _replay(path: Path, version: LoadedVersion, iterations: int) -> None:
+    try:
+        warmup.replay(path, version.backend, version.served, iterations)
+    except BaseException:
+        version.backend.close()
+        raise
 
 
 def _read_metadata(path: Path) -> ArtifactMetadata | None:
@@ -154,7 +165,10 @@ def _check_golden(
 ) -> frozenset[str]:
     """Compares with the golden examples. Returns the signatures with independent rows. Raises ModelError."""
     compared, batchable = set(), set()
+    only = metadata.settings.get(GOLDEN_SIGNATURE)
     for name, signature in served.signatures.items():
+        if only not in (None, name):
+            continue
         for call in golden.whole():
             if {tensor.name for tensor in signature.inputs} != call.inputs.keys():
                 continue
@@ -181,7 +195,8 @@ def _compare(metadata: ArtifactMetadata, signature: str, output: str, actual: np
     if comparison.wrong:
         raise ModelError(
             f"signature {signature!r} is wrong for {comparison.wrong} of {comparison.rows} golden examples: output "
-            f"{output!r} differs from PyTorch's by up to {comparison.max_abs:.3g}; convert and validate the model again"
+            f"{output!r} differs from {metadata.reference}'s by up to {comparison.max_abs:.3g}; convert and validate "
+            "the model again"
         )
 
 
@@ -202,6 +217,7 @@ def describe(version: LoadedVersion) -> dict[str, Any]:
     served = dataclasses.asdict(version.served)
     for signature in served["signatures"].values():
         signature["unranked"] = sorted(signature["unranked"])
+        del signature["defaults"]
     return {"served": served, "batchable": sorted(version.batchable), "fingerprint": version.fingerprint}
 
 

@@ -4,9 +4,11 @@ A frame contains client requests for one version, unparsed. The worker parses th
 (`batching`), and formats the responses. It loads versions in a separate thread meanwhile.
 """
 
+import gc
 import logging
 import queue
 import socket
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +31,8 @@ log = logging.getLogger("seaway.worker")
 
 Arrays = dict[str, np.ndarray]
 MAX_JOINED_BYTES = 1 << 20  # larger responses are sent in pieces
+# A thread that loads a version gives way to requests after this long, each time that they need Python
+SWITCH_INTERVAL_S = 0.0005
 RETAINED_BYTES = 32 << 20  # of freed memory: getting pages for a large request takes as long as parsing it
 
 clock = time.perf_counter
@@ -48,10 +52,18 @@ class InFlight:
 
 class Worker:
     def __init__(
-        self, channel: socket.socket, backend: str, threads: int, cores: int, max_rows: int, max_body_bytes: int
+        self,
+        channel: socket.socket,
+        backend: str,
+        threads: int,
+        cores: int,
+        max_rows: int,
+        max_body_bytes: int,
+        warmup_iterations: int = 1,
     ) -> None:
         self._channel, self._threads, self._max_rows, self._max_body_bytes = channel, threads, max_rows, max_body_bytes
         self._cores, self._executor = cores, ThreadPoolExecutor(max(1, cores - 1))  # starts its threads on first use
+        self._warmup_iterations = warmup_iterations
         self._load_backend: Load = module(backend).load
         self._send_lock = threading.Lock()
         self._versions: dict[str, LoadedVersion] = {}
@@ -94,6 +106,7 @@ class Worker:
             self._load_backend,
             self._threads,
             command["allowed_ops"],
+            self._warmup_iterations,
         )
         version.quarantined.update(command["quarantined"])
         self._versions[command["key"]] = version
@@ -103,6 +116,9 @@ class Worker:
         version = self._versions.pop(command["key"], None)
         if version:
             version.backend.close()
+            del version
+            gc.collect()
+            memory.trim()
         return {}
 
     # ---- requests
@@ -235,8 +251,9 @@ def _rows(call: Call) -> int:
     return max((len(array) for array in call.inputs.values() if array.ndim), default=1)
 
 
-def run(channel: socket.socket, backend: str, threads: int, cores: int, max_rows: int, max_body_bytes: int) -> None:
-    """Handles frames until the supervisor closes the channel."""
+def run(channel: socket.socket, backend: str, **settings: int) -> None:
+    """Handles frames until the supervisor closes the channel. `settings`: those of Worker."""
     memory.retain_freed(RETAINED_BYTES, RETAINED_BYTES // 2)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     logging.basicConfig(format="%(asctime)s worker %(process)d: %(message)s")
-    Worker(channel, backend, threads, cores, max_rows, max_body_bytes).run()
+    Worker(channel, backend, **settings).run()

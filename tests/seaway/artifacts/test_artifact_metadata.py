@@ -155,3 +155,11 @@ def test_a_version_says_what_it_learned_from(
 ) -> None:
     assert version_of(dataset, checkpoint).training_data == words
     assert ArtifactMetadata(kind="version", name="v").training_data == ""
+
+
+def test_the_reference_is_named_by_the_nearest_artifact_that_names_one() -> None:
+    onnx = ArtifactMetadata("onnx", "m", settings={"reference": "ONNX Runtime"})
+    parity = ArtifactMetadata("parity", "m", parents={"onnx": onnx})
+    assert ArtifactMetadata("version", "m", parents={"parity": parity}).reference == "ONNX Runtime"
+    assert ArtifactMetadata("version", "m", settings={"reference": "the SavedModel"}).reference == "the SavedModel"
+    assert ArtifactMetadata("version", "m", parents={"onnx": ArtifactMetadata("onnx", "m")}).reference == "PyTorch"

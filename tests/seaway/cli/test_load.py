@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from certificates import Authority
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.append(str(ROOT / "tests" / "seaway" / "load"))
 
 import toy  # noqa: E402
 from responder import serving  # noqa: E402
+from tls_servers import grpcs, https  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +203,46 @@ def test_the_help_of_each_command(tmp_path, verb):
     assert completed.returncode == 0
     assert "Usage" in completed.stdout
     assert verb.split()[-1] in completed.stdout
+
+
+def test_servers_that_require_a_client_certificate(repository, tmp_path):
+    ca = Authority(tmp_path)
+    own, client = ca.issue("server"), ca.issue("client")
+    trust, both = ["--tls-ca", "ca.pem"], ["--tls-cert", "client.crt", "--tls-key", client.key]
+    examples = ["--golden", repository / "toy" / "1"]
+    np.savez(tmp_path / "x.npz", image=np.zeros((1, 4, 4, 1), np.float32))
+    with https(repository, own, client_ca=ca.ca) as server, grpcs(repository, own, client_ca=ca.ca) as rpc:
+        for arguments, shown in (
+            (["load", server.url, *SHORT], "pass         wrong"),
+            (["load", rpc, *SHORT], "pass         wrong"),
+            (["load", "capacity", rpc, "--time", "1s", "--rate", "1", "--limit", "p50_ms=0.001"], "capacity over gRPC"),
+            (["verify", rpc, "--time", "1s", "--users", "2", "--no-evidence"], "OIP v2 gRPC:"),
+            (["deploy", "--version", "1", "--model-repository", repository, "--url", server.url], "over REST: match"),
+        ):
+            inputs = [] if arguments[0] == "deploy" else examples
+            done = seaway(tmp_path, *arguments, *inputs, *trust, *both)
+            assert shown in done.stdout, (arguments, done.stdout + done.stderr)
+        for url in (server.url, rpc):
+            without = seaway(tmp_path, "verify", url, *examples, *trust)
+            assert (without.returncode, without.stdout) == (1, "")
+            [line] = without.stderr.splitlines()
+            assert line.startswith(f"seaway: {url}: the server ") and "give --tls-cert FILE and --tls-key FILE" in line
+            untrusted = seaway(tmp_path, "predict", "x.npz", "--url", url, "--name", "toy", *both)
+            [line] = untrusted.stderr.splitlines()
+            assert line.startswith(f"seaway: {url}: the server's TLS certificate is not trusted")
+
+
+@pytest.mark.parametrize(
+    "verb", [["load", "{}"], ["load", "capacity", "{}", "--limit", "p50_ms=9"], ["verify", "{}"], ["evaluate", "{}"],
+             ["predict", "x.npz", "--url", "{}"]], ids=lambda verb: " ".join(verb[:2]),
+)  # fmt: skip
+def test_tls_options_are_checked_before_any_request(verb, tmp_path):
+    np.savez(tmp_path / "x.npz", image=np.zeros((1, 4, 4, 1), np.float32))
+    for url, option, message in (
+        ("http://127.0.0.1:1", ["--insecure"], "http://127.0.0.1:1: no TLS there, so --insecure would have no effect"),
+        ("grpcs://127.0.0.1:1", ["--insecure"], "gRPC cannot skip the verification of a certificate"),
+        ("https://127.0.0.1:1", ["--tls-ca", "none.crt"], "--tls-ca none.crt: it does not exist: check the path"),
+        ("https://127.0.0.1:1", ["--tls-key", "x.key"], "--tls-key x.key: its certificate is missing"),
+    ):
+        done = seaway(tmp_path, *(word.format(url) for word in verb), *option)
+        assert (done.returncode, message in done.stderr) == (1, True), done.stderr

@@ -180,7 +180,7 @@ def test_predict_classifies_images(place: Path, url: str) -> None:
     assert "no.png: not an image" in refused.stderr
 
 
-@pytest.mark.parametrize("protocol", client_codecs.PROTOCOLS)
+@pytest.mark.parametrize("protocol", [protocol.key for protocol in client_codecs.OVER_HTTP])
 def test_evaluate_agrees_with_the_hop_table(
     place: Path, first: subprocess.CompletedProcess[str], url: str, protocol: str
 ) -> None:

@@ -5,9 +5,12 @@ import threading
 
 import pytest
 import toy
+from certificates import Authority
 from responder import serving
+from tls_servers import https
 
 from seaway.artifacts import model_repository
+from seaway.client_tls import ClientTls
 from seaway.deploy import deploy as stage
 from seaway.deploy.deploy import deploy
 from seaway.errors import InvalidInput, NotFound, Refused, Unavailable
@@ -88,13 +91,15 @@ def test_a_port_that_closes_connections_is_retried_and_then_named(repository):
 def test_wrong_responses_are_refused(server, repository, fault):
     next(server.counter)
     server.fault = fault
-    with pytest.raises(Refused, match=r"1[0-6] of 16 golden examples .* over REST that differ from PyTorch"):
+    with pytest.raises(
+        Refused, match=r"1[0-6] of 16 golden examples .* over REST whose output 'scores' differs from PyTorch's"
+    ):
         deploy(server.url, repository, "toy", 1)
 
 
 def test_wrong_responses_over_the_second_protocol_only_are_refused(server, repository):
     server.fault = "off"  # from the second inference on
-    with pytest.raises(Refused, match="over GraphPipe that differ"):
+    with pytest.raises(Refused, match="over GraphPipe whose output 'scores' differs"):
         deploy(server.url, repository, "toy", 1)
 
 
@@ -126,3 +131,20 @@ def test_the_stage_prints_its_measurements(server, repository):
     command = [sys.executable, "-m", "seaway.deploy", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.count("match PyTorch, max |Δ|") == 4
+
+
+def test_a_server_at_https(repository, tmp_path):
+    """A certificate that is not trusted ends the wait at once; a closed connection does not: the server may restart."""
+    ca, untrusted = Authority(tmp_path), Authority(tmp_path, "untrusted")
+    client = ca.issue("client")
+    with https(repository, ca.issue("server"), client_ca=ca.ca) as server:
+        differences = deploy(server.url, repository, "toy", 1, tls=ca.trust(client))
+        assert len(differences) == 4
+        with pytest.raises(
+            InvalidInput, match=r"/v1/models/toy.*: the server's TLS certificate is not trusted .*--tls-ca"
+        ):
+            deploy(server.url, repository, "toy", 1, tls=untrusted.trust(client))
+        with pytest.raises((InvalidInput, Unavailable), match=r"requires a client certificate.*--tls-cert FILE"):
+            deploy(server.url, repository, "toy", 1, timeout_s=0.1, tls=ca.trust())
+    with pytest.raises(InvalidInput, match=r"http://127.0.0.1:1: no TLS there, so --insecure would have no effect"):
+        deploy("http://127.0.0.1:1", repository, "toy", 1, tls=ClientTls(insecure=True))

@@ -1,5 +1,6 @@
 """Operators that PyTorch's exporters export otherwise, by both exporters and in ONNX Runtime, compared with PyTorch."""
 
+import functools
 import io
 import itertools
 import math
@@ -19,6 +20,16 @@ SPECIAL = [-math.inf, -2.5, -1.0, -0.35, -0.0, 0.0, 0.15, 1.0, 1.5, 300.0, math.
 FLOATS = tuple(np.array(list(itertools.product(SPECIAL, SPECIAL)), np.float32).T.copy())
 PAIRS = [*itertools.product([-100, -7, -1, 0, 1, 7, 2**53 + 1], [-60, -7, -1, 3, 7]), (-(2**63), -1)]
 INTEGERS = tuple(np.array(PAIRS).T.copy())
+
+
+def reduced(x: torch.Tensor, y: torch.Tensor, reduce: str, include_self: bool) -> torch.Tensor:
+    """Rows of three, of which the last stays and the others are named by an index that is smaller than the source.
+    Finite: ONNX Runtime ignores NaN (docs/operators.md)."""
+    rows = torch.stack((y, x, y), 1).nan_to_num(posinf=7, neginf=-7)
+    index = torch.tensor([[0, 1, 0]]).expand(x.shape[0], 3)
+    return rows.scatter_reduce(1, index, torch.stack((x, x, y, x), 1).nan_to_num(5), reduce, include_self=include_self)
+
+
 ON_FLOATS: dict[str, Function] = {
     "sign": lambda x, y: x.sign(),
     "sgn": lambda x, y: torch.sgn(x),
@@ -39,6 +50,8 @@ ON_FLOATS: dict[str, Function] = {
     "xlogy": lambda x, y: torch.xlogy(x, y),
     "logaddexp": lambda x, y: torch.logaddexp(x, y),
     "logaddexp2": lambda x, y: torch.logaddexp2(x, y),
+    "nan_to_num": lambda x, y: torch.nan_to_num(x),
+    "nan_to_num, double": lambda x, y: torch.nan_to_num(x.double(), posinf=5),
     "any": lambda x, y: torch.stack((x, -x), 1).any(1),
     "all": lambda x, y: torch.stack((x, -x), 1).all(1),
     "bucketize": lambda x, y: torch.bucketize(x, torch.tensor([-1.0, 0.0, 2.0])),
@@ -54,6 +67,12 @@ ON_FLOATS: dict[str, Function] = {
     "diagonal(1)": lambda x, y: (x[:, None, None] + torch.arange(12.0).reshape(3, 4)).diagonal(1, 2, 1),
     "diagonal(-1)": lambda x, y: (x[:, None, None] + torch.arange(12.0).reshape(3, 4)).diagonal(-1, -2, -1),
     "scatter_reduce": lambda x, y: y.reshape(-1, 1).scatter_reduce(1, y.reshape(-1, 1).long() * 0, x[:, None], "sum"),
+    **{
+        f"scatter_reduce, {reduce}, include_self={include_self}": functools.partial(
+            reduced, reduce=reduce, include_self=include_self
+        )
+        for reduce, include_self in itertools.product(("sum", "mean", "prod", "amin", "amax"), (True, False))
+    },
     "logsigmoid": lambda x, y: nn.functional.logsigmoid(x * 100),
     "softplus": lambda x, y: nn.functional.softplus(x, 2, 5),
     "softplus, default": lambda x, y: nn.functional.softplus(x),
@@ -79,6 +98,8 @@ ON_INTEGERS: dict[str, Function] = {
     "div, floor": lambda x, y: torch.div(x, y, rounding_mode="floor"),
     "div, trunc": lambda x, y: torch.div(x, y.abs(), rounding_mode="trunc"),
     "div, no mode": lambda x, y: torch.div(x, y, rounding_mode=None),
+    "scatter_reduce, mean": functools.partial(reduced, reduce="mean", include_self=False),
+    "scatter_reduce, amin": functools.partial(reduced, reduce="amin", include_self=False),
     "uint8 // uint8": lambda x, y: x.abs().clamp(max=99).to(torch.uint8) // y.abs().to(torch.uint8),
 }
 
@@ -102,7 +123,7 @@ def traced(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> onnx.ModelPro
             inputs,
             buffer,  # type: ignore[arg-type]
             dynamo=False,
-            opset_version=16,
+            opset_version=18,
             input_names=["x", "y"],
             dynamic_axes={"x": {0: "batch"}, "y": {0: "batch"}},
             do_constant_folding=False,
@@ -116,7 +137,7 @@ def translated(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> onnx.Mode
         module,
         inputs,
         dynamo=True,
-        opset_version=graph.DYNAMO_OPSET,
+        opset_version=graph.OPSET,
         input_names=["x", "y"],
         dynamic_shapes=({0: batch}, {0: batch}),
         custom_translation_table=translations.table(),

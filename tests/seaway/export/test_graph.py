@@ -1,5 +1,7 @@
 """The graph compared with PyTorch: which differences the export detects."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -9,7 +11,7 @@ from torch import nn
 
 from seaway.artifacts.artifact_metadata import Tensor
 from seaway.errors import ModelError
-from seaway.export import graph, tolerance, wrap
+from seaway.export import comparison, graph, model_file, tolerance, wrap
 from seaway.export.inputs import bind, parse, random_examples
 from seaway.export.wrap import Wrapped
 
@@ -28,48 +30,53 @@ def weight(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
     return tensor
 
 
-def test_the_graph_is_pytorchs(wrapped: Wrapped) -> None:
+def test_the_graph_is_pytorchs(wrapped: Wrapped, tmp_path: Path) -> None:
     examples = random_examples(wrapped.inputs)
-    tolerances = tolerance.derive(wrapped, [(examples, wrap.run(wrapped, examples))])
-    model = graph.export(wrapped, examples, OUTPUTS)
-    graph.compare(model, wrapped, [examples], tolerances)
+    calls = [(examples, wrap.run(wrapped, examples))]
+    tolerances = tolerance.derive(wrapped, calls)
+    model = graph.export(wrapped, examples, OUTPUTS, tmp_path)
+    comparison.compare(tmp_path, wrapped, calls, tolerances)
     checksums, unused = graph.weights(model, wrapped, examples)
     assert len(checksums) == 8
     assert unused == []
     assert {"Conv", "BatchNormalization"} <= {node.op_type for node in model.graph.node}
 
 
-def test_a_changed_weight_is_found_by_value_and_by_outputs(wrapped: Wrapped) -> None:
+def test_a_changed_weight_is_found_by_value_and_by_outputs(wrapped: Wrapped, tmp_path: Path) -> None:
     examples = random_examples(wrapped.inputs)
-    tolerances = tolerance.derive(wrapped, [(examples, wrap.run(wrapped, examples))])
-    model = graph.export(wrapped, examples, OUTPUTS)
+    calls = [(examples, wrap.run(wrapped, examples))]
+    tolerances = tolerance.derive(wrapped, calls)
+    model = graph.export(wrapped, examples, OUTPUTS, tmp_path)
     changed = weight(model, "0.weight")
     changed.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(changed) * np.float32(1.01), "0.weight"))
     with pytest.raises(ModelError, match=r"different weights for 0\.weight than the model"):
         graph.weights(model, wrapped, examples)
+    model_file.write(model, tmp_path)
     with pytest.raises(ModelError, match="other scores than PyTorch for batch 1"):
-        graph.compare(model, wrapped, [examples], tolerances)
+        comparison.compare(tmp_path, wrapped, calls, tolerances)
 
 
-def test_a_fixed_batch_is_found_by_running(wrapped: Wrapped) -> None:
+def test_a_fixed_batch_is_found_by_running(wrapped: Wrapped, tmp_path: Path) -> None:
     examples = random_examples(wrapped.inputs)
-    tolerances = tolerance.derive(wrapped, [(examples, wrap.run(wrapped, examples))])
-    model = graph.export(wrapped, examples, OUTPUTS)
+    calls = [(examples, wrap.run(wrapped, examples))]
+    tolerances = tolerance.derive(wrapped, calls)
+    model = graph.export(wrapped, examples, OUTPUTS, tmp_path)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    model_file.write(model, tmp_path)
     with pytest.raises(ModelError, match=r"does not run for batch 1.*x\.flatten"):
-        graph.compare(model, wrapped, [examples], tolerances)
+        comparison.compare(tmp_path, wrapped, calls, tolerances)
 
 
-def test_a_net_over_two_gibibytes_is_refused_before_tracing(wrapped: Wrapped) -> None:
+def test_the_tracing_exporter_refuses_over_two_gibibytes_before_it_begins(wrapped: Wrapped, tmp_path: Path) -> None:
     with torch.device("meta"):
         wrapped.net.append(nn.Linear(30_000, 30_000))
-    with pytest.raises(ModelError, match=r"3\.4 GiB"):
-        graph.export(wrapped, random_examples(wrapped.inputs), OUTPUTS)
+    with pytest.raises(ModelError, match=r"tracing exporter writes up to 2 GiB, but the weights take 3\.4 GiB"):
+        graph.export(wrapped, random_examples(wrapped.inputs), OUTPUTS, tmp_path, graph.TRACING)
 
 
-def test_a_weight_missing_from_the_graph_differs_from_an_unused_one(wrapped: Wrapped) -> None:
+def test_a_weight_missing_from_the_graph_differs_from_an_unused_one(wrapped: Wrapped, tmp_path: Path) -> None:
     examples = random_examples(wrapped.inputs)
-    model = graph.export(wrapped, examples, OUTPUTS)
+    model = graph.export(wrapped, examples, OUTPUTS, tmp_path)
     wrapped.net.register_buffer("auxiliary", torch.ones(3))
     assert graph.weights(model, wrapped, examples)[1] == ["auxiliary"]
     model.graph.initializer.remove(weight(model, "1.running_var"))

@@ -10,7 +10,7 @@ import torch
 
 from seaway.artifacts import golden
 from seaway.errors import ModelError
-from seaway.export import export, graph, integers, symbolics, trials
+from seaway.export import calls, graph, integers, symbolics, trials
 from seaway.export.export import export_model
 from seaway.export.inputs import bind, parse, random_examples
 from seaway.export.wrap import Wrapped
@@ -126,7 +126,7 @@ def test_a_faulty_export_is_refused(
 ) -> None:
     """Without the functions of symbolics.py: integers 0 and 1 alone would let these nets pass."""
     monkeypatch.setattr(symbolics, "_FUNCTIONS", {})
-    monkeypatch.setattr(graph, "OPSETS", (13, 15))
+    monkeypatch.setattr(graph, "OPSET", 15)
     with pytest.raises(ModelError, match=f"ONNX Runtime gives other output_0 than PyTorch.*{says}"):
         export_model(
             f"python:shipped_nets:{net}", tmp_path / "onnx", weights=None, inputs=inputs, exporter="torchscript"
@@ -138,14 +138,8 @@ def test_a_net_that_takes_no_zeros_gets_ones() -> None:
     wrapped = Wrapped(net, bind(net, [parse("ids:5:int64"), parse("lengths:scalar:int64")])).eval()
     ordinary = random_examples(wrapped.inputs)
     assert ordinary["lengths"].min() == 0
-    assert set(export._that_run(wrapped, ordinary)["lengths"]) == {1}
+    assert set(calls.that_run(wrapped, ordinary)[0]["lengths"]) == {1}
     net = kinds_of_nets.sentence().eval()
     wrapped = Wrapped(net, bind(net, [parse("ids:5:int64")])).eval()
     ordinary = random_examples(wrapped.inputs)
-    assert export._that_run(wrapped, ordinary) is ordinary
-
-
-def test_a_packed_sequence_that_nothing_reads_is_refused_with_advice(tmp_path: Path) -> None:
-    options = {"inputs": ["ids:5:int64", "lengths:scalar:int64"], "exporter": "torchscript"}
-    with pytest.raises(ModelError, match="call pad_packed_sequence on them"):
-        export_model("python:kinds_of_nets:PackedState", tmp_path / "onnx", weights=None, **options)
+    assert calls.that_run(wrapped, ordinary)[0] is ordinary

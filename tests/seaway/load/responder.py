@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import toy
 
-from seaway.artifacts import artifact_metadata, model_repository
+from seaway.artifacts import artifact_metadata, interface, model_repository
 from seaway.errors import SeawayError
 from seaway.protocols import graphpipe, oip, tfserving
 from seaway.protocols.calls import ModelVersionInfo, RawRequest, Signature
@@ -18,7 +18,8 @@ NAME = "toy"
 
 
 class Responder(ThreadingHTTPServer):
-    """`fault` happens to every `every`-th inference after the first; `states`, `digests` override the repository's."""
+    """`fault` happens to every `every`-th inference after the first, to its output `faulty`; `states`, `digests`
+    override the repository's."""
 
     daemon_threads = True
 
@@ -27,6 +28,7 @@ class Responder(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.repository = repository
         self.fault, self.every, self.delay_s, self.pod = "", 1, 0.0, ""
+        self.faulty = "scores"
         self.states, self.digests = {}, {}
         self.counter, self.paths = itertools.count(), []
         self.versions = {}
@@ -114,7 +116,9 @@ class _Handler(BaseHTTPRequestHandler):
     def infer(self, body, metadata, weights, fault, kind):
         """(body, headers) of the response; `kind` is the path's first part."""
         call = None
-        model = ModelVersionInfo(NAME, 1, "", {"serving_default": Signature(metadata.inputs, metadata.outputs)})
+        default = interface.default_outputs(metadata.outputs)
+        names = [tensor.name for tensor in default]
+        model = ModelVersionInfo(NAME, 1, "", {"serving_default": Signature(metadata.inputs, default)})
         if kind == "v1":
             inputs, _ = tfserving.read_inputs(tfserving.read_predict(body), metadata.inputs)
         elif kind == "v2":
@@ -122,17 +126,18 @@ class _Handler(BaseHTTPRequestHandler):
             call = oip.read(request, model)
             inputs = call.inputs
         else:
-            inputs = dict(graphpipe.read_request(body).inputs)
-        scores = toy.infer(weights, inputs)["scores"]
+            request = graphpipe.read_request(body)
+            inputs, names = dict(request.inputs), request.outputs or names
+        outputs = toy.infer(weights, inputs, metadata.outputs[1].name)
         if fault == "swap":
-            scores = self.server.exchange.swap(scores)
-        scores = FAULTS.get(fault, lambda s: s)(scores)
+            outputs["scores"] = self.server.exchange.swap(outputs["scores"])
+        outputs[self.server.faulty] = FAULTS.get(fault, lambda s: s)(outputs[self.server.faulty])
         if call is not None:
-            reply = oip.write(call, {"scores": scores}, model)
+            reply = oip.write(call, {name: outputs[name] for name in call.outputs or names}, model)
             return reply.body if isinstance(reply.body, bytes) else b"".join(reply.body), reply.headers
         if kind == "v1":
-            return tfserving.write_predict({"scores": scores}, row=True), {}
-        return graphpipe.write_infer_response([scores]), {}
+            return tfserving.write_predict({name: outputs[name] for name in names}, row=True), {}
+        return graphpipe.write_infer_response([outputs[name] for name in names]), {}
 
     def send(self, status, body, content_type="application/json", served_by=None, headers=()):
         self.send_response(status)

@@ -16,6 +16,7 @@ import pytest
 from responder import serving
 
 from seaway.artifacts import model_repository
+from seaway.client_tls import ClientTls
 from seaway.errors import DataError, InvalidInput, Unavailable
 from seaway.load import formatting, gate, report, result_files
 from seaway.load.client import Client
@@ -46,9 +47,11 @@ def test_an_untrusted_certificate(repository, certificate, monkeypatch):
         context.load_cert_chain(certificate_file, key)
         server.socket = context.wrap_socket(server.socket, server_side=True)
         url = server.url.replace("http:", "https:")
-        with pytest.raises(Unavailable, match=r"TLS certificate is not trusted .*SSL_CERT_FILE .* with --insecure"):
+        with pytest.raises(
+            Unavailable, match=r"TLS certificate is not trusted \(self.signed certificate\): .* --tls-ca"
+        ):
             run(url, source, config)
-        result = run(url, source, LoadConfig(users=2, duration_s=1, warmup_s=0, insecure=True))
+        result = run(url, source, LoadConfig(users=2, duration_s=1, warmup_s=0, tls=ClientTls(insecure=True)))
         assert (result.failed, result.wrong) == (0, 0) and result.requests > 0
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate_file))
         result = run(url, source, config)
@@ -202,12 +205,12 @@ def test_reports_name_the_reference_of_the_comparison(server, repository, all_er
     assert "PyTorch" not in page + markdown
     assert bare.wrong == 0 < bare.requests
     page = report.load_page("known", [known], [])
-    assert "the output in the file of examples for the same input" in page
-    assert set(known.errors) == {"wrong response: differs from the file's output by more than the tolerance"}
+    assert "the outputs in the file of examples for the same input" in page
+    assert set(known.errors) == {"wrong response: output 'scores' differs from the file's by more than the tolerance"}
     assert "PyTorch" not in page
     wrong, failed = all_errors
     assert formatting.describe_references([wrong]) == [
-        "Every response was compared with PyTorch's recorded output for the same input."
+        "Every response was compared with PyTorch's recorded outputs for the same input."
     ]
     assert formatting.describe_references([failed]) == []
 

@@ -35,9 +35,9 @@ def healthy(served):
 
 def parity(served, protocol, **more):
     server, metadata, examples = served
-    expected = examples.outputs["scores"]
+    expected = {"scores": examples.outputs["scores"]}
     return served_parity(
-        server.url, "toy", 1, examples.inputs, expected, None, metadata.tolerances["scores"], protocol, batch=5, **more
+        server.url, "toy", 1, examples.inputs, expected, None, metadata.tolerances, protocol, batch=5, **more
     )
 
 
@@ -117,8 +117,8 @@ def test_accuracy_is_that_of_the_served_outputs(served, protocol):
     expected = examples.outputs["scores"]
     true_classes = expected.argmax(axis=1)
     true_classes[:4] = (true_classes[:4] + 1) % 3
-    tolerance = metadata.tolerances["scores"]
-    row = served_parity(server.url, "toy", None, examples.inputs, expected, true_classes, tolerance, protocol)
+    arguments = server.url, "toy", None, examples.inputs, {"scores": expected}
+    row = served_parity(*arguments, true_classes, metadata.tolerances, protocol)
     assert row.accuracy == 12 / 16
     with pytest.raises(DataError, match="different test sets"):
-        served_parity(server.url, "toy", None, examples.inputs, expected, true_classes[:3], tolerance, protocol)
+        served_parity(*arguments, true_classes[:3], metadata.tolerances, protocol)

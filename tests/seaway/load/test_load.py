@@ -7,7 +7,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import toy
+from certificates import Authority
 from responder import serving
+from tls_servers import https
 
 from seaway.artifacts import artifact_metadata, golden, model_repository
 from seaway.errors import DataError, InvalidInput, MetadataError, NotFound, Refused
@@ -104,7 +106,7 @@ def test_promote_refuses_on_evidence_of_wrong_and_failed_responses(server, repos
     words = Text((tmp_path / "evidence" / "report.html").read_text()).words
     assert "wrong responses" in words
     assert "infinite" in words
-    assert "wrong response: differs from PyTorch's" in words
+    assert "wrong response: output 'scores' differs from PyTorch's" in words
     with pytest.raises(Refused, match="responses differed from PyTorch's"):
         promote(repository, "toy", 1, tmp_path / "evidence")
     server.every = 1
@@ -180,3 +182,18 @@ def test_artifacts_that_the_version_was_not_made_from_are_refused(server, reposi
     with pytest.raises(MetadataError, match="changed after its metadata was written"):
         load(server.url, repository, "toy", 1, tmp_path / "e", made.dataset, made.onnx)
     assert not (tmp_path / "e").exists()
+
+
+def test_the_stage_at_https_with_a_client_certificate(repository, tmp_path):
+    ca = Authority(tmp_path)
+    client = ca.issue("client")
+    options = ["--model-repository", repository, "--name", "toy", "--version", "1", "--evidence", tmp_path / "evidence"]
+    options += ["--duration-s", "1", "--users", "2", "--protocol", "tfs"]
+    files = ["--tls-ca", ca.ca, "--tls-cert", client.cert, "--tls-key", client.key]
+    with https(repository, ca.issue("server"), client_ca=ca.ca) as server:
+        command = [sys.executable, "-m", "seaway.load", "--url", server.url, *options, *files]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ", 0 wrong, 0 failed" in done.stdout
+    with pytest.raises(InvalidInput, match=r"http://127.0.0.1:1: no TLS there, so --tls-ca would have no effect"):
+        load("http://127.0.0.1:1", repository, "toy", 1, tmp_path / "none", tls=ca.trust())

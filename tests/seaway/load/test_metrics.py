@@ -1,38 +1,15 @@
 """The server's own metrics from its Prometheus page, over the load test's time."""
 
 import re
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from exposition import exposing
 
 from seaway.artifacts import model_repository
 from seaway.load import gate, metrics, report
 from seaway.load.config import LoadConfig
 from seaway.load.run import run
 from seaway.serve.supervisor.metrics import Metrics
-
-
-@contextmanager
-def exposing(page):
-    """Yields an address that serves `page()`."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(page())
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/metrics"
-        finally:
-            server.shutdown()
 
 
 def test_series_are_differences_between_two_pages():

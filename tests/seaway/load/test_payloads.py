@@ -31,6 +31,11 @@ def with_scores(model, scores):
     return dataclasses.replace(model, examples=Golden(model.examples.inputs, {"scores": scores}))
 
 
+def scores_of(payload):
+    (one,) = payload.expected
+    return one.values
+
+
 VERSION_INFO = ModelVersionInfo("toy", 1, "toy/1@0", {})
 PROTOCOLS = [client_codecs.TFS, client_codecs.GRAPHPIPE, client_codecs.OIP, client_codecs.OIP_BINARY]
 
@@ -52,13 +57,13 @@ def respond(protocol, scores):
 class TestCheck:
     def test_check_returns_the_distance_of_a_correct_response(self, model, protocol):
         payload = encode(model, protocol, batch=4)[3]
-        assert check(*respond(protocol, payload.expected), payload, protocol) < 1e-7
-        assert check(*respond(protocol, payload.expected + 5e-6), payload, protocol) == pytest.approx(5e-6, rel=0.05)
+        assert check(*respond(protocol, scores_of(payload)), payload, protocol) < 1e-7
+        assert check(*respond(protocol, scores_of(payload) + 5e-6), payload, protocol) == pytest.approx(5e-6, rel=0.05)
 
     @pytest.mark.parametrize("fault", FAULTS)
     def test_each_fault_is_a_wrong_response(self, model, protocol, fault):
         payload = encode(model, protocol, batch=4)[0]
-        scores = FAULTS[fault](payload.expected.astype(np.float32))
+        scores = FAULTS[fault](scores_of(payload).astype(np.float32))
         with pytest.raises(WrongResponse):
             check(*respond(protocol, scores), payload, protocol)
 
@@ -72,7 +77,7 @@ class TestCheck:
         requests = encode(model, protocol, batch=4)
         for payload, other in zip(requests, requests[1:] + requests[:1], strict=True):
             with pytest.raises(WrongResponse, match="tolerance"):
-                check(*respond(protocol, other.expected), payload, protocol)
+                check(*respond(protocol, scores_of(other)), payload, protocol)
 
     def test_nan_is_correct_where_pytorch_gave_it(self, model, protocol):
         scores = model.examples.outputs["scores"].copy()
@@ -92,7 +97,7 @@ def test_batches_rotate_and_repeat_if_there_are_fewer_examples(model):
 
 
 def test_big_batches_do_not_fill_the_memory(model, monkeypatch):
-    monkeypatch.setattr(payloads, "MAX_BODY_BYTES", 10_000)
+    monkeypatch.setattr(payloads, "MAX_BYTES", 10_000)
     assert 1 <= len(encode(model, client_codecs.TFS, batch=16)) < 16
 
 
@@ -129,7 +134,7 @@ def test_responses_to_examples_without_outputs_are_compared_with_the_first(tmp_p
     x = np.arange(8, dtype=np.float32).reshape(4, 2)
     np.savez(tmp_path / "x.npz", x=x)
     model = read_model(tmp_path / "x.npz")
-    assert (model.inputs, model.output, model.name, model.digest) == (("x",), "", "", "")
+    assert (model.inputs, model.outputs, model.name, model.digest) == (("x",), {}, "", "")
     payload = encode(model, client_codecs.TFS, batch=2)[0]
     first = tfserving.write_predict({"y": x[:2]}, row=True)
     assert check(first, {}, payload, client_codecs.TFS) == 0
@@ -164,7 +169,7 @@ def test_png_sends_the_images_that_it_can_represent_exactly(model, tmp_path):
     examples = Golden({"image": image}, {"scores": np.eye(6, dtype=np.float32)})
     images = dataclasses.replace(model, inputs=("image",), examples=examples)
     requests = encode(images, client_codecs.PNG, batch=1)
-    assert [int(payload.expected.argmax()) for payload in requests] == [1, 2, 3, 4]
+    assert [int(payload.expected[0].values.argmax()) for payload in requests] == [1, 2, 3, 4]
     document = json.loads(requests[0].body)
     assert document["signature_name"] == "from_png"
     file = tmp_path / "1.png"

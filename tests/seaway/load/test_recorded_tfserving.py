@@ -121,8 +121,9 @@ def test_the_version_in_the_path_selects_the_model(recorded, half, tmp_path):
     """Version 1 of the recorded model computes x / 2 + 2, so its outputs are wrong."""
     [result] = verify(recorded, half, LoadConfig(users=2, duration_s=1, warmup_s=0, model="half", version=1), ["tfs"])
     assert result.wrong == result.requests > 0
-    [problem] = problems([result])
-    assert problem.startswith("REST, a replica without a name: ")
+    replica, kind = problems([result])
+    assert replica.startswith("REST, a replica without a name: ")
+    assert kind.startswith("REST: wrong response: output 'y' differs from the file's by more than the tolerance (")
 
 
 def test_an_unknown_model_is_reported_with_the_server_s_message(recorded, half):

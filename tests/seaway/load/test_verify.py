@@ -63,7 +63,10 @@ def test_the_replica_with_other_weights_is_named(three_replicas, repository):
         replica.responses for replica in by_pod.values()
     )
     found = problems(results, identity(source))
-    assert [line.partition(": ")[0] for line in found] == ["REST, seaway-2", "OIP v2 binary, seaway-2"]
+    assert [line.partition(": ")[0] for line in found] == [
+        *("REST, seaway-2", "REST", "OIP v2 binary, seaway-2", "OIP v2 binary")
+    ]
+    assert "REST: wrong response: output 'scores' differs from PyTorch's by more than the tolerance (" in found[1]
     stored = store_evidence(source, results)
     digest = model_repository.read_metadata(repository, "toy", 1).sha256
     assert stored.parent == model_repository.evidence(repository, "toy", digest)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from certificates import Authority
+from tls_servers import https
 
 from seaway.artifacts import model_repository
 from seaway.load.counters import Counters
@@ -83,6 +85,38 @@ def test_workers_share_the_arrivals_of_their_master_s_rate_shape_and_seed(server
     assert counted["tfs"].requests == next(server.counter)
 
 
+def test_workers_use_the_files_that_the_master_s_options_name(repository, tmp_path):
+    """A worker that has none of them ends with a message."""
+    ca = Authority(tmp_path)
+    ca.issue("client")
+    golden = model_repository.path(repository, "toy", 1)
+    with https(repository, ca.issue("server"), client_ca=ca.ca) as server:
+        options = [
+            "--host",
+            server.url,
+            "--golden",
+            golden,
+            "--protocol",
+            "tfs",
+            "--run-time",
+            "2s",
+            "--tls-ca",
+            "ca.pem",
+        ]
+        options += ["--tls-client-cert", "client.crt", "--tls-client-key", "client.key"]
+        status, output, counted = run_distributed(tmp_path, *options, "--users", 2, "--spawn-rate", 2)
+        assert (status, counted["tfs"].failed, counted["tfs"].wrong) == (0, 0, 0), output
+        assert counted["tfs"].requests == next(server.counter) > 0
+        (elsewhere := tmp_path / "elsewhere").mkdir()
+        port = free_port()
+        master = start_locust(tmp_path, "--master", "--master-bind-port", port, "--expect-workers", 1, *options)
+        worker = start_locust(elsewhere, "--worker", "--master-port", port)
+        output = worker.communicate(timeout=100)[0]
+        assert (worker.returncode, "locust: --tls-ca ca.pem: it does not exist" in output) == (1, True), output
+        assert wait_for([master])[0] == 1
+        assert next(server.counter) == counted["tfs"].requests + 1, "it sent nothing"
+
+
 def test_a_run_that_measured_nothing_fails(server, tmp_path):
     """A worker with another locustfile has none of the users, so it sends nothing."""
     other = tmp_path / "other.py"
@@ -114,12 +148,12 @@ def test_a_request_as_a_message_and_back(repository, tmp_path, known):
     source = model_repository.path(repository, "toy", 1) if known else tmp_path / "x.npz"
     payload = encode(read_model(source), client_codecs.OIP_BINARY, 2)[0]
     again = Payload.from_message(payload.to_message())
-    assert (again.body, again.headers, again.output, again.rows) == (
-        payload.body, payload.headers, payload.output, payload.rows,
+    assert (again.body, again.headers, again.outputs, again.rows) == (
+        payload.body, payload.headers, payload.outputs, payload.rows,
     )  # fmt: skip
-    assert (again.tolerance, again.reference) == (payload.tolerance, payload.reference)
-    if known:
-        np.testing.assert_array_equal(again.expected, payload.expected)
-        np.testing.assert_array_equal(again.allowed, payload.allowed)
-    else:
-        assert again.expected is again.allowed is None
+    assert again.reference == payload.reference
+    assert len(again.expected) == len(payload.expected) == int(known)
+    for one, other in zip(again.expected, payload.expected, strict=True):
+        assert (one.name, one.tolerance) == (other.name, other.tolerance)
+        np.testing.assert_array_equal(one.values, other.values)
+        np.testing.assert_array_equal(one.allowed, other.allowed)

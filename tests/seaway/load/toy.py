@@ -30,16 +30,17 @@ class Artifacts:
         return publish(self.onnx, self.saved_model, self.parity, repository)
 
 
-def infer(weights, inputs):
-    """{input: [N, ...]} in the model's order → {"scores", "logits"}, float32 [N, classes]."""
+def infer(weights, inputs, second="logits"):
+    """{input: [N, ...]} in the model's order → {"scores", second}, float32 [N, classes]."""
     flat = np.concatenate([np.asarray(array, np.float32).reshape(len(array), -1) for array in inputs.values()], axis=1)
     logits = flat @ weights
     exponent = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return {"scores": exponent / exponent.sum(axis=1, keepdims=True), "logits": logits}
+    return {"scores": exponent / exponent.sum(axis=1, keepdims=True), second: logits}
 
 
-def make(folder, shapes=IMAGE_INPUT, name="toy", seed=0, examples=16):
-    """Writes onnx/, saved_model/, parity/ and dataset/ under `folder`; another seed is another model."""
+def make(folder, shapes=IMAGE_INPUT, name="toy", seed=0, examples=16, second="logits", settings=None):
+    """Writes onnx/, saved_model/, parity/ and dataset/ under `folder`; another seed is another model. `second`: the
+    name of the logits, which makes them an output of the default signature too; `settings`: of the ONNX artifact."""
     random = np.random.default_rng(seed)
     size = sum(int(np.prod(shape)) for shape in shapes.values())
     weights = random.normal(size=(size, len(LABELS))).astype(np.float32)
@@ -51,19 +52,23 @@ def make(folder, shapes=IMAGE_INPUT, name="toy", seed=0, examples=16):
     dataset = _dataset(artifacts.dataset, images, true_classes, name)
     interface = {
         "inputs": tuple(Tensor(key, "float32", (None, *shape)) for key, shape in shapes.items()),
-        "outputs": tuple(Tensor(key, "float32", (None, len(LABELS))) for key in ("scores", "logits")),
+        "outputs": tuple(Tensor(key, "float32", (None, len(LABELS))) for key in ("scores", second)),
         "labels": LABELS,
-        "tolerances": TOLERANCES,
+        "tolerances": dict(zip(("scores", second), TOLERANCES.values(), strict=True)),
     }
     inputs = {key: random.normal(size=(examples, *shape)).astype(np.float32) for key, shape in shapes.items()}
-    golden.write(artifacts.onnx / golden.GOLDEN, golden.Golden(inputs, infer(weights, inputs)))
-    test_outputs = infer(weights, {"image": images[..., np.newaxis] / np.float32(255)}) if shapes == IMAGE_INPUT else {}
+    golden.write(artifacts.onnx / golden.GOLDEN, golden.Golden(inputs, infer(weights, inputs, second)))
+    pixels = {"image": images[..., np.newaxis] / np.float32(255)}
+    test_outputs = infer(weights, pixels, second) if shapes == IMAGE_INPUT else {}
     golden.write(artifacts.onnx / golden.TEST_OUTPUTS, golden.Golden({}, test_outputs))
     (artifacts.onnx / "model.onnx").write_bytes(b"onnx" * 1000)
     for folder in (artifacts.onnx, artifacts.saved_model):
         (folder / "labels.txt").write_text("\n".join(LABELS) + "\n")
     onnx = artifact_metadata.write(
-        artifacts.onnx, ArtifactMetadata("onnx", name, **interface, weights={"W": "0"}, parents={"dataset": dataset})
+        artifacts.onnx,
+        ArtifactMetadata(
+            "onnx", name, **interface, settings=settings or {}, weights={"W": "0"}, parents={"dataset": dataset}
+        ),
     )
     with (artifacts.saved_model / "saved_model.pb").open("wb") as file:
         np.save(file, weights)

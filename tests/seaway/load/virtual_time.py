@@ -77,7 +77,7 @@ def simulate(golden, service_s, duration_s, seed, rate, users, start_s):
     user.path, user.host = user.protocol.path(model.name, None), "http://virtual"
     user.requests = payloads.encode(model, user.protocol, 1)[:1]
     user.counters = locustfile.Counters()
-    body = json.dumps({"predictions": user.requests[0].expected.tolist()}).encode()
+    body = json.dumps({"predictions": user.requests[0].expected[0].values.tolist()}).encode()
     queue = Queue(world, service_s, body)
     locustfile.Run.users = (user,)
     locustfile.Run.schedule = Schedule(rate, duration_s, seed=seed)

@@ -180,3 +180,29 @@ def test_importing_the_specs_loads_no_framework() -> None:
         "sys.exit(f'loaded: {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, timeout=120)
+
+
+def test_a_tls_secret_is_mounted_in_the_stages_that_call_a_server(tmp_path: Path) -> None:
+    ir, kubernetes = compiled(tmp_path / "ir.yaml", "characters", "--tls-secret", "client-tls")
+    mounted = {
+        name: settings["secretAsVolume"] for name, settings in kubernetes.items() if "secretAsVolume" in settings
+    }
+    assert mounted.keys() == {"exec-deploy", "exec-load"}
+    for [volume] in mounted.values():
+        assert (volume["secretName"], volume["mountPath"], volume["optional"]) == (
+            "client-tls",
+            cluster.TLS_PATH,
+            False,
+        )
+    assert ir["root"]["inputDefinitions"]["parameters"]["tls"]["defaultValue"] == cluster.TLS_PATH
+    for stage in ("deploy", "load"):
+        assert tasks(ir)[stage]["inputs"]["parameters"]["tls"] == {"componentInputParameter": "pipelinechannel--tls"}
+    assert compiled(tmp_path / "ship.yaml", "ship", "--tls-secret", "client-tls")[1].keys() == {
+        f"exec-{name}" for name in ("preflight", "export-model", "convert", "validate", "publish", "run-summary")
+    }, "it has no such stage"
+
+
+def test_without_a_tls_secret_none_is_mounted(tmp_path: Path) -> None:
+    ir, kubernetes = compiled(tmp_path / "ir.yaml", "characters")
+    assert not any("secretAsVolume" in settings for settings in kubernetes.values())
+    assert ir["root"]["inputDefinitions"]["parameters"]["tls"]["defaultValue"] == ""

@@ -23,8 +23,8 @@ EXCEPTIONS = [
     ),
     ("tensorflow", {"serve-onnx"}, "the other backend"),
     ("absl", {"serve-onnx"}, "the other backend"),
-    ("onnxruntime", {"serve"}, "the other backend"),
-    ("PIL", {"serve"}, "decodes images outside the graph: the other backend"),
+    ("onnxruntime", {"serve", "serve-tfs"}, "the other backend"),
+    ("PIL", {"serve", "serve-tfs"}, "decodes images outside the graph: the other backend"),
 ]
 NAMESPACES = {"google.protobuf": "protobuf"}  # of top-level modules with several owners
 
@@ -98,8 +98,8 @@ def test_an_image_holds_what_its_component_imports(stage: str) -> None:
 @pytest.mark.parametrize(
     ("changed", "stages"),
     [
-        ("seaway/serve/supervisor/pool.py", {"serve", "serve-onnx"}),
-        ("seaway/serve/page/page.css", {"serve", "serve-onnx"}),
+        ("seaway/serve/supervisor/pool.py", {"serve", "serve-onnx", "serve-tfs"}),
+        ("seaway/serve/page/page.css", {"serve", "serve-onnx", "serve-tfs"}),
         ("seaway/reporting/templates/report.css", {"explore", "train", "validate", "load"}),
         ("seaway/explore/report/templates/gallery.html.jinja", {"explore"}),
         ("seaway/train/tune/study.py", set()),

@@ -40,6 +40,7 @@ FEATURES = {
     "socket_filter": socket_filter,
     "large_socket": large_socket,
     "sched_getaffinity": lambda: os.sched_getaffinity(0),
+    "memfd_create": lambda: os.close(os.memfd_create("name")),
     "pidfd_open": lambda: os.close(os.pidfd_open(os.getpid())),
     "epoll": lambda: select.epoll().close(),
     "madvise": lambda: mmap.MADV_DONTNEED,

@@ -1,6 +1,7 @@
 """Memory that the allocator retains and returns, measured in the process itself."""
 
 import mmap
+import os
 import platform
 import subprocess
 import sys
@@ -62,3 +63,12 @@ def test_dropped_pages_can_be_read_again(monkeypatch: pytest.MonkeyPatch, tmp_pa
         assert mapped[:6] == b"seaway"
         memory.drop_pages(mapped)
         assert mapped[-6:] == b"seaway"
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_content_as_a_file(monkeypatch: pytest.MonkeyPatch, in_memory: bool) -> None:
+    if not in_memory:
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    with memory.file_of(b"content") as path:
+        assert Path(path).read_bytes() == b"content"
+    assert not Path(path).is_file()

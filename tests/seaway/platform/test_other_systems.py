@@ -179,7 +179,7 @@ def assert_predictions_are_right(server: OtherSystemServer) -> None:
     golden = goldens.read(extra / goldens.GOLDEN)
     metadata = artifact_metadata.check(extra.parent, "version", at=model_repository.METADATA_FILE)
     output = metadata.outputs[0].name
-    for protocol in client_codecs.PROTOCOLS.values():
+    for protocol in client_codecs.OVER_HTTP:
         with Client(server.url, 60) as client:
             actual, served_by = client.predict(protocol, "characters", golden.inputs, output)
         compared = goldens.compare(actual, golden.outputs[output], metadata.tolerances[output])
@@ -198,7 +198,7 @@ def test_the_example_is_served(server: OtherSystemServer) -> None:
 
     large, headers = oip.write_infer_request({"image": np.zeros((1, 300_000), np.float32)}, binary=True)
     with Client(server.url, 60) as client, pytest.raises(InvalidInput):  # after which memory is given back
-        client.predict_encoded(client_codecs.OIP_BINARY, "characters", large, headers, "scores")
+        client.predict_encoded(client_codecs.OIP_BINARY, "characters", large, headers, ["scores"])
     server.wait(lambda: "malloc_trim" in server.refused())
 
     last = server.worker()

@@ -86,6 +86,14 @@ def test_evidence_is_verified_and_shown(repository: Path, version: int, capsys: 
     assert f"{metadata.metrics['tfs_p50_ms']:.1f}" in shown
 
 
+def test_the_hop_table_compares_no_reference_with_itself() -> None:
+    row = {"hop": "ONNX Runtime", "accuracy": 0.5, "max_abs": {"scores": 0.0}, "wrong": 0}
+    assert hop_table._cells(row, compared=False)[:3] + hop_table._cells(row, compared=False)[6:7] == [
+        *("ONNX Runtime", "50.00%", "", "")
+    ]
+    assert hop_table._cells(row, compared=True)[2:7:4] == ["0.0e+00", "0"]
+
+
 def test_a_version_is_promoted_and_rolled_back_and_no_recorded_file_changes(repository: Path) -> None:
     recorded = checksums(repository)
     assert promote(repository, NAME, 2) == 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from seaway.artifacts.artifact_metadata import Tensor
 from seaway.errors import InvalidInput, NotFound, SeawayError, Unsupported
-from seaway.protocols import tfserving
+from seaway.protocols import client_codecs, tfserving
 from seaway.protocols.calls import Call, ModelVersionInfo, RawRequest, Signature
 from seaway.protocols.tensors import strings
 from seaway.protocols.tfserving import Route, VersionStatus
@@ -530,3 +530,13 @@ def test_own_messages_belong_to_recorded_errors():
     own = [name for ours in OWN_MESSAGES.values() for name in ours]
     assert len(own) == len(set(own))
     assert set(own) <= {recording.id for recording in recordings() if "error" in (parsed(recording.text) or {})}
+
+
+@pytest.mark.parametrize(
+    ("shapes", "rows"),
+    [([(3, 2)], True), ([(3, 2), (3,)], True), ([(3, 2), (2,)], False), ([(3, 2), ()], False), ([()], False)],
+)
+def test_a_client_sends_rows_if_all_inputs_have_as_many(shapes, rows):
+    inputs = {f"x{n}": np.ones(shape, np.float32) for n, shape in enumerate(shapes)}
+    body, _ = client_codecs.TFS.write(inputs, ["y"], "", False)
+    assert json.loads(body).keys() == {"instances" if rows else "inputs"}

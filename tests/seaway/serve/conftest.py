@@ -5,12 +5,13 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,8 +52,9 @@ class Server:
             cwd=Path(__file__).parents[3],
         )
         first = self.process.stderr.readline().split()
-        self.url, self.admin_url = [word.rstrip("/") for word in first if word.startswith("http://")]
+        self.url, self.admin_url = [word.rstrip("/") for word in first if word.startswith(("http://", "https://"))]
         self.port, self.admin_port = (int(url.rpartition(":")[2]) for url in (self.url, self.admin_url))
+        self.grpc = first[first.index("gRPC") + 1] if "gRPC" in first else ""  # host:port
         self.log: list[str] = []
         self._reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True)
         self._reader.start()
@@ -122,6 +124,43 @@ class Server:
             self.process.stderr.close()
 
 
+class DropIn(Server):
+    """`tensorflow_model_server`, or its image's entrypoint, on free ports; `grpc_port` 0: without gRPC."""
+
+    def __init__(
+        self, entry: str, arguments: Sequence[str], environ: Mapping[str, str] | None = None, grpc_port: int = 0
+    ) -> None:
+        self.port = self.free_port()
+        code = f"from seaway.serve.tfs_command import {entry}; {entry}()"
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SEAWAY_", "MODEL_"))}
+        quick = {"SEAWAY_WORKERS": "1", "SEAWAY_THREADS": "2", "SEAWAY_POLL_INTERVAL_S": "0.2"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments, f"--port={grpc_port}", f"--rest_api_port={self.port}"],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=inherited | quick | dict(environ or {}),
+            cwd=Path(__file__).parents[3],
+        )
+        self.log: list[str] = []
+        self._reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True)
+        self._reader.start()
+
+    @staticmethod
+    def free_port() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return probe.getsockname()[1]
+
+    def is_open(self) -> bool:
+        try:
+            return self.get("/readyz").status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def wait_ready(self) -> None:
+        self.wait(self.is_open, START_TIMEOUT_S)
+
+
 class Load:
     """Threads that send requests without a pause and check each response against the version that it names."""
 
@@ -175,6 +214,12 @@ def server_class() -> type[Server]:
 
 
 @pytest.fixture(scope="session")
+def drop_in_class() -> type[DropIn]:
+    """The same, started as TensorFlow Serving's command."""
+    return DropIn
+
+
+@pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of SavedModels, see make_models.py. Tests copy from it and never change it."""
     out = tmp_path_factory.mktemp("models")
@@ -223,7 +268,16 @@ def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     for label, version in (("stable", 1), ("canary", 2)):
         model_repository.set_label(repository, "half", label, version)
     running = Server(
-        repository, "--default-version", "latest", "--max-body-bytes", "1000000", "--access-log", "--threads", "2"
+        repository,
+        "--default-version",
+        "latest",
+        "--max-body-bytes",
+        "1000000",
+        "--access-log",
+        "--threads",
+        "2",
+        "--grpc-port",
+        "0",
     )
     try:
         running.wait_ready()

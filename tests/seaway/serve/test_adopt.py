@@ -11,8 +11,10 @@ import pytest
 
 from seaway.artifacts import artifact_metadata, model_repository
 from seaway.artifacts import golden as goldens
+from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tolerance
 from seaway.errors import InvalidInput, ModelError
 from seaway.serve import adopt
+from seaway.serve.worker import version
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -31,7 +33,7 @@ def extra(repository: Path, name: str) -> Path:
 def test_it_is_published_with_its_own_outputs(models: Path, repository: Path) -> None:
     assert adopt.publish(models / "half" / "1", repository, "half") == 1
     metadata = model_repository.read_metadata(repository, "half", 1)
-    assert metadata.settings["reference"] == "the SavedModel itself"
+    assert metadata.reference == "the SavedModel"
     examples = goldens.read(extra(repository, "half") / goldens.GOLDEN)
     assert set(metadata.tolerances) == set(examples.whole()[0].outputs)
     folder = model_repository.path(repository, "half", 1)
@@ -74,6 +76,12 @@ def test_without_random_numbers_that_run_it_has_no_examples(
     assert not (extra(repository, "half") / goldens.GOLDEN).exists()
 
 
+def test_its_examples_are_of_one_signature(models: Path, repository: Path) -> None:
+    """The others may have the same names for other types, and for other results."""
+    assert adopt.publish(models / "types" / "1", repository, "types") == 1
+    assert model_repository.read_metadata(repository, "types", 1).settings[version.GOLDEN_SIGNATURE] == "bool"
+
+
 def test_what_a_server_refuses_is_not_published(models: Path, repository: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match=r"saved_model\.pb"):
@@ -99,3 +107,11 @@ def test_the_command(models: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 1
     assert "--input: a SavedModel has its own" in done.stderr
+
+
+def test_a_server_names_the_savedmodel_as_the_reference() -> None:
+    metadata = ArtifactMetadata(
+        "version", "m", tolerances={"y": Tolerance(0, 0)}, settings={"reference": "the SavedModel"}
+    )
+    with pytest.raises(ModelError, match="output 'y' differs from the SavedModel's by up to 1; convert"):
+        version._compare(metadata, "serving_default", "y", np.zeros(2), np.ones(2))

@@ -341,15 +341,51 @@ def test_a_table_is_read_from_the_versions_own_asset(vocabulary: Path) -> None:
     assert answers["y"].tolist() == [1, 0, -1]
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../../other.txt", "nul\0", "../saved_model.pb/x"])
-def test_an_asset_outside_the_folder_is_refused(vocabulary: Path, tmp_path: Path, name: str) -> None:
+def into_collection(meta: Any) -> None:
+    """Moves the assets to where TensorFlow 1 writes them."""
+    for asset in meta.asset_file_def:
+        meta.collection_def["saved_model_assets"].any_list.value.add().Pack(asset)
+    del meta.asset_file_def[:]
+
+
+def test_so_it_is_as_tensorflow_1_lists_assets(vocabulary: Path) -> None:
+    assert edit(vocabulary, into_collection) == vocabulary
+    test_a_table_is_read_from_the_versions_own_asset(vocabulary)
+
+    def damage(meta: Any) -> None:
+        meta.collection_def["saved_model_assets"].any_list.value[0].value = b"\x0a\x7f"
+
+    with pytest.raises(ModelError, match="saved_model_assets is damaged"):
+        inspection.inspect(edit(vocabulary, damage))
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../../other.txt", "nul\0"])
+@pytest.mark.parametrize("era", [1, 2])
+def test_an_asset_outside_the_folder_is_refused(vocabulary: Path, tmp_path: Path, name: str, era: int) -> None:
     (tmp_path / "model" / "other.txt").write_text("secret\n")
 
     def change(meta: Any) -> None:
         meta.asset_file_def[0].filename = name
+        if era == 1:
+            into_collection(meta)
 
-    with pytest.raises(ModelError, match=r"leads out of|cannot be followed|is missing"):
+    with pytest.raises(ModelError, match=r"leads out of|cannot be followed"):
         inspection.inspect(edit(vocabulary, change))
+
+
+@pytest.mark.parametrize("name", ["../saved_model.pb/x", "other.txt"])
+def test_a_missing_asset_is_an_error_if_the_model_reads_it(vocabulary: Path, name: str) -> None:
+    def change(meta: Any) -> None:
+        meta.asset_file_def.add().CopyFrom(meta.asset_file_def[0])
+        meta.asset_file_def[1].filename, meta.asset_file_def[1].tensor_info.name = name, "unused:0"
+        meta.graph_def.node.add(name="unused", op="Placeholder").attr["dtype"].type = tf.string.as_datatype_enum
+
+    def swap(meta: Any) -> None:
+        meta.asset_file_def[0].filename = name
+
+    assert load(edit(vocabulary, change), None, 1)
+    with pytest.raises(ModelError, match=r"the SavedModel cannot be loaded.*assets/"):
+        load(edit(vocabulary, swap), None, 1)
 
 
 def test_links_out_of_the_folder_are_refused(vocabulary: Path, save: Models, tmp_path: Path) -> None:
@@ -425,6 +461,12 @@ def test_files_that_are_no_savedmodel_are_told(save: Models) -> None:
         (folder / inspection.FILE).write_bytes(whole[:size])
         with pytest.raises(ModelError, match=r"saved_model\.pb"):
             inspection.inspect(folder)
+    for text in (b"meta_graphs {", b"\xff", b"meta_graphs { meta_info_def { tags: 3 } }", b"1" * 100_000):
+        (folder / inspection.FILE).unlink(missing_ok=True)
+        (folder / inspection.TEXT_FILE).write_bytes(text)
+        with pytest.raises(ModelError, match=r"saved_model\.pbtxt: not a SavedModel"):
+            inspection.inspect(folder)
+    (folder / inspection.TEXT_FILE).unlink()
     (folder / inspection.FILE).write_bytes(b"\x0a\x0a" * 100_000)
     with pytest.raises(ModelError, match=r"saved_model\.pb"):
         inspection.inspect(folder)
@@ -509,7 +551,7 @@ def test_contradictions_are_told(save: Models) -> None:
         (internal, "operator '_Recv', which this TensorFlow does not know"),
         (missing, "needs node 'nowhere', which is missing"),
         (twice, "two nodes or two functions have the same name"),
-        (no_input, "is missing or not its node's first output"),
+        (no_input, "'nowhere:0' is to be fed, but is missing"),
         (no_signature, "no signature to call"),
     ):
         (folder / inspection.FILE).write_bytes(whole)

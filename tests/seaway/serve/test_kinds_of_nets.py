@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 import torch
 
 from seaway.artifacts import golden as goldens
-from seaway.artifacts import model_repository
-from seaway.artifacts.artifact_metadata import ArtifactMetadata
+from seaway.artifacts import interface, model_repository
+from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tolerance
 from seaway.export.export import export_model
-from seaway.protocols import graphpipe, oip, tfserving
+from seaway.load import expected as expected_outputs
+from seaway.load import payloads
+from seaway.protocols import client_codecs, graphpipe, oip, tfserving
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 Shipped = tuple[dict[str, ArtifactMetadata], Path]
@@ -117,6 +120,7 @@ def calls(shipped: Shipped, name: str) -> list[dict[str, np.ndarray]]:
     return rows + [call.inputs for call in golden.calls]
 
 
+NO_REQUEST = {("graphpipe", "masked"), ("graphpipe", "attends"), ("rest", "half")}
 # What a protocol has no type for
 LIMITS = {
     ("graphpipe", "nested"): "GraphPipe has no type for bool",
@@ -127,7 +131,7 @@ LIMITS = {
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_protocol_returns_all_outputs(served: Any, shipped: Shipped, protocol: str, name: str) -> None:
     metadata = shipped[0][name]
-    if (protocol, name) in {("graphpipe", "masked"), ("graphpipe", "attends"), ("rest", "half")}:
+    if (protocol, name) in NO_REQUEST:
         pytest.skip("GraphPipe has no type for bool, and TensorFlow Serving's JSON none for half: not even the request")
     for inputs in calls(shipped, name):
         wanted = expected(name, metadata, inputs)
@@ -157,6 +161,36 @@ def test_open_sizes_are_open_in_the_signature(served: Any) -> None:
 
 def test_requests_are_batched_only_where_the_batch_is_the_first_axis_of_all_outputs(served: Any) -> None:
     log = "".join(served.log)
-    for name, batched in (("sentence", True), ("nested", True), ("tags", False), ("over_time", False)):
+    for name, batched in (
+        ("sentence", True),
+        ("nested", True),
+        ("tags", False),
+        ("pairs", False),
+        ("over_time", False),
+    ):
         [line] = [line for line in log.splitlines() if f"{name}/1@" in line and "batched" in line]
         assert ("batched: serving_default" in line) is batched, line
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_load_test_compares_all_outputs(served: Any, shipped: Shipped, protocol: str, name: str) -> None:
+    """The requests of `seaway load` for the golden examples; their responses, and those with one output changed."""
+    if (protocol, name) in NO_REQUEST:
+        pytest.skip("the protocol has no type for the inputs")
+    codec = client_codecs.named("tfs" if protocol == "rest" else protocol)
+    model = payloads.read_model(model_repository.path(shipped[1], name, 1))
+    carried = {t.name for t in interface.default_outputs(shipped[0][name].outputs) if t.dtype in codec.dtypes}
+    for payload in payloads.encode(model, codec, 1):
+        assert {one.name for one in payload.expected} == carried
+        reply = served.request("POST", codec.path(name, 1), payload.body, payload.headers)
+        assert reply.status == 200, reply.body
+        payloads.check(reply.body, reply.headers, payload, codec)
+        for number, one in enumerate(payload.expected):
+            if one.values.size:
+                finite = np.nan_to_num(one.values)
+                others = np.where(np.abs(finite) < 1e6, finite + 1, finite / 2)
+                other = expected_outputs.expect(one.name, others, Tolerance(0, 0))
+                changed = (*payload.expected[:number], other, *payload.expected[number + 1 :])
+                with pytest.raises(payloads.WrongResponse, match=f"^output '{one.name}' differs from PyTorch's"):
+                    payloads.check(reply.body, reply.headers, replace(payload, expected=changed, verified={}), codec)

@@ -2,6 +2,8 @@
 
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -10,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seaway.protocols import oip
+from seaway.protocols import oip, tfserving
 from seaway.serve import ipc
 from seaway.serve.worker.worker_main import RETAINED_BYTES
 
@@ -79,3 +81,40 @@ def test_after_large_bodies_both_processes_shrink_again(start):
     small = [before[0] + SLACK, before[1] + RETAINED_BYTES + SLACK]
     server.wait(lambda: all(resident(pid) <= most for pid, most in zip(pids, small, strict=True)), 30)
     assert re.search(r"^seaway_body_bytes_held 0(\.0)?$", server.metrics(), re.MULTILINE)
+
+
+MAKE = """
+import sys
+import tensorflow as tf
+
+class Net(tf.Module):
+    def __init__(self, width):
+        self.weights = tf.Variable(tf.random.normal([4, width]))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], name="x")])
+    def __call__(self, x):
+        return {"y": tf.reduce_sum(x @ self.weights, 1)}
+
+net = Net(int(sys.argv[2]))
+tf.saved_model.save(net, sys.argv[1], {"serving_default": net.__call__})
+"""
+WIDTH = 8 << 20  # 128 MB of weights
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux has /proc")
+def test_an_unloaded_version_gives_its_memory_back(start, tmp_path):
+    def publish(number: int, width: int) -> None:
+        command = [sys.executable, "-c", MAKE, str(tmp_path / "made"), str(width)]
+        subprocess.run(command, check=True, capture_output=True)
+        (tmp_path / "models" / "net").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "made").rename(tmp_path / "models" / "net" / str(number))
+
+    publish(1, WIDTH)
+    server = start(tmp_path / "models", "--backend", "savedmodel", "--workers", "1")
+    server.wait_ready()
+    body = tfserving.write_predict_request({"x": np.ones((2, 4), np.float32)})
+    assert server.request("POST", "/v1/models/net/versions/1:predict", body).status == 200
+    loaded = resident(server.worker())
+    publish(2, 4)
+    server.wait(lambda: server.request("POST", "/v1/models/net/versions/2:predict", body).status == 200, 60)
+    server.wait(lambda: resident(server.worker()) <= loaded - 100 * (1 << 20), 60)

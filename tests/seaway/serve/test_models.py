@@ -34,6 +34,32 @@ def test_versions_that_should_be_in_memory(states, in_effect, labels, numbers, e
 
 
 @pytest.mark.parametrize(
+    "newest, states, numbers, expected",
+    [
+        (2, {}, [1, 2, 3], {2, 3}),
+        (9, {}, [1, 2, 3], {1, 2, 3}),
+        (2, {1: "AVAILABLE", 2: "AVAILABLE"}, [1, 2, 3], {1, 2, 3}),  # until 3 is available
+        (2, {1: "AVAILABLE", 2: "AVAILABLE", 3: "AVAILABLE"}, [1, 2, 3], {2, 3}),
+        (2, {1: "AVAILABLE", 2: "AVAILABLE", 3: "END"}, [1, 2, 3], {1, 2, 3}),
+        (1, {1: "AVAILABLE"}, [2], {1, 2}),  # another version was chosen: 1 stays until it is available
+        (1, {1: "AVAILABLE", 2: "AVAILABLE"}, [2], {2}),
+        (3, {1: "AVAILABLE", 2: "AVAILABLE", 3: "AVAILABLE"}, [3], {3}),
+    ],
+)
+def test_several_of_the_newest_versions(newest, states, numbers, expected):
+    versions = {number: ModelVersion("m", number, Path(), state) for number, state in states.items()}
+    assert wanted_versions(Model(versions, newest=newest), numbers) == expected
+
+
+def test_as_many_of_the_newest_versions_are_retried_as_are_served():
+    states = {1: "END", 2: "END", 3: "AVAILABLE"}
+    model = Model({n: ModelVersion("m", n, Path(), state) for n, state in states.items()}, newest=2)
+    assert [model.would_serve(1), model.would_serve(2)] == [True, True]
+    model.versions[2].state = "AVAILABLE"
+    assert not model.would_serve(1)
+
+
+@pytest.mark.parametrize(
     "states, labels, expected",
     [
         ({1: "AVAILABLE", 2: "AVAILABLE"}, {"stable": 2}, []),

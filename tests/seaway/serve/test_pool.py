@@ -24,7 +24,7 @@ class Job:
 
 
 def new_pool():
-    pool = Pool(1, "onnx", {}, max_waiting=10, max_frame_jobs=4, batch_delay_s=0.0, timeout_s=1.0)
+    pool = Pool(1, "onnx")
     pool._specs[KEY] = VersionSpec("m", 1, Path("x"))
     return pool
 
@@ -82,7 +82,7 @@ def test_several_suspects_are_tried_one_by_one_before_anything_is_quarantined():
     async def work():
         pool, jobs = new_pool(), [Job(), Job()]
         assert await die(pool, jobs, -signal.SIGABRT) == set()
-        assert list(pool._queues[KEY]) == jobs
+        assert list(pool.scheduler.queues[KEY]) == jobs
         assert all(job.run_alone and not job.done for job in jobs)
 
     asyncio.run(work())

@@ -303,7 +303,7 @@ def test_a_port_in_use(server, tmp_path):
     [
         ([], {}, "--model-repository"),
         (["--model-repository", "x", "--poll-interval-s", "0"], {}, "--poll-interval-s is 0"),
-        (["--model-repository", "x", "--port", "70000"], {}, "--port is 70000: it must be from 0 to 65535"),
+        (["--model-repository", "x", "--port", "70000"], {}, "--port is 70000: it must be at most 65535"),
         ([], {"SEAWAY_MODEL_REPOSITORY": "x", "SEAWAY_TIMEOUT_S": "nan"}, "--timeout-s is nan"),
         ([], {"SEAWAY_MODEL_REPOSITORY": "x", "SEAWAY_PORT": "http"}, "SEAWAY_PORT='http'"),
         ([], {"SEAWAY_MODEL_REPOSITORY": "x", "SEAWAY_DEFAULT_VERSION": "newest"}, "newest"),

@@ -234,6 +234,17 @@ def test_tensorflow_s_errors_are_passed_on_with_their_status(saved: Models) -> N
     assert found.value.status == 400
 
 
+def test_an_output_that_is_an_input_is_an_error_as_in_tensorflow_serving(tmp_path: Path) -> None:
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        x = tf.compat.v1.placeholder(tf.float32, [None], "x")
+        tf.compat.v1.saved_model.simple_save(session, str(tmp_path / "1"), {"x": x}, {"x": x, "y": 2 * x})
+    model = load(tmp_path / "1", None, 1)
+    with pytest.raises(SeawayError, match=r"x:0 is both fed and fetched") as found:
+        model.predict("serving_default", {"x": np.float32([1])})
+    assert found.value.status == 400
+    assert model.predict("serving_default", {"x": np.float32([1])}, ["y"])["y"].tolist() == [2]
+
+
 def test_an_error_of_the_graph_does_not_name_its_nodes(saved: Models) -> None:
     def checked(x: Any) -> dict[str, Any]:
         with tf.control_dependencies([tf.debugging.assert_positive(x, "the amounts must be positive")]):

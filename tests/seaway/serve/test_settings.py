@@ -8,6 +8,13 @@ from seaway.platform import cgroup
 from seaway.serve.settings import Settings, from_environment
 
 
+def test_kubernetes_links_to_services_are_no_ports() -> None:
+    """A Service named `seaway` sets SEAWAY_PORT in every pod of its namespace."""
+    assert from_environment({"SEAWAY_PORT": "tcp://10.96.0.7:8501", "SEAWAY_ADMIN_PORT": "8502"}) == {
+        "admin_port": 8502
+    }
+
+
 def test_settings_from_the_environment():
     environment = {"SEAWAY_MODEL_REPOSITORY": "/models", "SEAWAY_PORT": "0", "SEAWAY_ACCESS_LOG": "yes", "PORT": "1"}
     assert from_environment(environment) == {"model_repository": Path("/models"), "port": 0, "access_log": True}

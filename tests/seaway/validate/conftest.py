@@ -4,6 +4,7 @@ Parts of the chain can be rebuilt from an edited ONNX model, so that a SavedMode
 """
 
 import dataclasses
+import functools
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -107,19 +108,34 @@ def weight_change() -> Callable[[str, Callable[[np.ndarray], np.ndarray]], Chang
 
 
 @pytest.fixture(scope="session")
-def untouched(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    chain = Chain(tmp_path_factory.mktemp("chain"))
-    _write_dataset(chain.dataset)
-    _write_checkpoint(chain.folder / "checkpoint", chain.dataset)
-    export_checkpoint(chain.folder / "checkpoint", chain.dataset, chain.onnx)
-    chain.convert()
-    return chain
+def untouched_by_converter(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Chain]:
+    @functools.cache
+    def build(converter: str) -> Chain:
+        chain = Chain(tmp_path_factory.mktemp("chain"))
+        _write_dataset(chain.dataset)
+        _write_checkpoint(chain.folder / "checkpoint", chain.dataset)
+        export_checkpoint(chain.folder / "checkpoint", chain.dataset, chain.onnx, converter=converter)
+        chain.convert(converter)
+        return chain
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def untouched(untouched_by_converter: Callable[[str], Chain]) -> Chain:
+    return untouched_by_converter(DEFAULT_CONVERTER)
 
 
 @pytest.fixture
 def chain(untouched: Chain, tmp_path: Path) -> Chain:
     """A copy to break."""
     return Chain(Path(shutil.copytree(untouched.folder, tmp_path / "chain")))
+
+
+@pytest.fixture
+def chain_of(untouched_by_converter: Callable[[str], Chain], tmp_path: Path, converter: str) -> Chain:
+    """A copy to break, exported for the test's `converter`."""
+    return Chain(Path(shutil.copytree(untouched_by_converter(converter).folder, tmp_path / "chain")))
 
 
 def _write_dataset(folder: Path) -> None:

@@ -27,7 +27,7 @@ CHANGED = {
     "grouped": "0.weight", "depthwise": "0.weight", "depthwise_3d": "0.weight", "strided_3d": "0.weight",
     "grouped_up": "0.weight", "dilated_up": "0.weight", "lstm": "layer.bias_hh_l0", "gru": "layer.weight_ih_l0_reverse",
     "rnn": "layer.bias_ih_l1", "cosine": "", "low_rank": "down", "positions": "positions", "relative_bias": "table",
-    "mixes": "mix",
+    "mixes": "mix", "zeroed_bias": "qkv.bias",
     "fake_8_bit": "", "pruned": "0.weight_orig", "weight_norm": "",
 }  # fmt: skip
 
@@ -51,7 +51,9 @@ def test_a_weight_is_followed_through_what_the_converter_does(
     else:  # scaled as a whole it would be normalised or rounded away
         changed = next(iter(metadata.weights))
     convert_edited(onnx_folder, saved_model, weight_change(changed, with_one_element_changed))
-    with pytest.raises(Refused, match=rf"weights: .*{changed}.* is not in the SavedModel with its values from PyTorch"):
+    with pytest.raises(
+        Refused, match=rf"weights: .*{changed}.* is not in the SavedModel with its values from model.onnx"
+    ):
         validate(onnx_folder, saved_model, None, tmp_path / "other")
 
 
@@ -99,7 +101,7 @@ def faults(constants_: list[Constant], *stored: np.ndarray) -> list[str]:
 
 
 WHOLE = Constant("w", 0, (3, 4), (4, 1))
-NOT_STORED = "weight 'w' is not in the SavedModel with its values from PyTorch"
+NOT_STORED = "weight 'w' is not in the SavedModel with its values from model.onnx"
 
 
 def test_views_of_a_weight() -> None:
@@ -123,7 +125,7 @@ def test_folded_values_are_computed_again() -> None:
     assert faults([doubled], 2 * WEIGHT.T) == []
     assert faults([doubled], 2 * WEIGHT.T * np.float32(1 + 1e-6)) == [], "another runtime rounds otherwise"
     assert faults([doubled], 2 * WEIGHT.T * np.float32(1.01))[0] == (
-        "'doubled', computed from two, w, is not in the SavedModel with its values from PyTorch"
+        "'doubled', computed from two, w, is not in the SavedModel with its values from model.onnx"
     )
 
 

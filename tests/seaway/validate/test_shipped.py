@@ -1,6 +1,7 @@
 """Models that are no characters, through export, convert and validate."""
 
 import dataclasses
+import json
 import shutil
 import subprocess
 import sys
@@ -14,13 +15,15 @@ import torch
 import torchvision
 from onnx import helper, numpy_helper
 
-from seaway.artifacts import artifact_metadata
+from seaway.artifacts import artifact_metadata, golden
 from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tensor
 from seaway.convert.convert import CONVERTERS, convert_artifact
 from seaway.errors import ModelError, Refused
-from seaway.export import graph, symbolics
+from seaway.export import comparison, model_file, symbolics
 from seaway.export.export import export_model
+from seaway.publish.publish import publish
 from seaway.validate import runners
+from seaway.validate.hops import Hop
 from seaway.validate.validate import validate
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
@@ -66,7 +69,7 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_inputs_of_two_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, converter: str) -> None:
     monkeypatch.syspath_prepend(FIXTURES)
     inputs = ["numeric:6", "category:3:int64"]
-    export_model("python:shipped_nets:churn", tmp_path / "onnx", weights=None, inputs=inputs)
+    export_model("python:shipped_nets:churn", tmp_path / "onnx", weights=None, inputs=inputs, converter=converter)
     convert_artifact(tmp_path / "onnx", tmp_path / "saved_model", converter)
     options = ["--onnx", "onnx", "--saved-model", "saved_model", "--parity", "parity", "--report", "report.html"]
     done = subprocess.run(
@@ -80,12 +83,36 @@ def test_two_inputs_of_two_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "✓ matches PyTorch at every hop" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+def test_reports_name_onnx_runtime_where_the_model_came_as_an_onnx_file(tmp_path: Path) -> None:
+    sides = ([helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["n", 3])] for n in ("x", "y"))
+    graph_proto = helper.make_graph([helper.make_node("Tanh", ["x"], ["y"])], "net", *sides)
+    onnx.save(
+        helper.make_model(graph_proto, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "t.onnx"
+    )
+    export_model(str(tmp_path / "t.onnx"), tmp_path / "onnx", weights=None, inputs=[])
+    convert_artifact(tmp_path / "onnx", tmp_path / "saved_model")
+    options = ["--onnx", "onnx", "--saved-model", "saved_model", "--parity", "parity", "--report", "report.html"]
+    done = subprocess.run(
+        [sys.executable, "-c", GATE, *options], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "t matches ONNX Runtime in ONNX Runtime and TensorFlow" in done.stdout, done.stderr
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "matches ONNX Runtime at every hop" in page
+    assert "|ONNX Runtime&#39;s|" in page
+    assert "distance from ONNX Runtime, y" in page
+    assert "PyTorch" not in page + done.stdout
+    assert Hop("SavedModel", "ONNX Runtime", flipped=1).faults("test set") == [
+        "SavedModel, test set: 1 outputs choose a different class from ONNX Runtime's"
+    ]
+
+
 @pytest.mark.parametrize("converter", CONVERTERS)
 def test_minutes_before_midnight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, converter: str) -> None:
     """-30 // 60 is -1, and -1 % 24 is 23: in ONNX Runtime and in TensorFlow."""
     monkeypatch.syspath_prepend(FIXTURES)
     inputs = ["minute:scalar:int64"]
-    export_model("python:shipped_nets:WrapHours", tmp_path / "onnx", weights=None, inputs=inputs, activation="none")
+    options: Any = {"weights": None, "inputs": inputs, "activation": "none", "converter": converter}
+    export_model("python:shipped_nets:WrapHours", tmp_path / "onnx", **options)
     convert_artifact(tmp_path / "onnx", tmp_path / "saved_model", converter)
     assert parity(tmp_path).kind == "parity"
     weights = {i.name: numpy_helper.to_array(i) for i in onnx.load(tmp_path / "onnx/model.onnx").graph.initializer}
@@ -100,9 +127,10 @@ def test_minutes_rounded_towards_zero_are_refused(tmp_path: Path, monkeypatch: p
     """The graph as the exporter alone writes it, past the export's own comparison."""
     monkeypatch.syspath_prepend(FIXTURES)
     monkeypatch.setattr(symbolics, "_FUNCTIONS", {})
-    monkeypatch.setattr(graph, "compare", lambda *arguments: None)
+    monkeypatch.setattr(comparison, "compare", lambda *arguments: None)
     inputs = ["minute:scalar:int64"]
-    export_model("python:shipped_nets:WrapHours", tmp_path / "onnx", weights=None, inputs=inputs)
+    options: Any = {"weights": None, "inputs": inputs, "exporter": "torchscript"}
+    export_model("python:shipped_nets:WrapHours", tmp_path / "onnx", **options)
     convert_artifact(tmp_path / "onnx", tmp_path / "saved_model")
     report = tmp_path / "report.html"
     with pytest.raises(Refused, match=r"(?s)golden examples, ONNX Runtime: .*golden examples, SavedModel: "):
@@ -115,11 +143,41 @@ def test_repeated_indices_are_summed_and_onnx_tf_refuses_them(tmp_path: Path, mo
     metadata = export_model(
         "python:shipped_nets:Collects", tmp_path / "onnx", weights=None, inputs=["x:6", "place:6:int64"]
     )
-    assert metadata.settings["opset"] == 16
-    with pytest.raises(ModelError, match=r"ends at opset 15.*ScatterElements-16.*--converter seaway"):
+    assert metadata.settings["opset"] == 20
+    with pytest.raises(ModelError, match=r"ends at opset 15.*ScatterElements-18.*--converter seaway"):
         convert_artifact(tmp_path / "onnx", tmp_path / "saved_model", "onnx-tf")
     convert_artifact(tmp_path / "onnx", tmp_path / "saved_model")
     assert parity(tmp_path).kind == "parity"
+
+
+def test_weights_beside_the_file_as_of_over_two_gibibytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FIXTURES)
+    monkeypatch.setattr(model_file, "MAX_BYTES", 100)
+    metadata = export_model("python:shipped_nets:tiny_vit", tmp_path / "onnx", weights=None, inputs=["3x16x16"])
+    assert (tmp_path / "onnx" / "model.onnx.data").stat().st_size > 4096
+    assert "encoder.layers.encoder_layer_0.self_attention.in_proj_weight" in metadata.weights
+    convert_artifact(tmp_path / "onnx", tmp_path / "saved_model")
+    assert parity(tmp_path).kind == "parity"
+
+
+def test_other_outputs_for_nan_are_told_but_do_not_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow's MaxPool skips NaN, which PyTorch's and ONNX Runtime's return."""
+    monkeypatch.syspath_prepend(FIXTURES)
+    onnx_folder, saved_model = tmp_path / "onnx", tmp_path / "saved_model"
+    metadata = export_model("python:derived_nets:max_pool", onnx_folder, weights=None, inputs=["1x8x8"])
+    assert metadata.settings["unusual"] == ["infinities", "NaN"]
+    assert "without infinities, NaN: the outputs are not finite" in metadata.settings["floats"]
+    convert_artifact(onnx_folder, saved_model)
+    report = tmp_path / "report.html"
+    validate(onnx_folder, saved_model, None, tmp_path / "parity", report)
+    checks = json.loads((tmp_path / "parity/parity.json").read_text())["checks"]
+    (told,) = (check for check in checks if "NaN" in check["name"])
+    assert told["passed"]
+    assert "NaN: SavedModel gives other output_0" in told["note"]
+    assert "NaN: SavedModel gives other output_0" in report.read_text(encoding="utf-8")
+    (tmp_path / "models").mkdir()
+    number = publish(onnx_folder, saved_model, tmp_path / "parity", tmp_path / "models")
+    assert not (tmp_path / "models" / metadata.name / str(number) / "assets.extra" / golden.UNUSUAL).exists()
 
 
 def test_resnet18(resnet: Path) -> None:

@@ -13,11 +13,14 @@ from seaway.convert.native.dtypes import HALVES, SMALL, scalar, tensor, through
 from seaway.convert.native.registry import ELEMENTWISE, op
 
 UNARY: dict[str, Callable[[Any], Any]] = {
-    "Acos": tf.acos, "Acosh": tf.acosh, "Asin": tf.asin, "Asinh": tf.asinh, "Atan": tf.atan, "Atanh": tf.atanh,
+    "Acos": tf.acos, "Asin": tf.asin, "Asinh": tf.asinh, "Atan": tf.atan,
     "Cos": tf.cos, "Cosh": tf.cosh, "Sin": tf.sin, "Sinh": tf.sinh, "Tan": tf.tan, "Tanh": tf.tanh,
-    "Erf": tf.math.erf, "Exp": tf.exp, "Log": tf.math.log, "Sqrt": tf.sqrt, "Reciprocal": tf.math.reciprocal,
-    "Sigmoid": tf.sigmoid, "Softsign": tf.nn.softsign, "Not": tf.logical_not, "BitwiseNot": tf.bitwise.invert,
-    "Identity": tf.identity,
+    "Erf": tf.math.erf, "Exp": tf.exp, "Log": tf.math.log, "Sqrt": tf.sqrt,
+    "Not": tf.logical_not, "BitwiseNot": tf.bitwise.invert, "Identity": tf.identity,
+}  # fmt: skip
+COMPOSED = {  # of several steps, each of which TensorFlow's kernels round to the type
+    "Acosh": tf.acosh, "Atanh": tf.atanh, "Sigmoid": tf.sigmoid, "Softsign": tf.nn.softsign,
+    "Softplus": tf.math.softplus,
 }  # fmt: skip
 ROUNDED = {"Ceil": tf.math.ceil, "Floor": tf.floor, "Round": tf.round}
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
@@ -38,6 +41,8 @@ def _binary(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
 
 for _name, _function in (UNARY | ROUNDED).items():
     op(_name, kind=ELEMENTWISE)(_unary(_function))
+for _name, _function in COMPOSED.items():
+    op(_name, kind=ELEMENTWISE)(through(tf.float32, *HALVES)(_unary(_function)))
 
 
 def _comparison(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
@@ -94,16 +99,32 @@ def mean(call: Any, *inputs: Any) -> Any:
     return functools.reduce(tf.add, [tensor(x) for x in inputs]) / scalar(len(inputs), inputs[0])
 
 
+def quotient(x: Any, y: Any) -> Any:
+    """x / y, correctly rounded. Unless in float64, TensorFlow makes a reciprocal of 1 / x, which is 0.12499999 for 8,
+    and a product of x / constant; so would other integers come out of a rounding that follows."""
+    dtype = tf.as_dtype(x.dtype)
+    return tf.cast(tf.cast(x, tf.float64) / tf.cast(y, tf.float64), dtype)
+
+
+@op("Reciprocal", kind=ELEMENTWISE)
+def reciprocal(call: Any, x: Any) -> Any:
+    x = tensor(x)
+    return quotient(tf.constant(1, x.dtype), x)
+
+
 @op("Div", since=7, kind=ELEMENTWISE)
 def div(call: Any, a: Any, b: Any) -> Any:
+    inexact = isinstance(a, np.ndarray) and bool((a == 1).all())
+    if isinstance(b, np.ndarray) and not inexact:  # multiplying by the reciprocal of a power of two is exact
+        inexact = bool((np.abs(np.frexp(b.astype(np.float64))[0]) != 0.5).any())
     a, b = tensor(a), tensor(b)
     if a.dtype.is_floating:
-        return tf.divide(a, b)
+        return quotient(a, b) if inexact else tf.divide(a, b)
     compute_dtype = tf.int64 if a.dtype in (*SMALL, tf.uint32) else a.dtype
     return tf.cast(tf.truncatediv(tf.cast(a, compute_dtype), tf.cast(b, compute_dtype)), a.dtype)
 
 
-op("Div", since=1)(_legacy_broadcast(lambda a, b: a / b if a.dtype.is_floating else tf.truncatediv(a, b)))
+op("Div", since=1)(_legacy_broadcast(lambda a, b: quotient(a, b) if a.dtype.is_floating else tf.truncatediv(a, b)))
 
 
 @op("Mod", kind=ELEMENTWISE)
@@ -161,6 +182,7 @@ def prelu_old(call: Any, x: Any, slope: Any) -> Any:
 
 
 @op("Elu", kind=ELEMENTWISE)
+@through(tf.float32, *HALVES)
 def elu(call: Any, x: Any) -> Any:
     x, alpha = tensor(x), call.get("alpha", 1.0)
     return (
@@ -171,6 +193,7 @@ def elu(call: Any, x: Any) -> Any:
 
 
 @op("Selu", kind=ELEMENTWISE)
+@through(tf.float32, *HALVES)
 def selu(call: Any, x: Any) -> Any:
     x = tensor(x)
     alpha, gamma = call.get("alpha", 1.67326319217681884765625), call.get("gamma", 1.05070102214813232421875)
@@ -179,15 +202,11 @@ def selu(call: Any, x: Any) -> Any:
 
 
 @op("Celu", kind=ELEMENTWISE)
+@through(tf.float32, *HALVES)
 def celu(call: Any, x: Any) -> Any:
     x, alpha = tensor(x), call.get("alpha", 1.0)
     low = scalar(alpha, x) * tf.math.expm1(tf.minimum(x, scalar(0, x)) / scalar(alpha, x))
     return tf.maximum(x, scalar(0, x)) + low
-
-
-@op("Softplus", kind=ELEMENTWISE)
-def softplus(call: Any, x: Any) -> Any:
-    return tf.math.softplus(tensor(x))
 
 
 @op("HardSigmoid", kind=ELEMENTWISE)
@@ -207,11 +226,13 @@ def hard_swish(call: Any, x: Any) -> Any:
 
 
 @op("Gelu", kind=ELEMENTWISE)
+@through(tf.float32, *HALVES)
 def gelu(call: Any, x: Any) -> Any:
     return tf.nn.gelu(tensor(x), approximate=call.get("approximate", "none") == "tanh")
 
 
 @op("Mish", kind=ELEMENTWISE)
+@through(tf.float32, *HALVES)
 def mish(call: Any, x: Any) -> Any:
     x = tensor(x)
     return x * tf.tanh(tf.math.softplus(x))

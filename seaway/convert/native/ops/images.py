@@ -8,19 +8,24 @@ import tensorflow as tf
 
 from seaway.convert.native import shapes
 from seaway.convert.native.dtypes import tensor
+from seaway.convert.native.ops import image_formats
 from seaway.convert.native.registry import SPATIAL, op
 
 
 @op("ImageDecoder", since=20, foldable=False)
 def image_decoder(call: Any, encoded: Any) -> Any:
-    """JPEG, PNG and BMP; TensorFlow's decoder raises an error for other formats."""
+    """JPEG, PNG, BMP, WebP, PNM and uncompressed TIFF; TensorFlow's decoder raises an error for other formats."""
     pixel_format = call.get("pixel_format", "RGB")
     if pixel_format not in ("RGB", "BGR", "Grayscale"):
         raise ValueError(f"pixel_format {pixel_format}")
-    text = tf.strings.reduce_join(tf.gather(_BYTES, tf.cast(encoded, tf.int32)))
-    image = tf.cond(  # decode_image uses a faster inverse transform for JPEG, which is off by a few levels
-        tf.io.is_jpeg(text),
-        lambda: tf.io.decode_jpeg(text, 3, dct_method="INTEGER_ACCURATE"),
+    encoded = tensor(encoded)
+    text = image_formats.joined(encoded)
+    image = tf.case(
+        [  # decode_image uses a faster inverse transform for JPEG, which is off by a few levels
+            (tf.io.is_jpeg(text), lambda: tf.io.decode_jpeg(text, 3, dct_method="INTEGER_ACCURATE")),
+            (image_formats.is_pnm(text), lambda: image_formats.decode_pnm(text, encoded)),
+            (image_formats.is_tiff(text), lambda: image_formats.decode_tiff(encoded)),
+        ],
         lambda: tf.io.decode_image(text, 3, expand_animations=False),
     )
     image = tf.ensure_shape(image, [None, None, 3])
@@ -31,7 +36,6 @@ def image_decoder(call: Any, encoded: Any) -> Any:
 
 
 _LUMA = np.array([19595, 38470, 7471], np.int32)  # 0.299, 0.587 and 0.114 of 65536
-_BYTES = np.array([bytes([i]) for i in range(256)], object)
 
 
 @op("Col2Im", sizes=(1, 2))

@@ -48,6 +48,9 @@ def _conv2d(x: Any, weight: Any, groups: int, window: windows.Window) -> Any:
             # With oneDNN TensorFlow 2.21 fuses this with the next operator, drops the pads, and aborts the process:
             # "tensor_format.h: Check failed: index >= 0 && index < num_total_dims".
             x, padding = tf.pad(x, padding), "VALID"
+        if x.dtype == tf.float16:  # on a CPU the kernel adds in float16
+            floats = tf.cast(x, tf.float32), tf.cast(depthwise, tf.float32)
+            return tf.cast(tf.nn.depthwise_conv2d(*floats, strides, padding, dilations=window.dilations), x.dtype)
         return tf.nn.depthwise_conv2d(x, depthwise, strides, padding, dilations=window.dilations)
 
     def convolve(part: Any, weight: Any) -> Any:

@@ -8,6 +8,7 @@ import tensorflow as tf
 from seaway.convert.native import dtypes
 from seaway.convert.native.dtypes import HALVES, tensor
 from seaway.convert.native.ops import nn
+from seaway.convert.native.ops.elementwise import quotient
 from seaway.convert.native.registry import SPATIAL, op
 
 QUANTIZED = (tf.int8, tf.uint8, tf.int16, tf.uint16)
@@ -34,14 +35,6 @@ def saturated(x: Any, dtype: Any) -> Any:
     """Casts whole floats to integers, saturating at the type's limits."""
     low, high = tf.constant(dtype.min, x.dtype), tf.constant(dtype.max, x.dtype)
     return tf.cast(tf.cast(tf.clip_by_value(x, low, high), tf.int32), dtype)
-
-
-def quotient(x: Any, y: Any) -> Any:
-    """x / y, correctly rounded: TensorFlow would replace a division of float32 by a constant with a product, which
-    differs in the last bit, and so would some integers after rounding."""
-    if tf.as_dtype(x.dtype) != tf.float32:
-        return x / y
-    return tf.cast(tf.cast(x, tf.float64) / tf.cast(y, tf.float64), tf.float32)
 
 
 def _checked_dtype(dtype: Any) -> Any:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from seaway.convert.native import layout
 from seaway.convert.native.dtypes import tensor
 from seaway.convert.native.ops import attention, pooling, quantized, recurrent
+from seaway.convert.native.ops.elementwise import quotient
 from seaway.convert.native.registry import ELEMENTWISE, MICROSOFT, VALUES, op
 from seaway.convert.native.values import Value
 
@@ -43,7 +44,7 @@ def _real(x: Any, scale: Any, zero: Any) -> Any:
 
 def _whole(x: Any, scale: Any, zero: Any, dtype: Any = tf.uint8) -> Any:
     """Numbers quantized with one scale."""
-    rounded = tf.round(quantized.quotient(x, tf.reshape(scale, [])))
+    rounded = tf.round(quotient(x, tf.reshape(scale, [])))
     if zero is None:
         return quantized.saturated(rounded, dtype)
     return quantized.saturated(rounded + tf.cast(tf.reshape(zero, []), tf.float32), tf.as_dtype(zero.dtype))

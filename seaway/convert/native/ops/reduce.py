@@ -101,6 +101,8 @@ def _softmax(name: str, x: Any, axis: int) -> Any:
     if name == "Hardmax":
         hot = tf.one_hot(tf.argmax(x, axis), tf.shape(x)[axis], axis=axis, dtype=x.dtype)
         return tf.ensure_shape(hot, x.shape)
+    if x.dtype in HALVES:  # on a CPU TensorFlow computes it in the narrow type itself
+        return tf.cast(_softmax(name, tf.cast(x, tf.float32), axis), x.dtype)
     return (tf.nn.softmax if name == "Softmax" else tf.nn.log_softmax)(x, axis)
 
 

@@ -174,3 +174,60 @@ def test_an_initial_state_of_unknown_size(tf: Any) -> None:
     ]
     weights["start"] = np.array([0], np.int64)
     one_node.check(nodes, {"x": rng.normal(size=(2, 5, 3)).astype(np.float32)}, weights, tolerance=1e-5)
+
+
+def test_sizes_stay_known_through_a_reshaped_list_of_them(tf: Any, make: Any, tmp_path: Path) -> None:
+    """As torch.export writes the zeros of a recurrent layer's state, whose last size then slices a weight."""
+    constants = {"all": [-1], "four": [4], "width": [64], "zero": [0]}
+    nodes = [
+        helper.make_node("Shape", ["x"], ["first"], start=0, end=1),
+        helper.make_node("Squeeze", ["first"], ["batch"]),
+        helper.make_node("Reshape", ["batch", "all"], ["batches"]),
+        helper.make_node("Concat", ["four", "batches", "width"], ["sizes"], axis=0),
+        helper.make_node("Expand", ["fill", "sizes"], ["zeros"]),
+        helper.make_node("Shape", ["zeros"], ["end"], start=2, end=3),
+        helper.make_node("Slice", ["w", "zero", "end", "zero"], ["part"]),
+        helper.make_node("MatMul", ["x", "part"], ["y"]),
+    ]
+    weights = {name: np.array(sizes, np.int64) for name, sizes in constants.items()}
+    weights |= {"fill": np.array(0, np.float32), "w": np.random.default_rng(0).normal(size=(80, 5)).astype(np.float32)}
+    model = make(nodes, {"x": ["n", 64]}, {"y": ["n", 5]}, weights=weights, opset=20)
+    onnx.save(model, tmp_path / "model.onnx")
+    convert(tmp_path / "model.onnx", tmp_path / "saved", "seaway")
+    functions = graph_of(tmp_path / "saved").library.function
+    assert not {node.op for function in functions for node in function.node_def} & {"Less", "SelectV2", "StridedSlice"}
+    x = np.ones((3, 64), np.float32)
+    y = tf.saved_model.load(str(tmp_path / "saved")).signatures["serving_default"](x=tf.constant(x))["y"].numpy()
+    np.testing.assert_allclose(y, x @ weights["w"][:64], rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_divisions_are_rounded_as_onnx_rounds_them(tf: Any, dtype: str) -> None:
+    """TensorFlow's reciprocal of 8 is 0.12499999, and it multiplies by the reciprocal of a constant: floor and
+    comparisons then give another number."""
+    constants = {"one": 1, "c": 0.3, "eight": 8, "minus": -4, "e": 0.125, "several": [0.3, 8, 7, 1]}
+    weights = {name: np.array(value, dtype) for name, value in constants.items()}
+    nodes = [
+        helper.make_node("Reciprocal", ["x"], ["r"]),
+        helper.make_node("Div", ["one", "x"], ["d"]),
+        helper.make_node("Div", ["x", "c"], ["q"]),
+        helper.make_node("Floor", ["q"], ["f"]),
+        helper.make_node("Div", ["x", "several"], ["s"]),
+        helper.make_node("Div", ["x", "eight"], ["exact"]),
+        helper.make_node("Div", ["x", "minus"], ["negative"]),
+        helper.make_node("Div", ["x", "x"], ["self"]),
+        helper.make_node("Less", ["r", "e"], ["below"]),
+    ]
+    outputs = ["r", "d", "q", "s", "exact", "negative", "self"]
+    if dtype == "float32":  # ONNX Runtime does not round a half that goes on
+        outputs += ["f", "below"]
+    x = np.arange(1, 2001).astype(dtype).reshape(500, 4)
+    one_node.check(nodes, {"x": x}, weights, outputs=outputs, tolerance=0)
+
+
+def test_divisions_of_old_opsets_are_rounded_so_too(tf: Any) -> None:
+    """ONNX Runtime begins at opset 7."""
+    x, c = np.arange(1, 2001, dtype=np.float32), np.float32(0.3)
+    node = helper.make_node("Div", ["x", "c"], ["q"], broadcast=1)
+    (q,) = one_node.converted(one_node.model([node], {"x": x}, ["q"], {"c": c}, {"": 6}), {"x": x})
+    np.testing.assert_array_equal(q, x / c)

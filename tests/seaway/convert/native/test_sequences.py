@@ -52,6 +52,27 @@ def test_elements_of_a_split_are_slices(
         np.testing.assert_array_equal(output, array)
 
 
+@pytest.mark.parametrize("opset", [11, 20])
+def test_sizes_may_be_computed(tf: Any, make: Any, tmp_path: Path, opset: int) -> None:
+    """As of torch.split by what a mixture of experts counted: here 2, 0 and 6, the dimensions of x being 2, 3 and 8."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Gather", ["shape", "first"], ["two"]),
+        helper.make_node("Sub", ["two", "two"], ["none"]),
+        helper.make_node("Mul", ["two", "three"], ["six"]),
+        helper.make_node("Concat", ["two", "none", "six"], ["sizes"], axis=0),
+        helper.make_node("SplitToSequence", ["x", "sizes"], ["s"], axis=-1),
+        *(helper.make_node("SequenceAt", ["s", f"i{n}"], [f"y{n}"]) for n in range(3)),
+    ]
+    weights = {f"i{n}": np.array(n) for n in range(3)} | {"first": np.array([0]), "three": np.array([3])}
+    outputs = {f"y{n}": ["a", "b", f"c{n}"] for n in range(3)}
+    model = make(nodes, {"x": ["N", 3, 8]}, outputs, weights=weights, opset=opset)
+    converted, expected = _outputs(tf, model, tmp_path)
+    assert [array.shape[-1] for array in expected] == [2, 0, 6]
+    for output, array in zip(converted, expected, strict=True):
+        np.testing.assert_array_equal(output, array)
+
+
 def test_positions_of_constant_nodes_and_splits_in_subgraphs(tf: Any, make: Any, tmp_path: Path) -> None:
     def body(position: int) -> Any:
         nodes = [
