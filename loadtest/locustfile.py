@@ -3,6 +3,14 @@
 locust -f loadtest/locustfile.py --host http://127.0.0.1:8501 --golden models/characters/1
 """
 
-from seaway.load.locustfile import GraphPipeUser, OipBinaryUser, OipUser, PngUser, TfsUser
+from seaway.load.locustfile import (
+    GraphPipeUser,
+    OipBinaryUser,
+    OipGrpcUser,
+    OipUser,
+    PngUser,
+    TfsGrpcUser,
+    TfsUser,
+)
 
-__all__ = ["GraphPipeUser", "OipBinaryUser", "OipUser", "PngUser", "TfsUser"]
+__all__ = ["GraphPipeUser", "OipBinaryUser", "OipGrpcUser", "OipUser", "PngUser", "TfsGrpcUser", "TfsUser"]

@@ -7,9 +7,17 @@ The shape determines the number of users and the end of the run: --users and --r
 
 from locust import LoadTestShape
 
-from seaway.load.locustfile import GraphPipeUser, OipBinaryUser, OipUser, PngUser, TfsUser
+from seaway.load.locustfile import (
+    GraphPipeUser,
+    OipBinaryUser,
+    OipGrpcUser,
+    OipUser,
+    PngUser,
+    TfsGrpcUser,
+    TfsUser,
+)
 
-__all__ = ["GraphPipeUser", "OipBinaryUser", "OipUser", "PngUser", "Steps", "TfsUser"]
+__all__ = ["GraphPipeUser", "OipBinaryUser", "OipGrpcUser", "OipUser", "PngUser", "Steps", "TfsGrpcUser", "TfsUser"]
 
 STEP_S = 30.0
 USERS = (1, 2, 4, 8, 16)

@@ -53,11 +53,12 @@ def characters(
     seed: int = 0,
     code: str = "",
     converter: str = "seaway",
-    load_duration_s: int = 5,
+    load_duration_s: int = 3,
     load_users: int = 8,
     load_rate: float = 0.0,
     load_limits: dict[str, str] = {},  # noqa: B006  likewise
     tls: str = "",
+    grpc_url: str = "",
 ) -> Outputs:
     """Returns the published version and the stages' reports.
 
@@ -66,7 +67,8 @@ def characters(
     seaway or onnx-tf. `cache`, `work`, `repository`: folders that the stages can reach; on a cluster, on the mounted
     claim. `namespace`: of the serving Deployments; "" for the run's own namespace on a cluster (cluster.py), elsewhere
     for none: one server at `url` watches the model repository. `tls`: folder of ca.crt, and of tls.crt and tls.key for
-    servers at https:// that require a client certificate; `--tls-secret` mounts one.
+    servers with TLS that require a client certificate; `--tls-secret` mounts one. `grpc_url`: the gRPC address of the
+    server at `url`, to load-test it over gRPC too, such as grpc://seaway-canary:8500; "" for none.
     """
     data = explore(source=source, fingerprint=fingerprint, cache=cache)
     dataset = data.outputs["dataset"]
@@ -100,6 +102,7 @@ def characters(
         metrics=metrics,
         baseline=baseline,
         tls=tls,
+        grpc_url=grpc_url,
     )
     loaded.set_caching_options(False).after(deployed)
     evidence = loaded.outputs["evidence"]

@@ -6,6 +6,7 @@ For https:// by `ssl_context`, for grpcs:// by `load.grpc_client.credentials`; b
 import re
 import ssl
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -102,12 +103,7 @@ class ClientTls:
             raise InvalidInput(f"--tls-key {self.key}: its certificate is missing: add --tls-cert FILE")
         if self.ca and self.insecure:
             raise InvalidInput("--insecure accepts any certificate, so --tls-ca would have no effect: give one of them")
-        if not any(map(is_tls, urls)):
-            addresses = ", ".join(filter(None, urls)) or "no URL"
-            raise InvalidInput(
-                f"{addresses}: no TLS there, so {', '.join(given)} would have no effect: give an https:// or grpcs:// "
-                "URL, or no such option"
-            )
+        check_effect(given, *urls)
         for url in urls:
             if self.insecure and url.startswith("grpcs://"):
                 raise InvalidInput(
@@ -163,6 +159,16 @@ DEFAULT_TLS = ClientTls()  # the system's CA certificates, and no certificate of
 
 def is_tls(url: str) -> bool:
     return url.startswith(("https://", "grpcs://"))
+
+
+def check_effect(given: Sequence[str], *urls: str) -> None:
+    """Raises InvalidInput if TLS settings, by their names in `given`, have no effect on any of the URLs ("": none)."""
+    if not any(map(is_tls, urls)):
+        addresses = ", ".join(filter(None, urls)) or "no URL"
+        raise InvalidInput(
+            f"{addresses}: no TLS there, so {', '.join(given)} would have no effect: give an https:// or grpcs:// "
+            "URL, or no such option"
+        )
 
 
 def is_closed(text: str) -> bool:

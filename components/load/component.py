@@ -23,10 +23,12 @@ def load(
     measured: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
     tls: str = "",
+    grpc_url: str = "",
 ) -> None:
     """Sends the test set and then a load by Locust to the served version, over each protocol; checks every response.
 
-    `tls`: folder of ca.crt, tls.crt and tls.key for a server at https://, as in a Secret; "" for none.
+    `tls`: folder of ca.crt, tls.crt and tls.key for a server at https:// or grpcs://, as in a Secret; "" for none.
+    `grpc_url`: the server's gRPC address; "" for none.
     """
     from pathlib import Path
 
@@ -51,6 +53,7 @@ def load(
             metrics=metrics,
             baseline=baseline,
             tls=ClientTls.from_folder(tls),
+            grpc_url=grpc_url,
         )
         for key, value in metadata.metrics.items():
             measured.log_metric(key, value)

@@ -76,7 +76,8 @@ def evaluate(
             def send(candidate: client_codecs.Protocol) -> object:
                 return client.predict(candidate, name, read_inputs(slice(1)), output, signature=chosen)
 
-            supported = supported_protocols.filter_supported(send, supported_protocols.PREFERENCE)
+            candidates = supported_protocols.of_transport(url, supported_protocols.PREFERENCE)
+            supported = supported_protocols.filter_supported(send, candidates)
             codec = client_codecs.named(protocol or next(supported))
             count = len(true_classes)
             batches = predict_batches(client, codec, name, None, read_inputs, count, [output], batch, chosen)

@@ -59,7 +59,11 @@ def predict(
     from seaway.protocols import client_codecs
 
     check_all(*(partial(_check_file, path, protocol) for path in files))
-    codec = client_codecs.TFS if protocol in ("", "png") else client_codecs.named(protocol)  # png: files over REST
+    default = client_codecs.TFS_GRPC if client_codecs.is_grpc(url) else client_codecs.TFS
+    if protocol == "png":  # files over REST
+        client_codecs.check_url(url, client_codecs.PNG)
+        protocol = ""
+    codec = client_codecs.named(protocol) if protocol else default
     tables: dict[tuple[str, ...], Table] = {}  # by header
     with Client(url, tls=options.tls(tls_ca, tls_cert, tls_key, insecure, url)) as client:
         name = options.served_name(client, name)

@@ -6,12 +6,15 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from seaway.arguments import seaway_command, short_path
 from seaway.cli import load_options, options
+
+if TYPE_CHECKING:
+    from seaway.pipeline.local import ServerAddresses
 
 # Option → the pipeline's parameter that it sets.
 PARAMETERS = {
@@ -50,7 +53,7 @@ def run(
     port: options.Port = options.DEFAULT_PORT,
     load_duration_s: Annotated[
         int, typer.Option(help="Duration of the load test per protocol, in seconds.", min=1, max=3600)
-    ] = 5,
+    ] = 3,
     load_users: Annotated[int, typer.Option(help="Concurrent users of the load test.", min=1, max=1000)] = 8,
     load_rate: Annotated[
         float,
@@ -141,10 +144,12 @@ def run(
     if "net" in arguments and "code" in arguments and not arguments["code"]:
         arguments["code"] = _code_fingerprint(str(arguments["net"]))
     engine = _engine(runner, dag, root, arguments)
-    server = _server(root, port) if SERVER_PARAMETERS & inputs.keys() else contextlib.nullcontext(("", ""))
-    with engine as kfp_runner, server as (url, metrics):
-        if "metrics" in arguments and not arguments["metrics"]:
-            arguments["metrics"] = metrics
+    needs_server = SERVER_PARAMETERS & inputs.keys()
+    server = _server(root, port) if needs_server else contextlib.nullcontext(local.ServerAddresses())
+    with engine as kfp_runner, server as (url, metrics, grpc_url):
+        if arguments.get("url", url) == url:  # not another server, of `--param url`
+            found = {"metrics": metrics, "grpc_url": grpc_url}
+            arguments |= {key: address for key, address in found.items() if arguments.get(key) == ""}
         try:
             outputs = local.run(dag, arguments, root, kfp_runner)
         except BaseException:  # also Ctrl-C: what finished stages report is there
@@ -156,7 +161,7 @@ def run(
         _print_reports(reports)
         keep = sys.stdout.isatty() if keep is None else keep
         if url and keep:
-            typer.echo(f"Server   {url}/ (a page to try it, until Ctrl-C)")
+            typer.echo(f"Server   {url}/ (a page to try it, until Ctrl-C)\ngRPC     {grpc_url}")
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
     if url and not keep:
@@ -188,6 +193,7 @@ def _places(root: Path, port: int) -> dict[str, str]:
         "baseline": "",
         "namespace": "",
         "metrics": "",
+        "grpc_url": "",
         "fingerprint": "",
         "code": "",
     }
@@ -214,7 +220,7 @@ def _resolve_source(arguments: dict[str, Any], cache: Path) -> None:
         arguments["fingerprint"] = fingerprint(arguments["source"], cache)
 
 
-def _server(root: Path, port: int) -> contextlib.AbstractContextManager[tuple[str, str]]:
+def _server(root: Path, port: int) -> "contextlib.AbstractContextManager[ServerAddresses]":
     from seaway.pipeline import local
 
     return local.server(root / local.REPOSITORY, port, root / "server.log")

@@ -53,6 +53,7 @@ def deploy(
         raise InvalidInput(
             "no model repository, which holds the golden examples to compare responses with: add --model-repository"
         )
+    check_url(url)
     tls.check(url)
     if timeout_s is None:
         timeout_s = rollout.TIMEOUT_S if namespace else TIMEOUT_S
@@ -74,6 +75,15 @@ def deploy(
             "it, repeat this command with --model-repository DIR"
         )
     return _verify_server(url, *contents, version, timeout_s, tls) if contents and url else {}
+
+
+def check_url(url: str) -> None:
+    """Raises InvalidInput for a gRPC address."""
+    if client_codecs.is_grpc(url):
+        raise InvalidInput(
+            f"{url}: a canary is deployed and tested over HTTP: give the server's http:// or https:// URL; a pipeline "
+            "has the parameter grpc_url for its gRPC address"
+        )
 
 
 def _read_version(repository: Path, name: str, version: int) -> tuple[ArtifactMetadata, Golden]:

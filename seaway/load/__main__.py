@@ -19,7 +19,15 @@ def main() -> None:
         epilog=f"example: {PROGRAM} --url http://127.0.0.1:8501 --model-repository models --name characters "
         "--version 3 --dataset work/dataset --onnx work/onnx --evidence work/evidence",
     )
-    parser.add_argument("--url", required=True, help="URL of the server under test, e.g. http://127.0.0.1:8501")
+    parser.add_argument(
+        "--url",
+        required=True,
+        help="URL of the server under test, e.g. http://127.0.0.1:8501; grpc://127.0.0.1:8500, or grpcs:// with TLS, "
+        "to test it over gRPC alone",
+    )
+    parser.add_argument(
+        "--grpc-url", default="", metavar="URL", help="its gRPC address, to test it over HTTP and over gRPC"
+    )
     parser.add_argument(
         "--model-repository",
         "--repository",
@@ -48,7 +56,8 @@ def main() -> None:
         "--protocol",
         action="append",
         default=[],
-        help="tfs, graphpipe, oip, oip-binary or png; repeat for more (default: all that the server supports)",
+        help="tfs, graphpipe, oip, oip-binary or png, over gRPC tfs-grpc or oip-grpc; repeat for more (default: all "
+        "that the server supports)",
     )
     parser.add_argument(
         "--limits", type=Path, metavar="FILE", help="YAML file of limits; promote refuses a version that misses one"
@@ -65,7 +74,7 @@ def main() -> None:
             *(args.url, args.repository, args.name, args.version, args.evidence, args.dataset, args.onnx),
             *(args.duration_s, args.users, args.batch, args.report, args.protocol, args.rate),
             gate.to_mapping(gate.read_limits(args.limits)) if args.limits else None,
-            *(args.metrics, args.baseline, client_tls.from_arguments(args)),
+            *(args.metrics, args.baseline, client_tls.from_arguments(args), args.grpc_url),
         )
         titles = {
             "requests": "requests",

@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import grpc
 
 from seaway.client_tls import ClientTls, system_ca
-from seaway.errors import InvalidInput
 from seaway.load.payloads import CallFailed
 from seaway.protocols import client_codecs
 
@@ -36,12 +34,10 @@ def credentials(tls: ClientTls) -> grpc.ChannelCredentials:
 def open_channel(url: str, channel_credentials: grpc.ChannelCredentials | None = None) -> grpc.Channel:
     """A channel to grpc://HOST:PORT, or with credentials to grpcs://HOST:PORT, which connects with its first call.
     Raises InvalidInput."""
-    parts = urlsplit(url)
-    if not client_codecs.is_grpc(url) or not parts.netloc or parts.path.strip("/"):
-        raise InvalidInput(f"{url!r} is not the address of a gRPC server; give one like grpc://127.0.0.1:8500")
+    target = client_codecs.grpc_target(url)
     if channel_credentials is not None:
-        return grpc.secure_channel(parts.netloc, channel_credentials, options=_OPTIONS)
-    return grpc.insecure_channel(parts.netloc, options=_OPTIONS)
+        return grpc.secure_channel(target, channel_credentials, options=_OPTIONS)
+    return grpc.insecure_channel(target, options=_OPTIONS)
 
 
 def call(

@@ -18,8 +18,8 @@ from seaway.artifacts.golden import TEST_OUTPUTS
 from seaway.client_tls import DEFAULT_TLS, ClientTls
 from seaway.data import datasets
 from seaway.errors import DataError, InvalidInput, MetadataError
+from seaway.load import addresses, gate, supported_protocols
 from seaway.load import evidence as evidence_files
-from seaway.load import gate, supported_protocols
 from seaway.load.config import LoadConfig
 from seaway.load.formatting import Pair, format_distance, format_latency
 from seaway.load.gate import LimitResult, Target
@@ -60,13 +60,16 @@ def load(
     metrics: str = "",
     baseline: str = "",
     tls: ClientTls = DEFAULT_TLS,
+    grpc_url: str = "",
 ) -> ArtifactMetadata:
     """Writes `evidence` (load.json, report.html, metadata) and a copy in the model repository; returns its metadata.
 
     With `dataset` and `onnx` the whole test set is sent; without them the version's golden examples are.
+    `url`: over HTTP or gRPC; `grpc_url`: the gRPC address of the same server, to test it over both.
     `protocols`: default all that the server supports. `rate` above 0: an open loop of that many requests per second
     with Poisson arrivals and as many users as it needs. `limits`: see `gate.parse_stage_parameters`.
-    `metrics`: address of the server's Prometheus page, for the report. `tls`: for all of the addresses at https://.
+    `metrics`: address of the server's Prometheus page, for the report. `tls`: for all of the addresses at
+    https:// and grpcs://.
     A limit `slower` compares with the version that is stable in the model repository, in alternating rounds, at
     `baseline` (the address that serves it; default `url`); it needs a rate, and is skipped if no version is stable yet.
     Wrong responses, failed requests and violated limits are recorded, not raised. Raises NotFound or Unavailable if the
@@ -74,16 +77,22 @@ def load(
     made from `onnx` and `dataset`.
     """
     artifact_metadata.check_target(evidence, "evidence")
-    tls.check(url, baseline, metrics)
+    tls.check(url, grpc_url, baseline, metrics)
     parsed_limits, config = gate.parse_stage_parameters(limits or {}, users, rate, duration_s)
+    addresses.check(url, grpc_url, baseline if parsed_limits.slower is not None else "", protocols)
     config = dataclasses.replace(config, batch=batch, model=name, version=version, metrics_url=metrics, tls=tls)
     folder = model_repository.existing(repository, name, version)
     metadata = artifact_metadata.check(folder, "version", at=model_repository.METADATA_FILE)
     examples = _examples(metadata, folder, dataset, onnx)
-    keys = list(protocols) or supported_protocols.supported_protocols(url, folder, config)
+    keys = list(protocols)
+    for address in [url, *filter(None, [grpc_url])] if not protocols else ():
+        keys += supported_protocols.supported_protocols(address, folder, config)
+    at = {key: addresses.of(key, url, grpc_url) for key in keys}
     # from_png inverts light images, so the test set cannot be sent to it
-    parities = [_served_parity(url, metadata, config, examples, key) for key in keys if key != client_codecs.PNG.key]
-    results = [_load(url, folder, dataclasses.replace(config, protocol=key)) for key in keys]
+    parities = [
+        _served_parity(at[key], metadata, config, examples, key) for key in keys if key != client_codecs.PNG.key
+    ]
+    results = [_load(at[key], folder, dataclasses.replace(config, protocol=key)) for key in keys]
     limit_results = [
         dataclasses.replace(one, limit=f"{result.title}, {one.limit}")
         for result in results
@@ -93,8 +102,10 @@ def load(
     stable = model_repository.labels(repository, name).get(model_repository.STABLE, version)
     if parsed_limits.slower is not None and stable != version:
         stable_folder = model_repository.existing(repository, name, stable)
-        stable_target = Target(baseline or url, stable_folder, None if baseline else stable)
-        pairs = _run_rounds(stable_target, Target(url, folder, version), config, parsed_limits.slower)
+        key = _compared_protocol(at, baseline)
+        stable_target = Target(baseline or at[key], stable_folder, None if baseline else stable)
+        compared = dataclasses.replace(config, protocol=key)
+        pairs = _run_rounds(stable_target, Target(at[key], folder, version), compared, parsed_limits.slower)
         limit_results += _compare(pairs, parsed_limits.slower)
     written = evidence_files.write(evidence, name, version, metadata, parities, results, limit_results, pairs)
     evidence_files.store(repository, name, evidence, written)
@@ -127,6 +138,14 @@ def _load(url: str, folder: Path, config: LoadConfig) -> LoadResult:
     errors = f"{result.wrong:,} wrong, {result.failed:,} failed"
     print(f"  {result.requests_per_second:.0f} correct responses/s, {latencies}, {errors}", flush=True)
     return result
+
+
+def _compared_protocol(at: Mapping[str, str], baseline: str) -> str:
+    """The preferred one of those that were tested, over HTTP or gRPC as the baseline's address is; `at`: protocol → the
+    server's address."""
+    over_grpc = client_codecs.is_grpc(baseline)
+    alike = [key for key, address in at.items() if not baseline or client_codecs.is_grpc(address) == over_grpc]
+    return min(alike, key=supported_protocols.PREFERENCE.index)
 
 
 def _run_rounds(stable: Target, candidate: Target, config: LoadConfig, slower: float) -> list[Pair]:

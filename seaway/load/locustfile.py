@@ -256,7 +256,8 @@ def add_options(parser: Any) -> None:
     )
     group.add_argument(
         "--protocol", choices=["", "both", *USERS], default="",
-        help="both: tfs and graphpipe (default: the first of tfs, oip, graphpipe that the server at --host supports)",
+        help="both: tfs and graphpipe (default: the first of tfs, oip, graphpipe, or with a --host like "
+        "grpc://127.0.0.1:8500 of tfs-grpc, oip-grpc, that the server there supports)",
     )  # fmt: skip
     group.add_argument(
         "--rate", type=float, default=0, metavar="R", help="requests per second, however long responses take"

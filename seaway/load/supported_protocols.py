@@ -21,15 +21,15 @@ PREFERENCE = ("tfs", "oip", "graphpipe", "oip-binary", "png", "tfs-grpc", "oip-g
 def supported_protocols(url: str, source: Path, config: LoadConfig) -> list[str]:
     """The protocols that the server at `url` supports, in the order of `client_codecs.PROTOCOLS`. Raises the first
     protocol's error if it supports none, and as `payloads.read_model`."""
-    return list(filter_supported(_prober(url, source, config), _of_transport(url, client_codecs.PROTOCOLS)))
+    return list(filter_supported(_prober(url, source, config), of_transport(url, client_codecs.PROTOCOLS)))
 
 
 def preferred_protocol(url: str, source: Path, config: LoadConfig) -> str:
     """The first of `PREFERENCE` that the server at `url` supports. Raises as `supported_protocols`."""
-    return next(filter_supported(_prober(url, source, config), _of_transport(url, PREFERENCE)))
+    return next(filter_supported(_prober(url, source, config), of_transport(url, PREFERENCE)))
 
 
-def _of_transport(url: str, keys: Iterable[str]) -> list[str]:
+def of_transport(url: str, keys: Iterable[str]) -> list[str]:
     """Those over gRPC for grpc:// and grpcs://, the others for http:// and https://."""
     own = client_codecs.OVER_GRPC if client_codecs.is_grpc(url) else client_codecs.OVER_HTTP
     return [key for key in keys if client_codecs.named(key) in own]

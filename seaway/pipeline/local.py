@@ -23,7 +23,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from seaway.artifacts import atomic
 from seaway.errors import SeawayError, Unavailable
@@ -32,6 +32,7 @@ from seaway.platform import processes
 
 REPOSITORY = "models"
 START_TIMEOUT_S = 60
+_LISTENING = re.compile(r" admin (http://\S+)/ gRPC (\S+)$", re.MULTILINE)  # in the server's first line
 
 
 def run(pipeline: Any, arguments: dict[str, Any], root: Path, runner: Any = None) -> dict[str, Any]:
@@ -62,22 +63,30 @@ def run(pipeline: Any, arguments: dict[str, Any], root: Path, runner: Any = None
     return outputs
 
 
+class ServerAddresses(NamedTuple):
+    """URLs of a local server, of its metrics, and its gRPC address; all "" if there is none."""
+
+    url: str = ""
+    metrics: str = ""
+    grpc_url: str = ""
+
+
 @contextmanager
-def server(repository: Path, port: int, log: Path) -> Iterator[tuple[str, str]]:
+def server(repository: Path, port: int, log: Path) -> Iterator[ServerAddresses]:
     """Runs the model server on 127.0.0.1:`port` over `repository`, as a process that ends with the caller.
 
-    Yields its URL and the URL of its metrics.
+    It listens for gRPC, too, at a port that is free.
     """
     atomic.make_folder(repository)
     command = [sys.executable, "-m", "seaway.serve", "--model-repository", str(repository), "--port", str(port)]
-    command += ["--admin-port", "0"]
+    command += ["--admin-port", "0", "--grpc-port", "0"]
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as opened:
         process = start_process(command, processes.die_with_parent, stdout=opened, stderr=opened)
     try:
         _wait_until_alive(process, url, log)
-        admin = re.search(r" admin (http://\S+)/$", log.read_text("utf-8", "replace"), re.MULTILINE)
-        yield url, f"{admin[1]}/metrics" if admin else ""
+        listening = _LISTENING.search(log.read_text("utf-8", "replace"))
+        yield ServerAddresses(url, *(f"{listening[1]}/metrics", f"grpc://{listening[2]}") if listening else ())
     finally:
         process.terminate()
         try:

@@ -100,21 +100,34 @@ def arguments(
 
 
 def check_load(inputs: Mapping[str, Mapping[str, Any]], arguments: Mapping[str, Any]) -> None:
-    """Raises InvalidInput for load settings that the stage itself would refuse hours later.
+    """Raises InvalidInput for settings of the stages `deploy` and `load` that they would refuse hours later.
 
-    Does nothing for a user's own pipeline with other parameters; there the stage checks them.
+    Does nothing for a user's own pipeline with other parameters; there the stages check them.
     """
+
+    def value(name: str) -> Any:
+        return arguments.get(name, inputs[name].get("defaultValue"))
+
     if not inputs.keys() >= set(_LOAD_PARAMETERS):
         return
-    from seaway.load import gate
+    from seaway.load import addresses, gate
 
-    limits, users, rate, duration_s = (
-        arguments.get(name, inputs[name].get("defaultValue")) for name in _LOAD_PARAMETERS
-    )
-    gate.parse_stage_parameters(limits or {}, int(users or 0), float(rate or 0), int(duration_s or 0))
+    limits, users, rate, duration_s = map(value, _LOAD_PARAMETERS)
+    parsed, _ = gate.parse_stage_parameters(limits or {}, int(users or 0), float(rate or 0), int(duration_s or 0))
+    if not inputs.keys() >= set(_ADDRESSES):
+        return
+    from seaway.client_tls import check_effect
+    from seaway.deploy import deploy
+
+    url, grpc_url, baseline, tls = (str(value(name) or "") for name in _ADDRESSES)
+    deploy.check_url(url)
+    addresses.check(url, grpc_url, baseline if parsed.slower is not None else "")
+    if tls:
+        check_effect([f"tls={tls}"], url)  # for `deploy`; `load` has further addresses
 
 
 _LOAD_PARAMETERS = ("load_limits", "load_users", "load_rate", "load_duration_s")
+_ADDRESSES = ("url", "grpc_url", "baseline", "tls")
 
 
 def _parse_value(name: str, text: str, kind: str) -> Any:

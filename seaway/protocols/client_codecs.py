@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol as TypingProtocol
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 
@@ -187,6 +187,14 @@ PROTOCOLS = {protocol.key: protocol for protocol in (*OVER_HTTP, *OVER_GRPC)}
 
 def is_grpc(url: str) -> bool:
     return url.startswith(("grpc://", "grpcs://"))
+
+
+def grpc_target(url: str) -> str:
+    """HOST:PORT of grpc://HOST:PORT or grpcs://HOST:PORT. Raises InvalidInput."""
+    parts = urlsplit(url)
+    if not is_grpc(url) or not parts.netloc or parts.path.strip("/") or parts.query or parts.fragment:
+        raise InvalidInput(f"{url!r} is not the address of a gRPC server; give one like grpc://127.0.0.1:8500")
+    return parts.netloc
 
 
 def check_url(url: str, protocol: Protocol) -> None:

@@ -81,7 +81,7 @@ PREPARE = {  # page → shell lines that make what its commands expect
     "docs/clients.md": IMAGE,
     "docs/conversion.md": 'cp "$ROOT"/seaway/example/characters/1/assets.extra/model.onnx .',
     "docs/load-testing.md": REPOSITORY
-    + f"{SERVE}\nprintf 'failed: 0.1%%\\np99_ms: 500\\n' > limits.yaml\n"
+    + "seaway serve --grpc-port 8500 &\nprintf 'failed: 0.1%%\\np99_ms: 500\\n' > limits.yaml\n"
     + f"for day in monday tuesday; do seaway load {URL} --time 3 --report $day; done",
     "docs/pipelines.md": 'cp "$ROOT/examples/own_pipeline.py" mine.py',
     "docs/promote.md": f"{REPOSITORY}\n{SERVE}",

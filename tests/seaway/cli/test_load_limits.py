@@ -64,6 +64,46 @@ def test_a_submission_is_refused(limits: str, rate: float, message: str) -> None
         submit(host=NO_SERVER, param=[f"load_limits={limits}", f"load_rate={rate}"])
 
 
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (["url=grpc://seaway-canary:8500"], "grpc://seaway-canary:8500: a canary is deployed and tested over HTTP"),
+        (
+            ["grpc_url=seaway-canary:8500"],
+            "'seaway-canary:8500' is not the address of a gRPC server; give one like grpc",
+        ),
+        (["grpc_url=http://seaway-canary:8501"], "'http://seaway-canary:8501' is not the address of a gRPC server"),
+        (
+            ['load_limits={"slower": "20%"}', "load_rate=20", "baseline=grpc://seaway:8500"],
+            "the limit slower compares http://seaway-canary:8501 with the baseline grpc://seaway:8500, which does not",
+        ),
+        (
+            ["grpc_url=grpcs://seaway-canary:8500", "tls=/models/.tls"],
+            "http://seaway-canary:8501: no TLS there, so tls=/models/.tls would have no effect: give an https://",
+        ),
+    ],
+)
+def test_addresses_that_do_not_fit_are_refused(params: list[str], message: str) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(message)):
+        submit(host=NO_SERVER, param=params)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        ["grpc_url=grpc://seaway-canary:8500"],
+        ["url=https://seaway-canary:8501", "grpc_url=grpcs://seaway-canary:8500", "tls=/models/.tls"],
+        [
+            *('load_limits={"slower": "20%"}', "load_rate=20", "baseline=grpc://seaway:8500"),
+            "grpc_url=grpc://seaway-canary:8500",
+        ],
+    ],
+)
+def test_a_load_test_over_grpc_is_submitted(params: list[str]) -> None:
+    with pytest.raises(Unavailable, match=re.escape(NO_SERVER)):
+        submit(host=NO_SERVER, preflight=False, param=params)
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_a_valid_load_test_is_submitted(tmp_path: Path, own: bool) -> None:
     """As is a pipeline with other parameters for its load test, which cannot be checked."""

@@ -29,6 +29,9 @@ ROOT = Path(__file__).resolve().parents[3]
 SMALL = ["--net", "mlp", "--epochs", "2", "--load-duration-s", "2", "--load-users", "2", "--no-keep"]
 
 
+SERVED = [f"served, {protocol.title}" for protocol in client_codecs.PROTOCOLS.values() if protocol.key != "png"]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -77,11 +80,11 @@ def test_a_whole_run(place: Path, first: subprocess.CompletedProcess[str]) -> No
 def test_the_table_has_every_hop_with_the_same_accuracy(first: subprocess.CompletedProcess[str]) -> None:
     rows = {
         hop: re.search(rf"{hop}\s+│\s+([\d.]+)%\s+│\s+(\S+)\s+│(.*)│", first.stdout)
-        for hop in ("PyTorch", "ONNX Runtime", "SavedModel", "served, REST", "served, GraphPipe")
+        for hop in ("PyTorch", "ONNX Runtime", "SavedModel", *SERVED)
     }
     assert all(rows.values()), first.stdout[-3000:]
     assert len({row[1] for row in rows.values() if row}) == 1, "accuracies differ between hops"
-    for hop in ("served, REST", "served, GraphPipe"):
+    for hop in SERVED:
         row = rows[hop]
         assert row
         assert float(row[2]) < 1e-4
@@ -150,20 +153,25 @@ def test_versions_lists_the_models(place: Path, first: subprocess.CompletedProce
 
 
 @pytest.fixture(scope="module")
-def url(place: Path, first: subprocess.CompletedProcess[str]) -> Iterator[str]:
+def served(place: Path, first: subprocess.CompletedProcess[str]) -> Iterator[local.ServerAddresses]:
     """A server of the first run's model repository, once it is ready."""
-    with local.server(place / ".seaway" / "models", free_port(), place / "again.log") as (address, _):
+    with local.server(place / ".seaway" / "models", free_port(), place / "again.log") as addresses:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
-                with urllib.request.urlopen(f"{address}/readyz", timeout=2):
+                with urllib.request.urlopen(f"{addresses.url}/readyz", timeout=2):
                     break
             except OSError:
                 time.sleep(0.1)
-        yield address
+        yield addresses
 
 
-def test_predict_classifies_images(place: Path, url: str) -> None:
+@pytest.fixture(scope="module")
+def url(served: local.ServerAddresses) -> str:
+    return served.url
+
+
+def test_predict_classifies_images(place: Path, served: local.ServerAddresses, url: str) -> None:
     with Image.new("L", (90, 120), 245) as drawn:
         ImageDraw.Draw(drawn).line([(25, 20), (65, 20), (35, 100)], fill=15, width=8)
         drawn.save(place / "seven.png")
@@ -174,17 +182,28 @@ def test_predict_classifies_images(place: Path, url: str) -> None:
         row = re.search(rf"{image}\s+│ (\w)\s+│ ([\d.]+)%\s+│ (\w) ([\d.]+)%, (\w) ([\d.]+)%", done.stdout)
         assert row, done.stdout
         assert float(row[2]) >= float(row[4]) >= float(row[6])
+    over_grpc = ("--url", served.grpc_url, "--name", "characters")
+    for protocol in ([], ["--protocol", "oip-grpc"]):
+        same = seaway(place, "predict", "seven.png", "seven.jpg", *over_grpc, *protocol)
+        assert (same.returncode, same.stdout) == (0, done.stdout), same.stderr
+    refused = seaway(place, "predict", "seven.png", *over_grpc, "--protocol", "png")
+    assert refused.returncode == 1
+    assert "png is not a protocol over gRPC; choose one of tfs-grpc, oip-grpc" in refused.stderr
     (place / "no.png").write_text("not an image")
     refused = seaway(place, "predict", "no.png", "--url", url)
     assert refused.returncode == 1
     assert "no.png: not an image" in refused.stderr
 
 
-@pytest.mark.parametrize("protocol", [protocol.key for protocol in client_codecs.OVER_HTTP])
+@pytest.mark.parametrize("protocol", [*(protocol.key for protocol in client_codecs.OVER_HTTP), "oip-grpc", ""])
 def test_evaluate_agrees_with_the_hop_table(
-    place: Path, first: subprocess.CompletedProcess[str], url: str, protocol: str
+    place: Path, first: subprocess.CompletedProcess[str], served: local.ServerAddresses, protocol: str
 ) -> None:
-    done = seaway(place, "evaluate", "--data", "strokes:1500", "--url", url, "--protocol", protocol)
+    """Also over gRPC; there without --protocol as well."""
+    over_http = protocol in {one.key for one in client_codecs.OVER_HTTP}
+    options = ["--url", served.url] if over_http else ["--url", served.grpc_url, "--name", "characters"]
+    options += ["--protocol", protocol] if protocol else []
+    done = seaway(place, "evaluate", "--data", "strokes:1500", *options)
     assert done.returncode == 0, done.stderr
     scored = re.search(r"^accuracy\s+([\d.]+%)$", done.stdout, re.MULTILINE)
     table = re.search(r"PyTorch\s+│\s+([\d.]+%)", first.stdout)
@@ -286,5 +305,5 @@ def test_evidence_is_bound_to_the_version(place: Path, first: subprocess.Complet
     digest = model_repository.read_metadata(repository, "characters", 1).sha256
     loads = list(model_repository.evidence(repository, "characters", digest).rglob("load.json"))
     assert loads
-    titles = ("REST", "GraphPipe", "OIP v2", "OIP v2 binary", "REST from_png")
+    titles = ("REST", "GraphPipe", "OIP v2", "OIP v2 binary", "REST from_png", "gRPC Predict", "OIP v2 gRPC")
     assert [row["hop"] for row in json.loads(loads[0].read_text())["rows"]] == [f"served, {one}" for one in titles]

@@ -55,7 +55,7 @@ def repository(place: Path) -> Path:
 
 
 def test_a_running_server_loads_shipped_networks_and_matches_pytorch(place: Path, repository: Path) -> None:
-    with local.server(repository, free_port(), place / "server.log") as (url, _), Client(url) as client:
+    with local.server(repository, free_port(), place / "server.log") as (url, *_), Client(url) as client:
         ship(place, "resnet18", "python:torchvision.models:resnet18", "--input", "3x64x64")
         for name in ("churn", "resnet18"):
             wait_until_available(client, name)
@@ -86,7 +86,7 @@ def test_labels_over_every_protocol(
     np.savez(place / "rows.npz", **inputs)
     scores = examples.outputs["scores"][:2]
     best = [(LABELS[i], float(row[i])) for row in scores for i in [row.argmax()]]
-    with local.server(repository, free_port(), place / "labels.log") as (url, _), Client(url) as client:
+    with local.server(repository, free_port(), place / "labels.log") as (url, *_), Client(url) as client:
         wait_until_available(client, "churn")
         for protocol in ("tfs", "oip", "oip-binary", "graphpipe"):
             done = seaway(place, "predict", "rows.npz", "--name", "churn", "--url", url, "--protocol", protocol)

@@ -148,3 +148,9 @@ def test_a_server_at_https(repository, tmp_path):
             deploy(server.url, repository, "toy", 1, timeout_s=0.1, tls=ca.trust())
     with pytest.raises(InvalidInput, match=r"http://127.0.0.1:1: no TLS there, so --insecure would have no effect"):
         deploy("http://127.0.0.1:1", repository, "toy", 1, tls=ClientTls(insecure=True))
+
+
+def test_a_grpc_address_is_refused_at_once(repository):
+    with pytest.raises(InvalidInput, match=r"grpc://127.0.0.1:1: a canary is deployed and tested over HTTP: give the"):
+        deploy("grpc://127.0.0.1:1", repository, "toy", 1)
+    assert model_repository.labels(repository, "toy") == {}

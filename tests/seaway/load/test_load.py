@@ -1,5 +1,7 @@
 import itertools
 import json
+import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -9,11 +11,12 @@ import pytest
 import toy
 from certificates import Authority
 from responder import serving
-from tls_servers import https
+from tls_servers import grpcs, https, plain_grpc
 
 from seaway.artifacts import artifact_metadata, golden, model_repository
 from seaway.errors import DataError, InvalidInput, MetadataError, NotFound, Refused
-from seaway.load import config, result
+from seaway.load import config, gate, result
+from seaway.load.client import NoResponse
 from seaway.load.load import load
 from seaway.promote.promote import promote
 
@@ -197,3 +200,79 @@ def test_the_stage_at_https_with_a_client_certificate(repository, tmp_path):
     assert ", 0 wrong, 0 failed" in done.stdout
     with pytest.raises(InvalidInput, match=r"http://127.0.0.1:1: no TLS there, so --tls-ca would have no effect"):
         load("http://127.0.0.1:1", repository, "toy", 1, tmp_path / "none", tls=ca.trust())
+
+
+def test_the_stage_over_http_and_grpc(server, repository, made, tmp_path):
+    """Every output over every protocol of both ports, as the pipelines' load stage is called."""
+    options = {"dataset": made.dataset, "onnx": made.onnx, "duration_s": 1, "users": 2}
+    with plain_grpc(repository) as grpc_url:
+        metadata = load(server.url, repository, "toy", 1, tmp_path / "evidence", grpc_url=grpc_url, **options)
+    document = json.loads((tmp_path / "evidence" / "load.json").read_text())
+    protocols = ["tfs", "graphpipe", "oip", "oip-binary", "tfs-grpc", "oip-grpc"]
+    assert [row["protocol"] for row in document["served"]] == metadata.settings["protocols"] == protocols
+    assert all(row["examples"] == 40 and row["wrong"] == 0 for row in document["served"])
+    assert len({row["accuracy"] for row in document["rows"]}) == 1
+    assert [row["hop"] for row in document["rows"]][-2:] == ["served, gRPC Predict", "served, OIP v2 gRPC"]
+    assert [run["url"] for run in document["runs"]] == [server.url] * 4 + [grpc_url] * 2
+    assert all(run["requests"] and not run["wrong"] and not run["failed"] for run in document["runs"])
+    assert promote(repository, "toy", 1) is None
+
+
+def test_wrong_responses_over_grpc_alone_prevent_promotion(server, repository, tmp_path):
+    toy.make(tmp_path / "other", seed=1).publish(tmp_path / "others")
+    with plain_grpc(tmp_path / "others") as grpc_url:  # the port of another server, with another model
+        metadata = load(
+            *(server.url, repository, "toy", 1, tmp_path / "evidence"),
+            grpc_url=grpc_url,
+            duration_s=1,
+            users=2,
+            protocols=["tfs", "oip-grpc"],
+        )
+    rows = json.loads((tmp_path / "evidence" / "load.json").read_text())["rows"]
+    assert [(row["hop"], row["wrong"] > 0) for row in rows] == [("served, REST", False), ("served, OIP v2 gRPC", True)]
+    assert metadata.metrics["wrong"] == rows[1]["wrong"]
+    with pytest.raises(Refused, match="responses differed from PyTorch's"):
+        promote(repository, "toy", 1, tmp_path / "evidence")
+
+
+def test_the_stage_at_grpcs_with_a_client_certificate(repository, tmp_path):
+    ca = Authority(tmp_path)
+    client = ca.issue("client")
+    options = ["--model-repository", repository, "--name", "toy", "--version", "1", "--evidence", tmp_path / "evidence"]
+    options += ["--duration-s", "1", "--users", "2"]
+    files = ["--tls-ca", ca.ca, "--tls-cert", client.cert, "--tls-key", client.key]
+    server = ca.issue("server")
+    with https(repository, server, client_ca=ca.ca) as over_http, grpcs(repository, server, ca.ca) as grpc_url:
+        protocols = ["--protocol", "tfs", "--protocol", "tfs-grpc", "--protocol", "oip-grpc"]
+        urls = ["--url", over_http.url, "--grpc-url", grpc_url]
+        command = [sys.executable, "-m", "seaway.load", *urls, *protocols, *options, *files]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ", 0 wrong, 0 failed" in done.stdout
+    settings = artifact_metadata.check(tmp_path / "evidence", "evidence").settings
+    assert settings["protocols"] == ["tfs", "tfs-grpc", "oip-grpc"]
+
+
+def test_a_comparison_with_stable_over_grpc(repository, tmp_path, monkeypatch):
+    """The baseline and the candidate are called over the same protocol."""
+    monkeypatch.setattr(gate, "MAX_ROUNDS", 1)
+    shutil.copytree(repository, tmp_path / "stable")
+    toy.make(tmp_path / "other", seed=1).publish(repository)
+    model_repository.set_label(repository, "toy", "stable", 1)
+    evidence, options = tmp_path / "evidence", {"duration_s": 1, "rate": 20, "limits": {"slower": "20%"}}
+    with plain_grpc(tmp_path / "stable") as stable, plain_grpc(repository) as canary:
+        with pytest.raises(InvalidInput, match=f"slower compares {canary} with the baseline http://127.0.0.1:1"):
+            load(canary, repository, "toy", 2, evidence, baseline="http://127.0.0.1:1", **options)
+        options["protocols"] = ["oip-grpc"]
+        metadata = load(canary, repository, "toy", 2, evidence, baseline=stable, **options)
+    assert (metadata.metrics["wrong"], metadata.metrics["failed"]) == (0, 0)
+    page = Text((evidence / "report.html").read_text(encoding="utf-8")).words
+    assert re.search(r"Against the stable version\s.*OIP v2 gRPC: .*baseline toy/1", page), page
+
+
+def test_an_address_without_a_server_is_one_line(server, repository, tmp_path):
+    with pytest.raises(NoResponse, match=r"grpc://127.0.0.1:1: no response .*is the server running there"):
+        load(server.url, repository, "toy", 1, tmp_path / "evidence", grpc_url="grpc://127.0.0.1:1")
+    with pytest.raises(InvalidInput, match=r"'127.0.0.1:1' is not the address of a gRPC server"):
+        load(server.url, repository, "toy", 1, tmp_path / "evidence", grpc_url="127.0.0.1:1")
+    assert not (tmp_path / "evidence").exists()

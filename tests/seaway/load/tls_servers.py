@@ -1,4 +1,4 @@
-"""Toy servers that speak TLS: HTTP, and gRPC."""
+"""Toy servers that speak TLS, or gRPC."""
 
 import ssl
 from concurrent.futures import ThreadPoolExecutor
@@ -43,13 +43,28 @@ def grpcs(repository, pair, client_ca=None):
         client_ca and client_ca.read_bytes(),
         require_client_auth=client_ca is not None,
     )
+    with _over_grpc(repository, lambda server, address: server.add_secure_port(address, credentials)) as port:
+        yield f"grpcs://127.0.0.1:{port}"
+
+
+@contextmanager
+def plain_grpc(repository):
+    """The same without TLS."""
+    with _over_grpc(repository, lambda server, address: server.add_insecure_port(address)) as port:
+        yield f"grpc://127.0.0.1:{port}"
+
+
+@contextmanager
+def _over_grpc(repository, listen):
+    import grpc
+
     server = grpc.server(ThreadPoolExecutor(4))
     with serving(repository) as responder:  # for its model
         server.add_generic_rpc_handlers((_handlers(responder),))
-        port = server.add_secure_port("127.0.0.1:0", credentials)
+        port = listen(server, "127.0.0.1:0")
         server.start()
         try:
-            yield f"grpcs://127.0.0.1:{port}"
+            yield port
         finally:
             server.stop(0).wait()
 
