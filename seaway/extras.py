@@ -32,7 +32,7 @@ EXTRAS["all"] = tuple(dict.fromkeys(module for extra in reversed(EXTRAS) for mod
 VERB_EXTRAS = {
     "run": "all", "sweep": "train", "train": "train", "explore": "train", "export": "ship", "validate": "ship",
     "ship": "ship", "convert": "convert", "load": "load", "verify": "load", "submit": "pipelines",
-    "compile": "pipelines",
+    "compile": "pipelines", "tune-serving": "tensorflow",
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@
                              parity.json
         labels.json          {"stable": 2, "canary": 3}; replaced whole under the model's lock
         history.json         the versions that were stable and why, newest last: [{"version": 2, "because": "…"}]
-        evidence/<digest>/   later measurements of that version: load reports
+        evidence/<digest>/   later measurements of that version: load reports, and its serving profile
       models.config          generated for TensorFlow Serving: pins each model to its labelled versions
 
 A version never changes once it has its number. Readers never lock and never see an incomplete version.

@@ -46,6 +46,7 @@ def status(
 
       seaway status --model-repository /mnt/models
     """
+    from seaway.artifacts import serving_profile
     from seaway.kube import api_client, rollout
     from seaway.load.formatting import shorten_identity
 
@@ -59,6 +60,8 @@ def status(
         typer.echo(f"  revision  {serving.revision}")
         typer.echo(f"  cause     {serving.cause or 'none recorded'}")
         typer.echo(f"  image     {serving.image}")
+        if serving.settings:
+            typer.echo(f"  profile   {serving_profile.describe(serving.settings)}")
     for name, serving in deployments.items():
         for line in label_differences(repository, name, serving, namespace, context) if repository else ():
             typer.echo(line)

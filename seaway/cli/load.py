@@ -81,6 +81,13 @@ def load(
         int | None,
         typer.Option(help="The version to compare with. Default: the server's default.", min=1, show_default=False),
     ] = None,
+    judge_profile: Annotated[
+        bool,
+        typer.Option(
+            "--judge-profile",
+            help="Compare with the baseline although it uses another engine: the serving profile is what is judged.",
+        ),
+    ] = False,
     metrics: load_options.Metrics = "",
     report: load_options.Report = None,
 ) -> None:
@@ -135,7 +142,7 @@ def load(
         if baseline or baseline_version:
             baseline_target = gate.Target(baseline or url, source, baseline_version)
             candidate = gate.Target(url, source, config.version)
-            rounds, evaluated = _compare(baseline_target, candidate, protocol_config, parsed_limits)
+            rounds, evaluated = _compare(baseline_target, candidate, protocol_config, parsed_limits, judge_profile)
             own, pairs = [result for _, result in rounds], pairs + rounds
         else:
             own = [load_options.run(url, source, protocol_config)]
@@ -150,7 +157,7 @@ def load(
 
 
 def _compare(
-    baseline: "Target", candidate: "Target", config: "LoadConfig", limits: "Limits"
+    baseline: "Target", candidate: "Target", config: "LoadConfig", limits: "Limits", judge_profile: bool
 ) -> "tuple[list[Pair], list[LimitResult]]":
     """The rounds of baseline and candidate, the evaluated comparison, and the candidate's other limits that a round did
     not pass."""
@@ -162,7 +169,7 @@ def _compare(
 
     slower = DEFAULT_SLOWER if limits.slower is None else limits.slower
     with show_progress(client_codecs.named(config.protocol).title) as on_progress:
-        pairs = gate.run_rounds(baseline, candidate, config, slower, on_progress)
+        pairs = gate.run_rounds(baseline, candidate, config, slower, on_progress, judge_profile=judge_profile)
     not_passed = [
         replace(one, limit=f"round {number}, {one.limit}")
         for number, (_, result) in enumerate(pairs, 1)

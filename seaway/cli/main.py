@@ -26,6 +26,7 @@ from seaway.cli import (
     ship,
     submit,
     sweep,
+    tune_serving,
     verify,
     version,
     versions,
@@ -46,7 +47,7 @@ app = typer.Typer(
 LOAD_PANEL = "Serve and test"
 PANELS: Mapping[str, tuple[Callable[..., None], ...]] = {  # heading in the help → verbs
     "Train and publish": (run.run, sweep.sweep, ship.ship, convert.convert),
-    LOAD_PANEL: (serve.serve, predict.predict, evaluate.evaluate, verify.verify),
+    LOAD_PANEL: (serve.serve, predict.predict, evaluate.evaluate, verify.verify, tune_serving.tune_serving),
     "Release": (
         versions.versions, lineage.lineage, cluster.status, cluster.deploy, cluster.promote, cluster.rollback,
     ),
@@ -79,7 +80,7 @@ def _help(verb: Callable[..., object] | None) -> str:
 for panel, verbs in PANELS.items():
     for verb in verbs:
         app.command(
-            verb.__name__.rstrip("_"),
+            verb.__name__.rstrip("_").replace("_", "-"),
             cls=options.Command,
             help=_help(verb),
             context_settings=FORWARDED if verb is serve.serve else None,

@@ -103,11 +103,12 @@ def _show(results: "Sequence[LoadResult]") -> None:
     from seaway.load.verify import replicas
 
     merged = replicas(results)
-    table = Table("replica", "model version", "responses", "wrong", "max |Δ|")
+    table = Table("replica", "model version", "engine", "responses", "wrong", "max |Δ|")
     for replica in merged:
         table.add_row(
             replica.pod or NOT_REPORTED,
             formatting.shorten_identity(replica.model) or NOT_REPORTED,
+            replica.backend or NOT_REPORTED,
             f"{replica.responses:,}",
             f"{replica.wrong:,}",
             formatting.format_distance(replica.max_abs),

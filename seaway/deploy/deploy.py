@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from seaway.artifacts import artifact_metadata, golden, interface, model_repository
+from seaway.artifacts import artifact_metadata, golden, interface, model_repository, serving_profile
 from seaway.artifacts.artifact_metadata import ArtifactMetadata
 from seaway.artifacts.golden import Golden
 from seaway.client_tls import DEFAULT_TLS, ClientTls, is_closed, is_tls
@@ -42,7 +42,8 @@ def deploy(
 
     With a `namespace` (in the cluster of kubectl's `context`), rolls the canary Deployment there out to the version,
     with `replicas` pods that respond at `url`; if `url` is "", skips the smoke test. If `repository` is None, its label
-    stays unchanged, and a message says so. Without a `namespace`, the server at `url` watches the repository.
+    stays unchanged, and a message says so. Without a `namespace`, the server at `url` watches the repository. If the
+    version has a serving profile, its settings go into the canary's pod template; a running server keeps its own.
     `tls`: for a `url` at https://.
 
     Raises NotFound if the repository lacks the version; Unavailable if the server does not serve it within `timeout_s`
@@ -59,22 +60,29 @@ def deploy(
         timeout_s = rollout.TIMEOUT_S if namespace else TIMEOUT_S
     contents = _read_version(repository, name, version) if repository else None
     serves = f"{name}/{version}" + (f"@{contents[0].sha256}" if contents else "")
+    settings = serving_profile.settings(repository, name, contents[0]) if repository and contents else {}
     if namespace:
         api = api_client.connect(context)
         rollout.check_model(api, namespace, name)
         rollout.check_replicas(api, namespace, rollout.CANARY, replicas)
-        rollout.apply(api, namespace, rollout.CANARY, serves, f"{LABEL}: {serves}", replicas)
+        rollout.apply(api, namespace, rollout.CANARY, serves, f"{LABEL}: {serves}", replicas, settings)
     if repository:
         model_repository.set_label(repository, name, LABEL, version)
     if namespace:
         rollout.wait(api, namespace, rollout.CANARY, timeout_s)
-        print(f"{namespace}/{rollout.CANARY} serves {serves}", flush=True)
+        print(f"{namespace}/{rollout.CANARY} serves {serves}, with {serving_profile.describe(settings)}", flush=True)
+    elif settings:
+        print(
+            f"note: {name}/{version} has a serving profile, {serving_profile.describe(settings)}; the server at {url} "
+            "runs with the settings that it was started with"
+        )
     if not contents:
         print(
-            f"note: the {LABEL} label was not updated, because no model repository was given; on a machine that mounts "
-            "it, repeat this command with --model-repository DIR"
+            f"note: the {LABEL} label was not updated, because no model repository was given, where the version's "
+            "serving profile would be too; on a machine that mounts it, repeat this command with --model-repository DIR"
         )
-    return _verify_server(url, *contents, version, timeout_s, tls) if contents and url else {}
+    backend = settings.get(serving_profile.BACKEND, "") if namespace else ""
+    return _verify_server(url, *contents, version, timeout_s, tls, backend) if contents and url else {}
 
 
 def check_url(url: str) -> None:
@@ -93,13 +101,13 @@ def _read_version(repository: Path, name: str, version: int) -> tuple[ArtifactMe
 
 
 def _verify_server(
-    url: str, metadata: ArtifactMetadata, examples: Golden, version: int, timeout_s: float, tls: ClientTls
+    url: str, metadata: ArtifactMetadata, examples: Golden, version: int, timeout_s: float, tls: ClientTls, backend: str
 ) -> dict[str, float]:
     url = url.rstrip("/")
     wait(url, metadata.name, version, timeout_s, tls)
     print(f"{metadata.name}/{version} is available at {url} as {LABEL}", flush=True)
     differences = {
-        protocol.title: _max_difference(url, protocol, metadata, version, examples, timeout_s, tls)
+        protocol.title: _max_difference(url, protocol, metadata, version, examples, timeout_s, tls, backend)
         for protocol in PROTOCOLS
     }
     for title, difference in differences.items():
@@ -162,8 +170,10 @@ def _max_difference(
     examples: Golden,
     timeout_s: float,
     tls: ClientTls,
+    backend: str,
 ) -> float:
-    """The largest distance from the golden outputs, of all that the protocol can carry, over all calls."""
+    """The largest distance from the golden outputs, of all that the protocol can carry, over all calls. `backend`: the
+    engine that must respond, "" for any."""
     address, title = url + protocol.path(metadata.name, version), protocol.title
     names = protocol.carried({t.name: t.dtype for t in interface.default_outputs(metadata.outputs)})
     largest = 0.0
@@ -178,6 +188,11 @@ def _max_difference(
             raise Refused(
                 f"{address}: {served_by or 'an unnamed model'} responded over {title} instead of "
                 f"{metadata.name}/{version}@{metadata.sha256}; does the server use another model repository?"
+            )
+        if backend and (other := response_headers.get(client_codecs.BACKEND)) != backend:
+            raise Refused(
+                f"{address}: {other or 'an unnamed engine'} responded over {title} instead of {backend}, which the "
+                "canary's pod template names; is this the canary's address, and does its image have that engine?"
             )
         try:
             outputs = protocol.read(content, response_headers, names)

@@ -1,15 +1,17 @@
 """Rolls a Deployment out to one model version by server-side apply, and waits until its pods serve it.
 
-The pod template names the version, so kubectl always shows what is served, and `kubectl rollout undo` reverts it.
+The pod template names the version and the settings of its serving profile, so kubectl always shows what is served, and
+`kubectl rollout undo` reverts it.
 Nothing here creates or deletes an object.
 """
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from seaway.artifacts import serving_profile
 from seaway.errors import NotFound, Refused, Unavailable
 from seaway.kube import rollout_diagnostics
 from seaway.kube.api_client import REVISION, claims, read_deployment, replica_sets, translated_errors
@@ -32,6 +34,7 @@ class Serving:
 
     `serves`: name/version, with @digest if it is known; "" if the template names no version, then `version` is None.
     `cause`: the recorded reason for the change. `complete`: every replica runs this template, and no older pod is left.
+    `settings`: those of `serving_profile.SETTINGS` that the template itself sets.
     """
 
     model: str
@@ -43,6 +46,7 @@ class Serving:
     replicas: int
     ready: int
     complete: bool
+    settings: Mapping[str, str]
 
 
 def read(api: Any, namespace: str, deployment: str) -> Serving:
@@ -50,14 +54,24 @@ def read(api: Any, namespace: str, deployment: str) -> Serving:
     return _parse_serving(read_deployment(api, namespace, deployment))
 
 
-def apply(api: Any, namespace: str, deployment: str, serves: str, cause: str, replicas: int | None = None) -> None:
+def apply(
+    api: Any,
+    namespace: str,
+    deployment: str,
+    serves: str,
+    cause: str,
+    replicas: int | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> None:
     """Sets the version that the Deployment serves, and its number of replicas if `replicas` is given.
 
-    `serves`: name/version, with @digest if it is known. Raises NotFound, Unavailable, and InvalidInput if the cluster
+    `serves`: name/version, with @digest if it is known. `settings`: those of its serving profile; without them, those
+    that an earlier call set are removed. Raises NotFound, Unavailable, and InvalidInput if the cluster
     rejects the change.
     """
     model, _, number = serves.partition("@")[0].partition("/")
-    environment = [{"name": MODEL, "value": model}, {"name": VERSION, "value": number}]
+    values = {MODEL: model, VERSION: number, **(settings or {})}
+    environment = [{"name": variable, "value": value} for variable, value in values.items()]
     patch: dict[str, Any] = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -196,4 +210,5 @@ def _parse_serving(resource: dict[str, Any]) -> Serving:
         resource["spec"].get("replicas", 1),
         status.get("readyReplicas", 0),
         _is_complete(resource),
+        {variable: environment[variable] for variable in serving_profile.SETTINGS if variable in environment},
     )

@@ -67,6 +67,11 @@ def main() -> None:
         "--metrics", default="", metavar="URL", help="URL of the server's Prometheus metrics, for the report"
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="the file to write a copy of the HTML report to")
+    parser.add_argument(
+        "--judge-profile",
+        action="store_true",
+        help="compare with stable although it uses another engine: the serving profile is what is judged",
+    )
     client_tls.add_arguments(parser)
     args = parser.parse_args()
     with errors.exit_with_message(PROGRAM):
@@ -74,7 +79,7 @@ def main() -> None:
             *(args.url, args.repository, args.name, args.version, args.evidence, args.dataset, args.onnx),
             *(args.duration_s, args.users, args.batch, args.report, args.protocol, args.rate),
             gate.to_mapping(gate.read_limits(args.limits)) if args.limits else None,
-            *(args.metrics, args.baseline, client_tls.from_arguments(args), args.grpc_url),
+            *(args.metrics, args.baseline, client_tls.from_arguments(args), args.grpc_url, args.judge_profile),
         )
         titles = {
             "requests": "requests",

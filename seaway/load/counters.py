@@ -28,7 +28,8 @@ class ReplicaCounters:
 class Counters:
     """Counters of one protocol. Seconds count from the run's start.
 
-    replicas   "<Seaway-Pod> <Seaway-Model>" of the 2xx responses, "" for a missing header → counters of that replica
+    replicas   "<Seaway-Pod> <Seaway-Model> <Seaway-Backend>" of the 2xx responses, "" for a missing header → its
+               counters
     latencies  second → histogram of the latencies of correct responses to requests due in it (sent, in a closed loop)
     completed  second → correct responses that arrived in it
     errors     kind → second → failed requests and wrong responses of that kind that ended in it

@@ -3,12 +3,12 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from seaway.artifacts import artifact_metadata, atomic, model_repository
+from seaway.artifacts import artifact_metadata, atomic, model_repository, serving_profile
 from seaway.artifacts.artifact_metadata import ArtifactMetadata
 from seaway.load import gate, report
 from seaway.load.formatting import Pair, max_distance
@@ -30,11 +30,17 @@ def write(
     results: Sequence[LoadResult],
     limit_results: Sequence[LimitResult] = (),
     pairs: Sequence[Pair] = (),
+    profile: Mapping[str, str] | None = None,
 ) -> ArtifactMetadata:
     """Writes `folder` (load.json, report.html, metadata) and returns its metadata, a child of the version's `metadata`.
 
-    `parities`: of whole test sets, by protocol; `results`: of the load; `pairs`: rounds of a comparison.
+    `parities`: of whole test sets, by protocol; `results`: of the load; `pairs`: rounds of a comparison; `profile`: the
+    settings of the version's serving profile. They count as measured if its engine is the one that responded.
     """
+    backends = sorted({backend for result in results for backend in result.backends})
+    measured = dict(profile or {})
+    if backends != [measured.get(serving_profile.BACKEND)]:
+        measured = {}
     model = f"{name}/{version}@{metadata.sha256}"
     measured_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     by_protocol = {parity.protocol: parity for parity in parities}
@@ -55,6 +61,8 @@ def write(
         "seed": results[0].seed,
         "batch": results[0].batch,
         "protocols": [result.protocol for result in results],
+        "backends": backends,
+        "profile": measured,
         "verdict": gate.verdict(limit_results) if limit_results else "",
         "not_kept": [
             f"{one.limit} is {_STATES[one.state]}: {one.text}" for one in limit_results if one.state in _STATES

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Literal
 
-from seaway.errors import InvalidInput
+from seaway.errors import InvalidInput, Refused
 from seaway.load.config import LoadConfig
 from seaway.load.formatting import Pair, rounds_by_protocol, shorten_identity
 from seaway.load.progress import TitledProgressCallback, with_title
@@ -272,9 +272,11 @@ def describe_rounds(pairs: Sequence[Pair]) -> list[str]:
     """Who was compared over how many rounds, a sentence for each protocol; none without rounds."""
     sentences = []
     for title, own in rounds_by_protocol(pairs).items():
+        merged = [merge_rounds(results) for results in zip(*own, strict=True)]
         sides = [
-            f"{name} {', '.join(map(shorten_identity, merge_rounds(results).served_by)).strip() or results[0].url}"
-            for name, results in zip(("the baseline", "the candidate"), zip(*own, strict=True), strict=True)
+            f"{name} {', '.join(map(shorten_identity, one.served_by)).strip() or one.url}"
+            + (f" in {' and '.join(one.backends)}" if one.backends else "")
+            for name, one in zip(("the baseline", "the candidate"), merged, strict=True)
         ]
         text = (
             f"{title}: {len(own)} rounds of {' and '.join(sides)}; rates and latencies are medians of the rounds, the "
@@ -340,11 +342,13 @@ def run_rounds(
     slower: float,
     on_progress: TitledProgressCallback | None = None,
     min_rounds: int = MIN_ROUNDS,
+    judge_profile: bool = False,
 ) -> list[Pair]:
     """Runs both in turn at the config's rate, the order swapped each round; continues while it is inconclusive.
 
     In a round both get the same arrivals, which differ from round to round. Raises InvalidInput without a rate: in a
-    closed loop a slower server receives fewer requests.
+    closed loop a slower server receives fewer requests. Raises Refused if they respond with different engines, unless
+    `judge_profile` says that the serving profile is what is compared.
     """
     check_comparison(config)
     pairs: list[Pair] = []
@@ -364,4 +368,17 @@ def run_rounds(
             )
             results[name] = complete(result)
         pairs.append((results["baseline"], results["candidate"]))
+        if not judge_profile:
+            _check_engines(*pairs[-1])
     return pairs
+
+
+def _check_engines(baseline: LoadResult, candidate: LoadResult) -> None:
+    """Raises Refused for different engines. A side that names none may have any."""
+    sides = [" and ".join(result.backends) for result in (baseline, candidate)]
+    if all(sides) and sides[0] != sides[1]:
+        raise Refused(
+            f"the baseline responds with {sides[0]} and the candidate with {sides[1]}, so the engines would be "
+            "compared instead of the versions: serve both with one engine, or give --judge-profile if the serving "
+            "profile is what is judged"
+        )

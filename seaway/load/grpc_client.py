@@ -72,5 +72,5 @@ def method(channel: grpc.Channel, path: str) -> Any:
 def headers(call: Any) -> Mapping[str, str]:
     """Of a response, those that HTTP responses have too."""
     received = dict(call.trailing_metadata() or ())
-    names = (client_codecs.SERVED_BY, client_codecs.POD)
+    names = (client_codecs.SERVED_BY, client_codecs.BACKEND, client_codecs.POD)
     return {name: str(received[name.lower()]) for name in names if name.lower() in received}

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from seaway.artifacts import artifact_metadata, atomic, golden, interface, model_repository
+from seaway.artifacts import artifact_metadata, atomic, golden, interface, model_repository, serving_profile
 from seaway.artifacts.artifact_metadata import ArtifactMetadata, Kind
 from seaway.artifacts.golden import TEST_OUTPUTS
 from seaway.client_tls import DEFAULT_TLS, ClientTls
 from seaway.data import datasets
-from seaway.errors import DataError, InvalidInput, MetadataError
+from seaway.errors import DataError, InvalidInput, MetadataError, Refused
 from seaway.load import addresses, gate, supported_protocols
 from seaway.load import evidence as evidence_files
 from seaway.load.config import LoadConfig
@@ -61,6 +61,7 @@ def load(
     baseline: str = "",
     tls: ClientTls = DEFAULT_TLS,
     grpc_url: str = "",
+    judge_profile: bool = False,
 ) -> ArtifactMetadata:
     """Writes `evidence` (load.json, report.html, metadata) and a copy in the model repository; returns its metadata.
 
@@ -72,6 +73,7 @@ def load(
     https:// and grpcs://.
     A limit `slower` compares with the version that is stable in the model repository, in alternating rounds, at
     `baseline` (the address that serves it; default `url`); it needs a rate, and is skipped if no version is stable yet.
+    It is inconclusive if the two use different engines, unless `judge_profile` says that this is what is judged.
     Wrong responses, failed requests and violated limits are recorded, not raised. Raises NotFound or Unavailable if the
     version or the server is missing, InvalidInput for limits that cannot be met, and DataError if the version was not
     made from `onnx` and `dataset`.
@@ -83,6 +85,7 @@ def load(
     config = dataclasses.replace(config, batch=batch, model=name, version=version, metrics_url=metrics, tls=tls)
     folder = model_repository.existing(repository, name, version)
     metadata = artifact_metadata.check(folder, "version", at=model_repository.METADATA_FILE)
+    profile = serving_profile.settings(repository, name, metadata)
     examples = _examples(metadata, folder, dataset, onnx)
     keys = list(protocols)
     for address in [url, *filter(None, [grpc_url])] if not protocols else ():
@@ -104,10 +107,15 @@ def load(
         stable_folder = model_repository.existing(repository, name, stable)
         key = _compared_protocol(at, baseline)
         stable_target = Target(baseline or at[key], stable_folder, None if baseline else stable)
+        candidate = Target(at[key], folder, version)
         compared = dataclasses.replace(config, protocol=key)
-        pairs = _run_rounds(stable_target, Target(at[key], folder, version), compared, parsed_limits.slower)
-        limit_results += _compare(pairs, parsed_limits.slower)
-    written = evidence_files.write(evidence, name, version, metadata, parities, results, limit_results, pairs)
+        try:
+            pairs = _run_rounds(stable_target, candidate, compared, parsed_limits.slower, judge_profile)
+            limit_results += _compare(pairs, parsed_limits.slower)
+        except Refused as error:
+            limit_results.append(LimitResult("slower", "inconclusive", str(error)))
+            print(f"  slower: inconclusive: {error}", flush=True)
+    written = evidence_files.write(evidence, name, version, metadata, parities, results, limit_results, pairs, profile)
     evidence_files.store(repository, name, evidence, written)
     if report:
         with atomic.file(report) as copy:
@@ -148,9 +156,11 @@ def _compared_protocol(at: Mapping[str, str], baseline: str) -> str:
     return min(alike, key=supported_protocols.PREFERENCE.index)
 
 
-def _run_rounds(stable: Target, candidate: Target, config: LoadConfig, slower: float) -> list[Pair]:
+def _run_rounds(
+    stable: Target, candidate: Target, config: LoadConfig, slower: float, judge_profile: bool
+) -> list[Pair]:
     print(f"alternating with version {stable.source.name}, which is stable, at {stable.url}", flush=True)
-    return gate.run_rounds(stable, candidate, config, slower)
+    return gate.run_rounds(stable, candidate, config, slower, judge_profile=judge_profile)
 
 
 def _compare(pairs: Sequence[Pair], slower: float) -> list[LimitResult]:

@@ -123,7 +123,8 @@ class GoldenUser(FastHttpUser):  # type: ignore[misc]  # Locust has no types for
             max_abs = payloads.check(body, headers, payload, self.protocol)
         except WrongResponse as error:
             wrong, max_abs = error, error.max_abs
-        replica = f"{headers.get(client_codecs.POD) or ''} {headers.get(client_codecs.SERVED_BY) or ''}"
+        names = (client_codecs.POD, client_codecs.SERVED_BY, client_codecs.BACKEND)
+        replica = " ".join(headers.get(name) or "" for name in names)
         self.counters.record_response(replica, wrong is not None, max_abs)
         return wrong
 

@@ -106,12 +106,13 @@ def _judged(text: str, state: gate.State) -> Markup | str:
 
 
 def _by_replica(runs: Mapping[str, LoadResult]) -> Markup:
-    headers = ["run", "replica", "model version", "responses", "wrong", "max |Δ|"]
+    headers = ["run", "replica", "model version", "engine", "responses", "wrong", "max |Δ|"]
     rows = [
         [
             name,
             replica.pod or NOT_REPORTED,
             shorten_identity(replica.model) or NOT_REPORTED,
+            replica.backend or NOT_REPORTED,
             replica.responses,
             replica.wrong,
             format_distance(replica.max_abs),

@@ -35,14 +35,15 @@ class Second:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A replica's `pod` and `model` (name/version@digest), "" if its responses do not name them, and what it sent.
-    `max_abs` None: infinite."""
+    """A replica's `pod`, `model` (name/version@digest) and `backend`, "" if its responses do not name them, and what it
+    sent. `max_abs` None: infinite."""
 
     pod: str
     model: str
     responses: int
     wrong: int
     max_abs: float | None
+    backend: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,11 @@ class LoadResult:
             counts[replica.model] += replica.responses
         return dict(counts)
 
+    @property
+    def backends(self) -> list[str]:
+        """The engines that responded, of the replicas that name theirs."""
+        return sorted({replica.backend for replica in self.replicas} - {""})
+
 
 def summarize(
     progress: Progress,
@@ -225,7 +231,9 @@ def merge_rounds(results: Sequence[LoadResult]) -> LoadResult:
             errors.setdefault(kind, Counter()).update(dict(points))
         for one in result.replicas:
             max_abs = math.inf if one.max_abs is None else one.max_abs
-            replicas.setdefault(f"{one.pod} {one.model}", ReplicaCounters()).add(one.responses, one.wrong, max_abs)
+            replicas.setdefault(f"{one.pod} {one.model} {one.backend}", ReplicaCounters()).add(
+                one.responses, one.wrong, max_abs
+            )
         for name, series in result.server_metrics.items():
             server_metrics[name] = server_metrics.get(name, ()) + series
     if len(results) > 1 and first.arrivals == POISSON:
@@ -269,8 +277,9 @@ def _second(counters: Counters, second: int) -> Second:
 
 
 def _replica(name: str, counters: ReplicaCounters) -> Replica:
-    pod, _, model = name.partition(" ")
-    return Replica(pod, model, counters.responses, counters.wrong, finite_or_none(counters.max_abs))
+    pod, _, rest = name.partition(" ")
+    model, _, backend = rest.rpartition(" ")
+    return Replica(pod, model, counters.responses, counters.wrong, finite_or_none(counters.max_abs), backend)
 
 
 def _generator_stats(progress: Progress, config: LoadConfig, warmup_s: int) -> GeneratorStats:

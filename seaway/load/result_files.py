@@ -82,7 +82,7 @@ def to_json(result: LoadResult) -> dict[str, Any]:
     """A run as load.json stores it."""
     return {
         **_stored(result),
-        "replicas": [_stored(replica) for replica in result.replicas],
+        "replicas": [_stored_replica(replica) for replica in result.replicas],
         "generator": _stored(result.generator),
         "over_time": [_stored(second) for second in result.over_time],
     }
@@ -104,6 +104,12 @@ def from_json(stored: Mapping[str, Any]) -> LoadResult:
 def _stored(record: "LoadResult | Second | Replica | GeneratorStats") -> dict[str, Any]:
     keys = STORED_KEYS[type(record)]
     return {keys.get(field.name, field.name): getattr(record, field.name) for field in dataclasses.fields(record)}
+
+
+def _stored_replica(replica: Replica) -> dict[str, Any]:
+    """Without `backend` if it is not known, as in files of earlier versions."""
+    stored = _stored(replica)
+    return stored if replica.backend else {key: value for key, value in stored.items() if key != "backend"}
 
 
 def _renamed(kind: type, stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from seaway.artifacts import artifact_metadata, model_repository
+from seaway.artifacts import artifact_metadata, model_repository, serving_profile
 from seaway.errors import Refused, Unavailable
 from seaway.load import evidence, payloads, supported_protocols
 from seaway.load.config import LoadConfig
@@ -36,18 +36,18 @@ def verify(
 
 def replicas(results: Sequence[LoadResult]) -> list[Replica]:
     """The replicas that responded, summed over all runs."""
-    merged: dict[tuple[str, str], Replica] = {}
+    merged: dict[tuple[str, str, str], Replica] = {}
     for one in (replica for result in results for replica in result.replicas):
-        key = one.pod, one.model
-        known = merged.get(key, Replica(*key, 0, 0, 0.0))
-        max_abs = max_distance([known.max_abs, one.max_abs])
-        merged[key] = Replica(*key, known.responses + one.responses, known.wrong + one.wrong, max_abs)
+        key = one.pod, one.model, one.backend
+        known = merged.get(key, replace(one, responses=0, wrong=0, max_abs=0.0))
+        responses, wrong = known.responses + one.responses, known.wrong + one.wrong
+        merged[key] = replace(one, responses=responses, wrong=wrong, max_abs=max_distance([known.max_abs, one.max_abs]))
     return [merged[key] for key in sorted(merged)]
 
 
 def problems(results: Sequence[LoadResult], identity: str = "") -> list[str]:
-    """A sentence for each problem; none if every response was correct and, where `identity` (name/version@digest) is
-    given, no replica reports another one."""
+    """A sentence for each problem; none if every response was correct, all replicas that name their engine have the
+    same one and, where `identity` (name/version@digest) is given, no replica reports another one."""
     sentences = []
     for result in results:
         for replica in replicas([result]):
@@ -62,6 +62,13 @@ def problems(results: Sequence[LoadResult], identity: str = "") -> list[str]:
         sentences += [f"{result.title}: {kind} ({count:,} times)" for kind, count in sorted(result.errors.items())]
         if not result.requests:
             sentences.append(f"{result.title}: no request got a response")
+    by_backend: dict[str, list[str]] = {}
+    for replica in replicas(results):
+        by_backend.setdefault(replica.backend, []).append(replica.pod or "a replica without a name")
+    by_backend.pop("", None)
+    if len(by_backend) > 1:
+        engines = " and ".join(f"{backend} ({', '.join(pods)})" for backend, pods in sorted(by_backend.items()))
+        sentences.append(f"the replicas use different engines: {engines}; a track must use one: roll it out again")
     return sentences
 
 
@@ -90,7 +97,8 @@ def store_evidence(source: Path, results: Sequence[LoadResult]) -> Path | None:
         raise Refused(f"no evidence was stored for {identity}, because the responses came from {others}")
     repository, name, version = folder.parents[1], folder.parent.name, int(folder.name)
     metadata = artifact_metadata.check(folder, "version", at=model_repository.METADATA_FILE)
+    profile = serving_profile.settings(repository, name, metadata)
     with tempfile.TemporaryDirectory() as scratch:
         written = Path(scratch, "evidence")
-        evidence_metadata = evidence.write(written, name, version, metadata, [], results)
+        evidence_metadata = evidence.write(written, name, version, metadata, [], results, profile=profile)
         return evidence.store(repository, name, written, evidence_metadata)

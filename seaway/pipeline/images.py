@@ -32,10 +32,12 @@ STAGES = (
     "explore", "train", "export", "convert", "validate", "publish", "deploy", "load", "promote", "run_summary",
     "preflight", "serve", "serve-onnx", "serve-tfs",
 )  # fmt: skip
-SERVER = (  # modules that `python -m seaway.serve` starts or imports by name
+SERVER = (  # modules that `python -m seaway.serve` starts or imports by name, and the measurement of both engines
     "seaway.serve.__main__",
     "seaway.serve.seed",
+    "seaway.serve.tune",
     "seaway.serve.worker.forkserver",
+    "seaway.serve.worker.measure",
     "seaway.serve.backends.onnx",
     "seaway.serve.backends.savedmodel",
 )

@@ -2,11 +2,12 @@
 
 import contextlib
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from seaway.arguments import seaway_command
-from seaway.artifacts import artifact_metadata, model_repository
+from seaway.artifacts import artifact_metadata, model_repository, serving_profile
 from seaway.artifacts.artifact_metadata import ArtifactMetadata
 from seaway.errors import MetadataError, NotFound, Refused, Unavailable
 from seaway.kube import api_client, rollout
@@ -29,7 +30,8 @@ def promote(
     """Points `stable` at `version` if the evidence allows it. Returns the version that was stable before, if any.
 
     With a `namespace` (in the cluster of kubectl's `context`), first rolls the stable Deployment there out to the
-    version, and back if that fails within `timeout_s`. If the version is the canary, that ends: its label is removed
+    version with the settings of its serving profile, and back if that fails within `timeout_s`. The evidence must be of
+    these settings. If the version is the canary, that ends: its label is removed
     in the same write, and the canary Deployment is scaled down. The same call again completes an interrupted one.
 
     Without `evidence`, the newest in the repository for this version counts, so a version that was stable once can be
@@ -45,15 +47,20 @@ def promote(
         else _newest_evidence(repository, name, version, metadata)
     )
     reasons = blocking_reasons(metadata, measured)
+    settings: dict[str, str] = {}
+    if namespace:
+        api = api_client.connect(context)
+        settings = serving_profile.settings(repository, name, metadata)
+        reasons += _profile_reasons(settings, measured, rollout.read(api, namespace, rollout.CANARY), (name, version))
     if reasons:
         listed = "".join(f"\n  - {reason}" for reason in reasons)
         raise Refused(f"{name}/{version} is not promoted; {LABEL} was not moved:{listed}")
     serves = f"{name}/{version}@{metadata.sha256}"
     cause = f"promoted to {LABEL}: {serves}"
     if namespace:
-        api = api_client.connect(context)
         rollout.check_model(api, namespace, name)
-        roll_out(api, namespace, serves, cause, timeout_s)
+        roll_out(api, namespace, serves, cause, timeout_s, settings)
+        print(f"{namespace}/{rollout.STABLE} serves {serves}, with {serving_profile.describe(settings)}", flush=True)
     previous = model_repository.labels(repository, name).get(LABEL)
     model_repository.set_label(repository, name, LABEL, version, cause, model_repository.CANARY)
     if namespace:
@@ -67,25 +74,33 @@ def _end_canary(api: Any, namespace: str, name: str, version: int, serves: str) 
     """Scales the canary Deployment down if it serves this version; a canary of another version continues."""
     canary = rollout.read(api, namespace, rollout.CANARY)
     if (canary.model, canary.version) == (name, version):
-        rollout.apply(api, namespace, rollout.CANARY, serves, f"{serves} is {LABEL}", replicas=0)
+        rollout.apply(api, namespace, rollout.CANARY, serves, f"{serves} is {LABEL}", 0, canary.settings)
 
 
-def roll_out(api: Any, namespace: str, serves: str, cause: str, timeout_s: float) -> None:
-    """Rolls stable out to `serves` and waits. If that fails, restores what it served before and raises Refused."""
+def roll_out(api: Any, namespace: str, serves: str, cause: str, timeout_s: float, settings: Mapping[str, str]) -> None:
+    """Rolls stable out to `serves`, with the `settings` of a serving profile, and waits. If that fails, restores what
+    it served before and raises Refused."""
     previous = rollout.read(api, namespace, rollout.STABLE)
-    if previous.serves == serves:  # applied by an interrupted call, and perhaps never ready
+    if (previous.serves, previous.settings) == (
+        serves,
+        settings,
+    ):  # applied by an interrupted call, and perhaps never ready
         with contextlib.suppress(NotFound):
             previous = rollout.previous_revision(api, namespace, rollout.STABLE)
-    rollout.apply(api, namespace, rollout.STABLE, serves, cause)
+    rollout.apply(api, namespace, rollout.STABLE, serves, cause, settings=settings)
     try:
         rollout.wait(api, namespace, rollout.STABLE, timeout_s)
     except Unavailable as error:
-        if previous.version is None or previous.serves == serves:  # no version to restore: the old pods keep serving
+        if previous.version is None or (previous.serves, previous.settings) == (
+            serves,
+            settings,
+        ):  # no version to restore: the old pods keep serving
             undo = f"kubectl -n {namespace} rollout undo deployment/{rollout.STABLE}"
             raise Refused(
                 f"the rollout of {serves} failed: {error}. The old pods still serve; to restore the Deployment: {undo}"
             ) from None
-        rollout.apply(api, namespace, rollout.STABLE, previous.serves, f"{RESTORED}{serves}{ROLLOUT_FAILED}")
+        restored = f"{RESTORED}{serves}{ROLLOUT_FAILED}"
+        rollout.apply(api, namespace, rollout.STABLE, previous.serves, restored, settings=previous.settings)
         raise Refused(f"{LABEL} was not moved: {error}") from None
 
 
@@ -115,6 +130,28 @@ def blocking_reasons(version: ArtifactMetadata, evidence: ArtifactMetadata) -> l
     if not metrics.get("requests", 0) > 0:
         reasons.append("no request got a response: is the server up, and was the load test long enough?")
     reasons += [str(limit) for limit in evidence.settings.get("not_kept", ())]
+    if len(engines := evidence.settings.get("backends", ())) > 1:
+        reasons.append(f"the responses came from different engines, {' and '.join(engines)}: roll the canary out again")
+    return reasons
+
+
+def _profile_reasons(
+    settings: Mapping[str, str], evidence: ArtifactMetadata, canary: rollout.Serving, target: tuple[str, int]
+) -> list[str]:
+    """Why this evidence, or the canary if it serves the target, is not of the settings that stable would get."""
+    again = "deploy the version again, then load-test it"
+    wanted, measured = serving_profile.describe(settings), evidence.settings.get("profile", {})
+    engine, engines = settings.get(serving_profile.BACKEND), evidence.settings.get("backends", [])
+    reasons = []
+    if engine and engines != [engine]:
+        seen = " and ".join(engines) or "an engine that it does not name"
+        reasons.append(f"the evidence was measured with {seen}, but stable would get {engine}: {again}")
+    elif measured != settings:
+        told = serving_profile.describe(measured)
+        reasons.append(f"the evidence was measured with {told}, but stable would get {wanted}: {again}")
+    if (canary.model, canary.version) == target and settings and canary.settings != settings:
+        told = serving_profile.describe(canary.settings)
+        reasons.append(f"the canary runs with {told}, but stable would get {wanted}: {again}")
     return reasons
 
 

@@ -4,8 +4,8 @@ On a cluster, the Deployment's revisions show what was served, and the labels of
 cluster, the repository's own history shows it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ ROLLED_BACK = "rolled back from "  # prefix of the recorded cause; earlier versi
 
 @dataclass(frozen=True, slots=True)
 class _StableVersion:
-    """A version that stable serves or served. `version`: 0 if the Deployment named none; `cause`: of the change."""
+    """A version that stable serves or served. `version`: 0 if the Deployment named none; `cause`: of the change;
+    `settings`: of a serving profile, as the Deployment's revision has them."""
 
     model: str
     version: int
     serves: str
     cause: str
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def rollback(
@@ -38,9 +40,10 @@ def rollback(
 ) -> str:
     """Points stable at the version that it served before, or at `version`. Returns name/version, with @digest if known.
 
-    With a `namespace` (in the cluster of kubectl's `context`), rolls the stable Deployment out to that version, then
-    moves the label in `repository`; if `repository` is None, a message says that the label stays. `name` may then be
-    "": the model that is served. Without a namespace, only the label in `repository` moves.
+    With a `namespace` (in the cluster of kubectl's `context`), rolls the stable Deployment out to that version, with
+    the settings that its revision had, then moves the label in `repository`; if `repository` is None, a message says
+    that the label stays. `name` may then be "": the model that is served. Without a namespace, only the label in
+    `repository` moves.
 
     A rollback is not repeated: the same call again only completes an interrupted one. If it fails, stable stays as it
     was: raises NotFound if nothing else was stable, Refused for a version that never was stable or whose rollout fails,
@@ -56,7 +59,7 @@ def rollback(
     target = _requested(current, earlier, version) if version else _previous(current, earlier, repository)
     serves, cause = _checked(repository, target), _cause(current, target, label)
     if namespace:
-        roll_out(api, namespace, serves, cause, timeout_s)
+        roll_out(api, namespace, serves, cause, timeout_s, target.settings)
     if repository:
         model_repository.set_label(repository, target.model, LABEL, target.version, cause)
     stable, reason = f"{target.model}/{target.version}", f" ({cause})" if cause else ""
@@ -123,7 +126,7 @@ def _succeeded(revisions: Sequence[rollout.Serving]) -> list[_StableVersion]:
 
 
 def _from_serving(serving: rollout.Serving) -> _StableVersion:
-    return _StableVersion(serving.model, serving.version or 0, serving.serves, serving.cause)
+    return _StableVersion(serving.model, serving.version or 0, serving.serves, serving.cause, serving.settings)
 
 
 def _recorded(repository: Path, name: str) -> list[_StableVersion]:

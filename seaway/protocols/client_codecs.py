@@ -16,6 +16,7 @@ from seaway.protocols import graphpipe, oip, oip_grpc, oiptensors, tensorproto, 
 from seaway.protocols.calls import BINARY, JSON
 
 SERVED_BY = "Seaway-Model"  # header of every successful response of a model: name/version@digest
+BACKEND = "Seaway-Backend"  # beside it: the engine that computed the response, savedmodel or onnx
 POD = "Seaway-Pod"  # header of every response, if the server knows its pod's name
 FROM_PNG = "from_png"  # signature of image models
 

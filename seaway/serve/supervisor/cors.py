@@ -16,7 +16,8 @@ def header_lines(origin: str) -> bytes:
     return (
         b"access-control-allow-origin: %b\r\naccess-control-allow-methods: POST, GET\r\n"
         b"access-control-allow-headers: Content-Type\r\n"
-        b"access-control-expose-headers: Inference-Header-Content-Length, Seaway-Model, X-Request-Id\r\n"
+        b"access-control-expose-headers: Inference-Header-Content-Length, Seaway-Model, Seaway-Backend, "
+        b"X-Request-Id\r\n"
     ) % origin.encode("latin-1")
 
 

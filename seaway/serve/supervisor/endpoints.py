@@ -36,7 +36,7 @@ def loaded_info(version: ModelVersion) -> ModelVersionInfo:
 
 
 def _model_reply(version: ModelVersion, body: bytes | list[bytes | memoryview], type_: str = JSON) -> Reply:
-    return Reply(200, body, type_, {"Seaway-Model": version.header})
+    return Reply(200, body, type_, dict(version.headers))
 
 
 def _submit(

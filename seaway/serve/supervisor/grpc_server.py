@@ -10,7 +10,7 @@ Handlers get bytes and read only which model is meant (`protobuf_wire`); workers
                       MAX_SLOW_SHARE of that limit, and further ones get RESOURCE_EXHAUSTED
 
 A call that its client cancels, or whose deadline passes, is dropped from the queue. Every response of a model carries
-`seaway-model`, and every response `x-request-id`, as trailing metadata.
+`seaway-model` and `seaway-backend`, and every response `x-request-id`, as trailing metadata.
 """
 
 import asyncio
@@ -45,6 +45,7 @@ MAX_DETAILS = 2000  # characters of an error; clients limit the size of trailing
 GRACE_S = 0.1
 MAX_SLOW_SHARE = 0.25
 WATCH_INTERVAL_S = 0.5
+OF_MODELS = ("Seaway-Model", "Seaway-Backend")  # headers that become trailing metadata
 TFS, OIP = "tfs-grpc", "oip-grpc"  # protocols in logs and metrics
 
 HEALTH = "grpc.health.v1.Health"
@@ -206,8 +207,7 @@ class GrpcServer:
                 reply = tfs_grpc.error(error)
             self._state.on_response(call, reply)
             trailing = [("x-request-id", call.id), *self._pod]
-            if identity := reply.headers.get("Seaway-Model"):
-                trailing.append(("seaway-model", identity))
+            trailing += [(name.lower(), reply.headers[name]) for name in OF_MODELS if name in reply.headers]
             context.set_trailing_metadata(tuple(trailing))
             content = reply.body if isinstance(reply.body, bytes) else b"".join(reply.body)
             if reply.status < 300:
@@ -287,7 +287,7 @@ class GrpcServer:
             if reply.status >= 300:
                 return reply
             answers.append((verb, reply.body if isinstance(reply.body, bytes) else b"".join(reply.body)))
-        return Reply(200, tfs_grpc.join(answers), tfs_grpc.TYPE, {"Seaway-Model": version.header})
+        return Reply(200, tfs_grpc.join(answers), tfs_grpc.TYPE, dict(version.headers))
 
     async def _get_model_metadata(self, call: GrpcRequest) -> Reply:
         call.protocol = TFS
@@ -430,7 +430,7 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 
 def _of_model(version: ModelVersion, body: bytes) -> Reply:
-    return Reply(200, body, tfs_grpc.TYPE, {"Seaway-Model": version.header})
+    return Reply(200, body, tfs_grpc.TYPE, dict(version.headers))
 
 
 def _client(peer: str) -> str:

@@ -282,7 +282,11 @@ class ModelManager:
             )
             return
         version.served, version.batchable = read_description(described), tuple(described["batchable"])
-        version.header, version.digest = model_repository.header(version.identity), version.identity.rpartition("@")[2]
+        version.headers = {
+            "Seaway-Model": model_repository.header(version.identity),
+            "Seaway-Backend": self._pool.backend,
+        }
+        version.digest = version.identity.rpartition("@")[2]
         version.state, version.error, version.watch = "AVAILABLE", "", Watch(logged=version.watch.logged)
         seconds = time.perf_counter() - began
         self.on_loaded(version, seconds, True)

@@ -30,7 +30,7 @@ class ModelVersion:
     active: int = 0  # requests without a response
     digest: str = ""
     watch: Watch = field(default_factory=Watch)
-    header: str = ""  # `identity` as the value of an HTTP header
+    headers: dict[str, str] = field(default_factory=dict)  # of its responses: identity and backend, once it is loaded
 
     @property
     def key(self) -> str:

@@ -130,7 +130,7 @@ class Pool:
             offset += size
             if not job.done:
                 if status < 300:
-                    headers["Seaway-Model"] = job.version.header
+                    headers |= job.version.headers
                 job.respond(Reply(status, body, content_type, headers))
         self.scheduler.dispatch_soon()
 

@@ -23,8 +23,9 @@ from responder import serving  # noqa: E402
 import seaway.deploy.__main__ as deploy_main  # noqa: E402
 import seaway.promote.__main__ as promote_main  # noqa: E402
 from seaway import errors  # noqa: E402
-from seaway.artifacts import artifact_metadata, model_repository  # noqa: E402
+from seaway.artifacts import artifact_metadata, model_repository, serving_profile  # noqa: E402
 from seaway.artifacts.artifact_metadata import ArtifactMetadata  # noqa: E402
+from seaway.artifacts.serving_profile import Candidate, Parity, Profile  # noqa: E402
 from seaway.cli.main import app  # noqa: E402
 from seaway.kube import api_client, rollout  # noqa: E402
 from seaway.pipeline.definitions import component  # noqa: E402
@@ -44,7 +45,8 @@ class World:
         self.cluster = Cluster()
         host = stack.enter_context(self.cluster.serving())
         self.api = stack.enter_context(client.ApiClient(client.Configuration(host=host)))
-        self.url = stack.enter_context(serving(self.repository)).url
+        self.server = stack.enter_context(serving(self.repository))
+        self.url = self.server.url
         self.monkeypatch = monkeypatch
 
     def digest(self, version):
@@ -71,6 +73,28 @@ class World:
         self.monkeypatch.setattr(sys, "argv", ["main", *self.options(**more), *words])
         module.main()
 
+    def tune(self, version, *candidate):
+        """Writes the version's serving profile; returns its settings."""
+        of = model_repository.read_metadata(self.repository, "toy", version)
+        chosen = Candidate(*candidate)
+        parity = {chosen.backend: {"serving_default": Parity(40, 0, 0.0)}}
+        profile = Profile(f"toy@{of.sha256}", "2026-12-01", "a CPU", 2, chosen, "it was faster", (), (), parity)
+        serving_profile.write(self.repository, "toy", of, profile)
+        return profile.settings
+
+    def measure(self, version, **settings):
+        """Stores the newest evidence of the version."""
+        of = model_repository.read_metadata(self.repository, "toy", version)
+        stored = model_repository.evidence(self.repository, "toy", of.sha256)
+        folder = stored / f"load-z{len(list(stored.iterdir()))}"
+        folder.mkdir()
+        settings = {"measured_at": f"y{len(list(stored.iterdir()))}"} | settings
+        found = ArtifactMetadata("evidence", "toy", metrics=GOOD, settings=settings, parents={"version": of})
+        artifact_metadata.write(folder, found)
+
+    def settings(self, deployment):
+        return rollout.read(self.api, self.namespace, deployment).settings
+
     def deploy(self, way, version):
         if way == "verb":
             self.verb("deploy", version=version, url=self.url)
@@ -86,7 +110,7 @@ class World:
         elif way == "stage":
             self.main(promote_main, version=version)
         else:
-            [evidence] = model_repository.evidence(self.repository, "toy", self.digest(version)).iterdir()
+            [evidence] = model_repository.evidence(self.repository, "toy", self.digest(version)).glob("*/")
             artifact = type("Artifact", (), {"path": str(evidence)})
             self.here()
             component("promote").python_func(str(self.repository), "toy", version, self.namespace, artifact)
@@ -472,3 +496,123 @@ def test_prune_keeps_versions_that_the_cluster_serves(worlds):
     assert json.loads((world.repository / "toy" / model_repository.LABELS).read_text()) == {"stable": 2}
     assert "removed" not in world.verb("versions", name="", prune=1)
     assert model_repository.versions(world.repository, "toy") == [1, 2, 3]
+
+
+# ---- serving profiles
+
+
+def test_a_profile_travels_with_the_version_and_comes_back_with_a_rollback(worlds):
+    world = worlds(True)
+    world.promote("verb", 1)
+    assert world.settings(rollout.STABLE) == {}
+    settings = world.tune(2, "onnx", 1, 2)
+    assert settings == {"SEAWAY_BACKEND": "onnx", "SEAWAY_THREADS": "1"}
+    world.server.backend = "onnx"
+    output = world.verb("deploy", version=2, url=world.url)
+    assert "with SEAWAY_BACKEND=onnx SEAWAY_THREADS=1" in output
+    assert world.settings(rollout.CANARY) == settings
+    assert world.settings(rollout.STABLE) == {}
+    world.measure(2, backends=["onnx"], profile=settings)
+    assert "with SEAWAY_BACKEND=onnx SEAWAY_THREADS=1" in world.verb("promote", version=2)
+    world.check_stable(2)
+    assert world.settings(rollout.STABLE) == settings
+    status = CliRunner().invoke(app, ["status", "--namespace", "seaway"], env={"COLUMNS": "200"}).output
+    assert "  profile   SEAWAY_BACKEND=onnx SEAWAY_THREADS=1" in status
+    world.measure(3, backends=["savedmodel"], profile={})
+    assert "with no serving profile" in world.verb("promote", version=3)
+    assert world.settings(rollout.STABLE) == {}, "the settings are the version's, not the Deployment's"
+    world.rollback("verb")
+    world.check_stable(2)
+    assert world.settings(rollout.STABLE) == settings
+    world.rollback("verb", version=1)
+    assert world.settings(rollout.STABLE) == {}
+
+
+def test_the_same_version_gets_another_profile(worlds):
+    world = worlds(True)
+    world.promote("verb", 1)
+    settings = world.tune(1, "savedmodel", 2, 1, False)
+    world.server.backend = "savedmodel"
+    world.deploy("verb", 1)
+    world.measure(1, backends=["savedmodel"], profile=settings)
+    world.promote("verb", 1)
+    assert world.settings(rollout.STABLE) == settings
+    assert world.cluster.environment("seaway")["TF_ENABLE_ONEDNN_OPTS"] == "0"
+    world.cluster.broken = {"2"}
+    with pytest.raises(errors.Refused, match="stable was not moved"):
+        world.verb("promote", version=2)
+    world.check_stable(1)
+    assert world.settings(rollout.STABLE) == settings, "a failed rollout restores them"
+
+
+@pytest.mark.parametrize(
+    ("measured", "reason"),
+    [
+        ({}, "the evidence was measured with an engine that it does not name, but stable would get onnx"),
+        (
+            {"backends": ["savedmodel"], "profile": {}},
+            "the evidence was measured with savedmodel, but stable would get",
+        ),
+        ({"backends": ["onnx", "savedmodel"]}, "the responses came from different engines, onnx and savedmodel"),
+        (
+            {"backends": ["onnx"], "profile": {}},
+            "measured with no serving profile, but stable would get SEAWAY_BACKEND=onnx SEAWAY_THREADS=1",
+        ),
+        (
+            {"backends": ["onnx"], "profile": {"SEAWAY_BACKEND": "onnx", "SEAWAY_THREADS": "2"}},
+            "the evidence was measured with SEAWAY_BACKEND=onnx SEAWAY_THREADS=2, but stable would get",
+        ),
+    ],
+)
+def test_evidence_of_another_engine_or_profile_is_refused(worlds, measured, reason):
+    world = worlds(True)
+    world.tune(1, "onnx", 1, 2)
+    world.measure(1, **measured)
+    with pytest.raises(errors.Refused) as refused:
+        world.verb("promote", version=1)
+    assert reason in str(refused.value)
+    assert model_repository.labels(world.repository, "toy") == {}
+    assert world.settings(rollout.STABLE) == {}
+
+
+def test_evidence_with_a_profile_that_was_removed_since_is_refused(worlds):
+    world = worlds(True)
+    world.measure(1, backends=["onnx"], profile={"SEAWAY_BACKEND": "onnx", "SEAWAY_THREADS": "1"})
+    with pytest.raises(errors.Refused, match="SEAWAY_THREADS=1, but stable would get no serving profile"):
+        world.verb("promote", version=1)
+
+
+def test_a_canary_that_runs_with_other_settings_is_refused(worlds):
+    world = worlds(True)
+    world.deploy("verb", 1)
+    settings = world.tune(1, "onnx", 1, 2)
+    world.measure(1, backends=["onnx"], profile=settings)
+    with pytest.raises(errors.Refused, match="the canary runs with no serving profile, but stable would get SEAWAY_"):
+        world.verb("promote", version=1)
+    world.server.backend = "savedmodel"
+    with pytest.raises(errors.Refused, match="savedmodel responded over REST instead of onnx, which the canary's pod"):
+        world.verb("deploy", version=1, url=world.url)
+    world.server.backend = "onnx"
+    world.deploy("verb", 1)
+    world.promote("verb", 1)
+    assert world.settings(rollout.STABLE) == settings
+
+
+def test_without_a_cluster_a_profile_changes_no_server(worlds):
+    world = worlds(False)
+    world.tune(1, "onnx", 1, 2)
+    output = world.verb("deploy", version=1, url=world.url)
+    assert "note: toy/1 has a serving profile, SEAWAY_BACKEND=onnx SEAWAY_THREADS=1; the server at" in output
+    world.promote("verb", 1)
+    world.check_stable(1)
+
+
+@PLACES
+def test_a_damaged_profile_is_named_before_anything_moves(worlds, on_cluster):
+    world = worlds(on_cluster)
+    world.tune(1, "onnx", 1, 2)
+    file = serving_profile.path(world.repository, "toy", world.digest(1))
+    file.write_text("{}")
+    with pytest.raises(errors.MetadataError, match=f"{file}: schema_version is None"):
+        world.verb("deploy", version=1, url=world.url)
+    assert model_repository.labels(world.repository, "toy") == {}

@@ -19,7 +19,7 @@ NAME = "toy"
 
 class Responder(ThreadingHTTPServer):
     """`fault` happens to every `every`-th inference after the first, to its output `faulty`; `states`, `digests`
-    override the repository's."""
+    override the repository's. `backend`: the engine that it names, if any."""
 
     daemon_threads = True
 
@@ -28,6 +28,7 @@ class Responder(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.repository = repository
         self.fault, self.every, self.delay_s, self.pod = "", 1, 0.0, ""
+        self.backend = ""
         self.faulty = "scores"
         self.states, self.digests = {}, {}
         self.counter, self.paths = itertools.count(), []
@@ -145,6 +146,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         if served_by:
             self.send_header("Seaway-Model", served_by)
+            if self.server.backend:
+                self.send_header("Seaway-Backend", self.server.backend)
         if self.server.pod:
             self.send_header("Seaway-Pod", self.server.pod)
         for name, value in dict(headers).items():

@@ -171,6 +171,21 @@ def test_a_version_slower_than_stable_is_not_promoted(server, repository, made, 
     assert model_repository.labels(repository, "toy") == {"stable": 1}
 
 
+def test_a_version_in_another_engine_than_stable_is_not_compared(server, repository, tmp_path):
+    toy.make(tmp_path / "other", seed=1).publish(repository)
+    model_repository.set_label(repository, "toy", "stable", 1)
+    server.backend = "onnx"
+    with serving(repository) as stable:
+        stable.backend = "savedmodel"
+        options = {"duration_s": 1, "rate": 20, "users": 8, "protocols": ["tfs"], "baseline": stable.url}
+        metadata = load(server.url, repository, "toy", 2, tmp_path / "e", limits={"slower": "20%"}, **options)
+    assert (metadata.settings["backends"], metadata.settings["verdict"]) == (["onnx"], "inconclusive")
+    with pytest.raises(
+        Refused, match="slower is inconclusive: the baseline responds with savedmodel and the candidate"
+    ):
+        promote(repository, "toy", 2, tmp_path / "e")
+
+
 def test_artifacts_that_the_version_was_not_made_from_are_refused(server, repository, made, tmp_path):
     other = toy.make(tmp_path / "other", seed=1)
     with pytest.raises(DataError, match="not the onnx that toy"):

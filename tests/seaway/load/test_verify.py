@@ -1,6 +1,7 @@
 """Replicas behind one address, one of which differs; supported protocols; comparisons and capacity."""
 
 import os
+import re
 import shutil
 import threading
 from dataclasses import replace
@@ -10,7 +11,8 @@ import pytest
 from balancer import balancing
 from responder import serving
 
-from seaway.artifacts import model_repository
+from seaway.artifacts import artifact_metadata, model_repository, serving_profile
+from seaway.artifacts.serving_profile import Candidate, Parity, Profile
 from seaway.errors import InvalidInput, NotFound, Refused, Unavailable
 from seaway.load import gate, result
 from seaway.load.capacity import Capacity, Trial, capacity
@@ -95,6 +97,41 @@ def test_three_equal_replicas(three_replicas, repository, monkeypatch):
     assert [line.partition(", not")[0] for line in found] == [f"GraphPipe, seaway-1: it serves toy/1@{'f' * 64}"]
 
 
+def test_replicas_with_different_engines_are_a_problem(three_replicas, repository):
+    url, servers = three_replicas
+    servers[2].version = servers[0].version
+    servers[0].backend = servers[1].backend = "savedmodel"  # the third does not name its engine
+    source = model_repository.path(repository, "toy", 1)
+    same = verify(url, source, CONFIG, ["tfs"])
+    assert problems(same, identity(source)) == []
+    assert {replica.pod: replica.backend for replica in same[0].replicas} == {
+        "seaway-0": "savedmodel",
+        "seaway-1": "savedmodel",
+        "seaway-2": "",
+    }
+    metadata = model_repository.read_metadata(repository, "toy", 1)
+    profile = Profile(
+        *(f"toy@{metadata.sha256}", "2026-12-01", "a CPU", 2, Candidate("savedmodel", 1, 2, True), "", (), ()),
+        parity={"savedmodel": {"serving_default": Parity(4, 0, 0.0)}},
+    )
+    file = serving_profile.write(repository, "toy", metadata, profile)
+    stored = artifact_metadata.read(store_evidence(source, same))
+    assert (stored.settings["backends"], stored.settings["profile"]) == (["savedmodel"], profile.settings)
+    servers[2].backend = "onnx"
+    mixed = verify(url, source, CONFIG, ["tfs"])
+    assert mixed[0].backends == ["onnx", "savedmodel"]
+    assert problems(mixed, identity(source)) == [
+        "the replicas use different engines: onnx (seaway-2) and savedmodel (seaway-0, seaway-1); a track must use "
+        "one: roll it out again"
+    ]
+    stored = artifact_metadata.read(store_evidence(source, mixed))
+    assert (stored.settings["backends"], stored.settings["profile"]) == (["onnx", "savedmodel"], {})
+    with pytest.raises(Refused, match="the responses came from different engines, onnx and savedmodel"):
+        promote(repository, "toy", 1)
+    file.unlink()
+    assert artifact_metadata.read(store_evidence(source, same)).settings["profile"] == {}
+
+
 def test_evidence_is_not_stored_for_a_version_that_did_not_respond(repository):
     source = model_repository.path(repository, "toy", 1)
     before = set(repository.glob("toy/evidence/*/*"))
@@ -174,6 +211,25 @@ def test_alternating_rounds_distinguish_a_slow_server_from_a_fast_one(repository
     assert {base.url for base, _ in pairs} == {fast.url}
     with pytest.raises(InvalidInput, match="needs --rate"):
         gate.run_rounds(Target(fast.url, source), Target(slow.url, source), LoadConfig(), 0.2)
+
+
+def test_different_engines_are_not_compared_unless_the_profile_is_judged(repository):
+    source = model_repository.path(repository, "toy", 1)
+    config = LoadConfig(rate=20, users=8, duration_s=1, warmup_s=0)
+    with serving(repository) as stable, serving(repository) as canary:
+        targets = Target(stable.url, source), Target(canary.url, source)
+        stable.backend, canary.backend = "savedmodel", "onnx"
+        asked = "the baseline responds with savedmodel and the candidate with onnx, .* give --judge-profile"
+        with pytest.raises(Refused, match=asked):
+            gate.run_rounds(*targets, config, 0.2)
+        pairs = gate.run_rounds(*targets, config, 1e6, min_rounds=1, judge_profile=True)
+        assert [(one.backends, other.backends) for one, other in pairs[:1]] == [(["savedmodel"], ["onnx"])]
+        [sentence] = gate.describe_rounds(pairs)
+        assert re.search(
+            r" rounds? of the baseline toy/1@\w+ in savedmodel and the candidate toy/1@\w+ in onnx;", sentence
+        )
+        stable.backend = ""  # such as TensorFlow Serving
+        assert len(gate.run_rounds(*targets, config, 1e6, min_rounds=1)) >= 1
 
 
 def test_the_capacity_of_a_server_that_handles_one_request_at_a_time(repository):

@@ -23,8 +23,8 @@ EXCEPTIONS = [
     ),
     ("tensorflow", {"serve-onnx"}, "the other backend"),
     ("absl", {"serve-onnx"}, "the other backend"),
-    ("onnxruntime", {"serve", "serve-tfs"}, "the other backend"),
-    ("PIL", {"serve", "serve-tfs"}, "decodes images outside the graph: the other backend"),
+    ("onnxruntime", {"serve-tfs"}, "the other backend"),
+    ("PIL", {"serve-tfs"}, "decodes images outside the graph: the other backend"),
 ]
 NAMESPACES = {"google.protobuf": "protobuf"}  # of top-level modules with several owners
 

@@ -79,6 +79,7 @@ def test_predict(tfs):
     assert response.model_spec.signature_name == "serving_default"
     metadata = {pair.key: pair.value for pair in call.trailing_metadata()}
     assert metadata["seaway-model"].startswith("half/2@")
+    assert metadata["seaway-backend"] == "savedmodel"
     assert metadata["x-request-id"]
 
 

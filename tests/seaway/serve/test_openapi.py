@@ -90,7 +90,7 @@ def test_path_parameters_are_declared_once(document):
 )
 def test_a_call_documents_its_version_header_and_every_error(document, path):
     responses = document["paths"][path]["post"]["responses"]
-    assert {"X-Request-Id", "Seaway-Model"} <= responses["200"]["headers"].keys()
+    assert {"X-Request-Id", "Seaway-Model", "Seaway-Backend"} <= responses["200"]["headers"].keys()
     assert responses.keys() == {"200", *map(str, (400, 404, 408, 413, 415, 429, 431, 500, 501, 503, 504))}
 
 

@@ -50,7 +50,7 @@ class Setup:
         self.scheduler = Scheduler(Limits(**limits), self.workers, self.clock)
 
     def submit(self, key="m/1", body=b"x"):
-        version = SimpleNamespace(key=key, active=0, header=key)
+        version = SimpleNamespace(key=key, active=0, headers={})
         replies = []
         request = SimpleNamespace(body=body, abandoned=False, respond=replies.append, key="", replies=replies)
         job = NumberedJob(request, version, "rest", "predict", {}, self.clock.now)

@@ -71,7 +71,9 @@ def test_version_label_and_default(server):
 
 
 def test_every_response_names_the_version_and_its_digest(server):
-    identity = server.predict("half/labels/stable", {"instances": [1]}).headers["Seaway-Model"]
+    reply = server.predict("half/labels/stable", {"instances": [1]})
+    identity = reply.headers["Seaway-Model"]
+    assert reply.headers["Seaway-Backend"] == "savedmodel"
     model, _, digest = identity.partition("@")
     assert model == "half/1"
     assert len(bytes.fromhex(digest)) == 32
