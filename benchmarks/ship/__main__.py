@@ -137,7 +137,7 @@ def ship(
         context.set_forkserver_preload([one.PRELOAD])
         process = context.Process(target=one.child, args=(source, name, folder, inputs, budget_s, rest))
         process.start()
-        over, cpu_s = _watch(process, timeout_s)
+        over, cpu_s = watch(process, timeout_s)
         lines = log.read_text(errors="replace").strip().splitlines()
         stages = [json.loads(line)["stage"] for line in lines if line.startswith('{"stage"')]
         result_file = Path(folder) / one.RESULT
@@ -150,7 +150,7 @@ def ship(
         return {"cpu_s": round(cpu_s, 1), "name": name} | result
 
 
-def _watch(process: Any, timeout_s: float) -> tuple[str, float]:
+def watch(process: Any, timeout_s: float) -> tuple[str, float]:
     """Waits for the process, and ends it with its children if it takes too much: what it was, and its CPU seconds."""
     deadline, cpu_s, over = time.monotonic() + WALL * timeout_s, 0.0, ""
     while process.is_alive():
