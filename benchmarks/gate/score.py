@@ -89,7 +89,7 @@ def summary(results: list[Result], of: int, reasons: dict[str, str]) -> str:
         [r["kind"], r["net"], r["operator"], r["id"].split(" ", 2)[2], r["class"], _times(r), r["structure"]]
         for r in missed
     ]
-    head = ["kind", "network", "operator", "mutant", "whole gate", "|Δ| / tolerance", "found with"]
+    head = ["kind", "network", "operator", "mutant", "whole gate", "difference ÷ tolerance", "found with"]
     return text + table(head, survivors)
 
 
