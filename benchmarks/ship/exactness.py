@@ -5,13 +5,14 @@ be equal. An output that does not depend on the input, or is not finite, proves 
 """
 
 import itertools
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from seaway.export.inputs import parse_size
 
 SHARE = 1e-4  # of the output's range
 MIN_VARIATION = 1e-3  # of the range: an output that inputs move less is constant
@@ -112,9 +113,12 @@ def verdict(figures: dict[str, Any]) -> str:
 def batches(entry: dict[str, Any], seed: int = SEED) -> Iterator[Arrays]:
     """Batches of 1, 2, … 8, 1, … random inputs of random sizes; `entry` as in the lists."""
     generator = np.random.default_rng(seed)
-    sizes = [match for text in entry.get("sizes", []) if (match := re.fullmatch(r"(\w+)=(\d+)\.\.(\d+)", text))]
+    sizes = [parse_size(text) for text in entry.get("sizes", [])]
     for batch in itertools.cycle(range(1, MAX_BATCH + 1) if not entry.get("batch") else [entry["batch"]]):
-        drawn = {match[1]: int(generator.integers(int(match[2]), int(match[3]) + 1)) for match in sizes}
+        drawn = {
+            size.name: int(size.low + size.step * generator.integers(0, (size.high - size.low) // size.step + 1))
+            for size in sizes
+        }
         yield {name: _array(name, dims, dtype, batch, drawn, entry, generator) for name, dims, dtype in specs(entry)}
 
 

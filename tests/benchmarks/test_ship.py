@@ -70,8 +70,8 @@ def test_outputs_that_do_not_depend_on_the_input_prove_nothing(value):
 
 def test_inputs_follow_the_entry():
     entry = {
-        "inputs": ["ids:L:int64", "mask:L:int64", "edges:Ex2:int64", "lengths:scalar:int64", "image:1x4"],
-        "sizes": ["L=2..5", "E=1..3"],
+        "inputs": ["ids:L:int64", "mask:L:int64", "edges:Ex2:int64", "lengths:scalar:int64", "image:1x4", "wave:T"],
+        "sizes": ["L=2..5", "E=1..3", "T=8..18:4"],
         "high": {"ids": 7, "edges": "L", "lengths": "L"},
         "low": {"lengths": 1},
         "masks": ["mask"],
@@ -80,6 +80,7 @@ def test_inputs_follow_the_entry():
     drawn = [next(stream) for _ in range(80)]
     assert {len(arrays["ids"]) for arrays in drawn} == set(range(1, 9))
     assert {arrays["ids"].shape[1] for arrays in drawn} == {2, 3, 4, 5}
+    assert {arrays["wave"].shape[1] for arrays in drawn} == {8, 12, 16}
     assert max(int(arrays["ids"].max()) for arrays in drawn) == 6
     for arrays in drawn:
         length = arrays["ids"].shape[1]
