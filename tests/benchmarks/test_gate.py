@@ -222,7 +222,7 @@ def test_the_search_stays_within_twice_the_golden_range():
 
 
 def test_a_constant_that_several_nodes_read_changes_for_one_of_them():
-    text = "<ir_version: 10, opset_import: [ '' : 20]> g (float[2] x) => (float[2] y) <float[2] w = {1.0, 2.0}>"
+    text = '<ir_version: 10, opset_import: ["" : 20]> g (float[2] x) => (float[2] y) <float[2] w = {1.0, 2.0}>'
     model = onnx.parser.parse_model(text + " { [one] a = Mul(x, w) [two] y = Mul(a, w) }")
     graph = Graph(model, {"x": np.ones(2, np.float32)}, frozenset({"w"}))
     mutant = edits.apply(graph, "two", {"constants": {"1": {"scale": 2}}})
