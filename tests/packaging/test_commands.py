@@ -130,6 +130,7 @@ OTHERS = {  # options of other programs, which pages mention: kubectl, pip, curl
     "--master", "--expect-workers", "--worker", "--master-host", "--headless", "--rest",
     "--only", "--parts", "--rows", "--million", "--runs", "--kind", "--gigabytes", "--nets", "--rounds", "--steps",
     "--seeds", "--at-once", "--seconds", "--writers", "--web-host", "--tls-client-cert", "--tls-client-key",
+    "--generate",
 }  # fmt: skip
 MODULES = (
     "serve",
