@@ -106,7 +106,7 @@ def run(folder: Path, runner: str) -> float:
 def load(folder: Path, _: str) -> float:
     """Beyond the 5 s of load: all that Python imports, prepares and evaluates, and Locust's own work."""
     example = ROOT / "seaway" / "example"
-    with local.server(example, port := _free_port(), folder / "server.log") as (url, _metrics):
+    with local.server(example, port := _free_port(), folder / "server.log") as (url, *_):
         _wait_until_ready(url)
         return seaway(folder, f"load http://127.0.0.1:{port} --time 5 --users 1 --model-repository {example}")
 

@@ -31,8 +31,8 @@ EXTRAS["all"] = tuple(dict.fromkeys(module for extra in reversed(EXTRAS) for mod
 # Verb or stage → its extra, preferred to the smallest extra that has the module.
 VERB_EXTRAS = {
     "run": "all", "sweep": "train", "train": "train", "explore": "train", "export": "ship", "validate": "ship",
-    "ship": "ship", "convert": "convert", "load": "load", "verify": "load", "submit": "pipelines",
-    "compile": "pipelines", "tune-serving": "tensorflow",
+    "ship": "ship", "convert": "convert", "diff": "convert", "load": "load", "verify": "load",
+    "submit": "pipelines", "compile": "pipelines", "tune-serving": "tensorflow",
 }  # fmt: skip
 
 

@@ -17,6 +17,8 @@ below tolerance  it does not, and the search finds none; counted apart
 equivalent       it computes the same, for the reason in equivalent.json; counted apart
 not converted    the converter refuses the mutant itself, so that the gate never sees it; counted apart
 
+"Right node named": of the killed, those whose refusal names the node that was changed.
+
 Score: killed / (killed + survived). "Without the test of weights": only what other checks refuse is killed.
 """
 

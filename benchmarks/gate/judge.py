@@ -24,6 +24,7 @@ MODEL, SAVED, PARITY = "onnx", "saved_model", "parity"
 MUTANT, MUTANT_SAVED = "mutant", "mutant_saved_model"
 CONVERSION = "conversion.json"
 MAX_REASON = 300
+_NAMED = re.compile(r"the first operator that differs is \S+ \(node '([^']*)'")
 _FAULT = re.compile(r"^  ([^:\n]+): (.*)", re.MULTILINE)
 
 
@@ -60,7 +61,7 @@ class Judge:
         self.graph = mutants.graph(folder / MODEL, self.metadata)
         self.examples = golden.read(folder / MODEL / golden.GOLDEN)
         convert_artifact(folder / MODEL, folder / SAVED)
-        checks, reason = self.gate(folder / SAVED)
+        checks, reason, _ = self.gate(folder / SAVED)
         self.unchanged = {"id": net, "net": net, "kind": score.UNCHANGED}
         self.unchanged |= {"class": score.REFUSED, "reason": reason} if checks else {"class": score.PASSED}
         self.unchanged["cpu_s"] = round(time.process_time() - began, 1)
@@ -77,7 +78,7 @@ class Judge:
         except Exception as error:  # TensorFlow raises many kinds
             found = {"class": score.NOT_CONVERTED, "without_weights": score.NOT_CONVERTED, "reason": _said(error)}
         else:
-            found = self._judged()
+            found = self._judged(mutant["node"])
         return result | found | {"cpu_s": round(time.process_time() - began, 1)}
 
     def convert(self, mutant: dict[str, Any]) -> None:
@@ -100,8 +101,8 @@ class Judge:
         (saved / CONVERSION).write_text(json.dumps(record), encoding="utf-8")
         artifact_metadata.write(saved, dataclasses.replace(converted, parents={"onnx": self.metadata}))
 
-    def gate(self, saved: Path) -> tuple[list[str], str]:
-        """The checks that refuse a SavedModel of this network, and the first reason."""
+    def gate(self, saved: Path) -> tuple[list[str], str, str]:
+        """The checks that refuse a SavedModel of this network, the first reason, and the node that it names."""
         from seaway.validate.validate import validate
 
         shutil.rmtree(self.folder / PARITY, ignore_errors=True)
@@ -109,19 +110,23 @@ class Judge:
             validate(self.folder / MODEL, saved, None, self.folder / PARITY)
         except Refused as error:
             faults = _FAULT.findall(str(error))
-            return list(dict.fromkeys(check for check, _ in faults)), faults[0][1][:MAX_REASON]
+            named = _NAMED.search(str(error))
+            checks = list(dict.fromkeys(check for check, _ in faults))
+            return checks, faults[0][1][:MAX_REASON], named[1] if named else ""
         except SeawayError as error:
-            return [type(error).__name__], _said(error)
-        return [], ""
+            return [type(error).__name__], _said(error), ""
+        return [], "", ""
 
-    def _judged(self) -> dict[str, Any]:
+    def _judged(self, node: str) -> dict[str, Any]:
         from benchmarks.gate import score
 
-        checks, reason = self.gate(self.folder / MUTANT_SAVED)
+        checks, reason, named = self.gate(self.folder / MUTANT_SAVED)
         found: dict[str, Any] = {"ratio": None}
         if all(check in score.WEIGHT_CHECKS for check in checks):
             found = self.search()
-        said = {"checks": checks, "reason": reason} if checks else {}
+        said: dict[str, Any] = {}
+        if checks:
+            said = {"checks": checks, "reason": reason, "named": named, "named_right": named == node}
         result = score.verdict(checks, found["ratio"]) | said
         if "structure" in found:
             result |= found

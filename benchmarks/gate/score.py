@@ -74,6 +74,7 @@ def summary(results: list[Result], of: int, reasons: dict[str, str]) -> str:
         _row("without the test of weights, all mutants", [result["without_weights"] for result in mutants]),
     ]
     text += table(["", "mutants", *CLASSES, "score"], rows) + "\n"
+    text += _named(mutants)
     kinds = list(dict.fromkeys(result["kind"] for result in mutants))
     by_kind = []
     for kind in kinds:
@@ -91,6 +92,17 @@ def summary(results: list[Result], of: int, reasons: dict[str, str]) -> str:
     ]
     head = ["kind", "network", "operator", "mutant", "whole gate", "difference ÷ tolerance", "found with"]
     return text + table(head, survivors)
+
+
+def _named(mutants: list[Result]) -> str:
+    """Of the killed mutants, how many refusals name the node that was changed, and those that do not."""
+    killed = [each for each in mutants if each["class"] == KILLED and "named" in each]  # not in earlier results
+    if not killed:
+        return ""
+    right = sum(each["named_right"] for each in killed)
+    text = f"right node named: {right} of {len(killed)} killed, {percent(right / len(killed))}\n\n"
+    wrong = [[each["id"], each["named"] or "none"] for each in killed if not each["named_right"]]
+    return text + (table(["mutant", "named instead"], wrong) + "\n" if wrong else "")
 
 
 def percent(value: float | None) -> str:

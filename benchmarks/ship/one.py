@@ -182,7 +182,7 @@ def _served(folder: Path, name: str, metadata: Any, signatures: list[str]) -> It
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     default = [tensor.name for tensor in interface.default_outputs(metadata.outputs)]
-    with local.server(folder / REPOSITORY, port, folder / "server.log") as (url, _):
+    with local.server(folder / REPOSITORY, port, folder / "server.log") as (url, *_):
         client = Client(url)
         while not _loaded(client, name):
             time.sleep(0.2)

@@ -15,6 +15,7 @@ from seaway.cli import (
     cluster,
     compile,
     convert,
+    diff,
     doctor,
     evaluate,
     lineage,
@@ -46,7 +47,7 @@ app = typer.Typer(
 )
 LOAD_PANEL = "Serve and test"
 PANELS: Mapping[str, tuple[Callable[..., None], ...]] = {  # heading in the help → verbs
-    "Train and publish": (run.run, sweep.sweep, ship.ship, convert.convert),
+    "Train and publish": (run.run, sweep.sweep, ship.ship, convert.convert, diff.diff),
     LOAD_PANEL: (serve.serve, predict.predict, evaluate.evaluate, verify.verify, tune_serving.tune_serving),
     "Release": (
         versions.versions, lineage.lineage, cluster.status, cluster.deploy, cluster.promote, cluster.rollback,

@@ -7,6 +7,7 @@ saved_model  operators with counts, those that `serving_default` needs; nodes, w
              bytes of its files; convolutions, those of them that run channels last, remaining Transposes
 folded       constant-folded nodes (converter seaway)
 constants    where each floating-point constant comes from, for the gate (converter seaway; artifacts/constants.py)
+values       what carries each value of the ONNX graph, to find a wrong node (converter seaway; artifacts/carriers.py)
 """
 
 import json
@@ -49,6 +50,7 @@ def make(model: Any, file: Path, saved_model: Path, net: Any) -> dict[str, Any]:
     }
     if hasattr(net, "constants"):
         report |= {"folded": net.folded, "constants": [constant.to_json() for constant in net.constants]}
+        report["values"] = {name: carrier.to_json() for name, carrier in net.values.items()}
     return report
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.utils import rnn
 
-from seaway.artifacts import artifact_metadata, onnx_file, onnx_model
+from seaway.artifacts import artifact_metadata, network_place, onnx_file, onnx_model
 from seaway.artifacts.artifact_metadata import Tensor, Tolerance
 from seaway.errors import InvalidInput, ModelError
 from seaway.export import comparison, control_flow, model_file, silence, symbolics, translations, wrap
@@ -324,9 +324,12 @@ def _cause(error: BaseException) -> str:
 
 
 def _strip(graph: onnx.GraphProto) -> None:
-    """Removes notes with stack traces, which contain paths of this machine."""
+    """Removes notes with stack traces, which contain paths of this machine, but for each node's place in the net."""
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        del part.metadata_props[:]
+        if isinstance(part, onnx.NodeProto):
+            network_place.shorten_notes(part)
+        else:
+            del part.metadata_props[:]
         part.ClearField("doc_string")
     for node in graph.node:
         for attribute in node.attribute:

@@ -32,6 +32,9 @@ SHORT = 20  # characters of a table's cell that stay in one line
 COLOURS = ("#2f74c0", "#d9822b", "#2a9d8f", "#b0578d", "#7a7f87")
 
 
+Box = tuple[str, str, str]  # of a drawn graph: title, name, a word on its state
+
+
 class Templates:
     """The Jinja files `*.html.jinja` of a folder, each compiled once; values that are not Markup are escaped."""
 
@@ -123,6 +126,11 @@ def log_scale(axes: "Axes", axis: Literal["x", "y"], values: Iterable[float], ma
     drawn = axes.xaxis if axis == "x" else axes.yaxis
     drawn.set_ticks(ticks, [f"{tick:,.6g}" for tick in ticks])
     drawn.set_ticks([], minor=True)
+
+
+def flow(before: Sequence[Box], node: Box, after: Sequence[Box], alt: str, caption: str = "") -> Markup:
+    """One node of a graph, marked as wrong, between those that it takes values from and those that take its own."""
+    return _TEMPLATES.render("flow", before=[*before], node=node, after=[*after], alt=alt, caption=caption)
 
 
 def image(png: bytes, alt: str, caption: str = "", pixelated: bool = False) -> Markup:

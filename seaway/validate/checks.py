@@ -15,6 +15,7 @@ from seaway.validate import constants as constants_check
 from seaway.validate import saved_file
 
 LABELS = "labels.txt"
+WEIGHTS = "weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def weights(
             origins = [from_json(raw) for raw in constants]
             faults += dict.fromkeys(constants_check.faults(metadata.weights, model, origins, stored))
         note = f"{len(metadata.weights)} weights, followed into {len(constants)} constants"
-        return Check("weights", tuple(faults), note)
+        return Check(WEIGHTS, tuple(faults), note)
     remaining = Counter(artifact_metadata.checksum(w) for w in saved_file.constants(saved))
     shared = {
         artifact_metadata.checksum(w) for w in saved_file.variables(saved_model)
@@ -87,7 +88,7 @@ def weights(
         remaining[checksum] -= 1
         if remaining[checksum] < 0 and checksum not in shared:
             faults.append(f"weight {name!r} is not in the SavedModel with its values from model.onnx")
-    return Check("weights", tuple(faults), f"{len(metadata.weights)} weights, each in ONNX and SavedModel")
+    return Check(WEIGHTS, tuple(faults), f"{len(metadata.weights)} weights, each in ONNX and SavedModel")
 
 
 def interfaces(

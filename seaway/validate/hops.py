@@ -23,7 +23,8 @@ UNUSUAL = "infinities and NaN, which need not agree"
 
 @dataclass(slots=True)
 class Hop:
-    """One runtime compared with the reference. `distances`: output → the largest |Δ| of each example."""
+    """One runtime compared with the reference. `distances`: output → the largest |Δ| of each example; `failing`: the
+    first inputs at which it fails, or an output is out of tolerance."""
 
     name: str
     reference: str
@@ -34,6 +35,15 @@ class Hop:
     flipped: int = 0
     examples: int = 0
     distances: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    failing: dict[str, np.ndarray] | None = None
+
+    def run(self, run: Runner, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The outputs. Raises ModelError."""
+        try:
+            return run(inputs)
+        except ModelError:
+            self.failing = self.failing or inputs
+            raise
 
     def add(
         self, outputs: dict[str, np.ndarray], expected: dict[str, np.ndarray], tolerances: dict[str, Tolerance]
@@ -79,15 +89,18 @@ def on_golden(hop: Hop, run: Runner, examples: Golden, tolerances: dict[str, Tol
         current = Hop(hop.name, hop.reference)
         for part in (slice(start, start + size) for start in range(0, rows, size)):
             inputs = {name: array[part] for name, array in examples.inputs.items()}
-            current.add(run(inputs), {name: array[part] for name, array in examples.outputs.items()}, tolerances)
+            expected = {name: array[part] for name, array in examples.outputs.items()}
+            current.add(hop.run(run, inputs), expected, tolerances)
             current.examples += size
+            _note_failing(hop, current, inputs)
         faults[where] = current.faults(where)
         _merge(hop, current)
     if rows and faults[alone] and not faults[together]:
         faults[alone].append("alone, an example has other outputs than in a batch: rows depend on each other")
     for call in examples.calls:
         current = Hop(hop.name, hop.reference, examples=1)
-        current.add(run(call.inputs), call.outputs, tolerances)
+        current.add(hop.run(run, call.inputs), call.outputs, tolerances)
+        _note_failing(hop, current, call.inputs)
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in call.inputs.items())
         faults.setdefault(shapes, []).extend(current.faults(f"golden call with {shapes}"))
         _merge(hop, current)
@@ -128,8 +141,10 @@ def on_test_set(
     hits = 0
     first = metadata.outputs[0].name
     for part in _parts(count, f"{hop.name} on the test set"):
-        outputs = run({metadata.inputs[0].name: datasets.model_input(images.test_images[part])})
+        inputs = {metadata.inputs[0].name: datasets.model_input(images.test_images[part])}
+        outputs = hop.run(run, inputs)
         current.add(outputs, {name: array[part] for name, array in expected.items()}, metadata.tolerances)
+        _note_failing(hop, current, inputs)
         current.examples += len(outputs[first])
         hits += int((outputs[first].argmax(axis=1) == images.test_labels[part]).sum())
     _merge(hop, current)
@@ -192,6 +207,11 @@ def _parts(count: int, what: str) -> Iterator[slice]:
 
 def _border(image: np.ndarray) -> float:
     return float(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]).mean())
+
+
+def _note_failing(hop: Hop, current: Hop, inputs: dict[str, np.ndarray]) -> None:
+    if hop.failing is None and (current.wrong or current.flipped):
+        hop.failing = inputs
 
 
 def _merge(hop: Hop, part: Hop) -> None:

@@ -12,18 +12,25 @@ from seaway.artifacts.artifact_metadata import ArtifactMetadata
 from seaway.reporting import report
 from seaway.reporting.report import Section
 from seaway.validate.checks import Check
+from seaway.validate.divergence import Divergence
 from seaway.validate.hops import Hop
 
 KINDS = {"onnx": "ONNX", "saved_model": "SavedModel"}  # artifacts whose names are not their kinds
 _MIN_SHOWN = 1e-9  # |Δ| = 0 is drawn here
 
 
-def render(metadata: ArtifactMetadata, hops: list[Hop], checks: list[Check], conversion: Mapping[str, Any]) -> str:
-    """The whole HTML page. `conversion`: the convert stage's conversion.json; empty without one."""
+def render(
+    metadata: ArtifactMetadata, hops: list[Hop], checks: list[Check], conversion: Mapping[str, Any],
+    divergence: Divergence | None = None,
+) -> str:  # fmt: skip
+    """The whole HTML page. `conversion`: the convert stage's conversion.json; empty without one. `divergence`: if the
+    SavedModel differs."""
     passed = all(check.passed for check in checks)
     reference = metadata.reference
     verdict = report.verdict(f"matches {reference} at every hop" if passed else "failed validation", passed)
     sections = [Section("Verdict", (verdict, *_faults(checks))), Section("Hops", (_hops(metadata, hops),))]
+    if divergence:
+        sections.append(Section("The operator that differs", _divergence(divergence)))
     if any(hop.distances for hop in hops):
         sections.append(Section(f"Distance from {reference}", _plots(metadata, hops)))
     sections.append(Section("Checks", (_checks(checks),)))
@@ -38,6 +45,30 @@ def render(metadata: ArtifactMetadata, hops: list[Hop], checks: list[Check], con
 
 def _faults(checks: list[Check]) -> list[str]:
     return [f"{check.name}: {fault}" for check in checks for fault in check.faults]
+
+
+def _divergence(divergence: Divergence) -> list[Markup | str]:
+    """The guilty node: its neighbourhood, and what both sides give; or why none is named."""
+    guilty = divergence.guilty
+    parts: list[Markup | str] = [f"Compared node by node on the input that failed: {divergence.sentence()}."]
+    if not guilty:
+        return parts
+    before = [(near.operator, near.node, "") for near in guilty.neighbours if near.before]
+    after = [(near.operator, near.node, "") for near in guilty.neighbours if not near.before]
+    caption = "The nodes before and after it in the ONNX graph; at most three of each are drawn."
+    alt = f"{guilty.operator} {guilty.node} and its neighbours"
+    parts.append(report.flow(before, (guilty.operator, guilty.node, "differs"), after, alt, caption))
+    rows: list[list[object]] = [["node", guilty.node], ["module", guilty.module], ["source", guilty.source]]
+    rows += [[f"attribute {name}", value] for name, value in guilty.attributes.items()]
+    rows += [["inputs", ", ".join(filter(None, guilty.inputs))], ["output", guilty.output]]
+    rows += [["ONNX Runtime", guilty.shapes[0]], [divergence.other, guilty.failed or guilty.shapes[1]]]
+    if guilty.expected:
+        at = f"at [{', '.join(map(str, guilty.index))}]"
+        rows += [[f"ONNX Runtime, {at}", guilty.expected], [f"{divergence.other}, {at}", guilty.actual]]
+    rows += [["max |Δ|", guilty.max_abs], ["largest number", guilty.largest]]
+    rows += [["values compared before it", divergence.compared]]
+    parts.append(report.table(["property", "value"], [row for row in rows if row[1] not in ("", None)]))
+    return parts
 
 
 def _hops(metadata: ArtifactMetadata, hops: list[Hop]) -> Markup:

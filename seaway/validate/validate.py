@@ -3,7 +3,7 @@
     python -m seaway.validate --onnx onnx/ --saved-model saved_model/ --dataset dataset/ --parity parity/
 
 It needs no torch: the onnx artifact contains the outputs of PyTorch, or of ONNX Runtime if the model came as an ONNX
-file. Only models that pass are published.
+file. Only models that pass are published. If the SavedModel differs, the refusal names the operator that is wrong.
 """
 
 import json
@@ -19,21 +19,24 @@ from seaway.artifacts.artifact_metadata import ArtifactMetadata
 from seaway.artifacts.golden import Golden
 from seaway.data import datasets
 from seaway.errors import MetadataError, ModelError, Refused
-from seaway.validate import checks, hops, page, runners, saved_file
+from seaway.validate import checks, divergence, hops, page, runners, saved_file, sides
 from seaway.validate.checks import Check
+from seaway.validate.divergence import Divergence
 from seaway.validate.hops import Hop
 from seaway.validate.runners import Runner
 
 MODEL = "model.onnx"
 PARITY = "parity.json"
 CONVERSION = "conversion.json"
+DIVERGENCE = ".divergence.json"  # in place of the report's suffix
+SAVED_MODEL = "SavedModel"
 
 
 def validate(
     onnx: Path, saved_model: Path, dataset: Path | None, parity: Path, report: Path | None = None
 ) -> ArtifactMetadata:
     """Writes parity/ (parity.json, card.json) and returns its metadata. Writes `report`, which has a date and so is not
-    in parity/, even if a check fails.
+    in parity/, even if a check fails; and beside it, if the SavedModel differs, at which node: report.divergence.json.
 
     Raises Refused, which lists every failed check, MetadataError for a folder that is not an artifact, DataError for a
     broken dataset.
@@ -47,7 +50,8 @@ def validate(
         _write_report(report, gate)
     faults = [f"{check.name}: {fault}" for check in gate.checks for fault in check.faults]
     if faults:
-        raise Refused(f"{metadata.name} failed validation:\n  " + "\n  ".join(faults))
+        named = f"\n{gate.divergence.sentence()}" if gate.divergence else ""
+        raise Refused(f"{metadata.name} failed validation:\n  " + "\n  ".join(faults) + named)
     with atomic.folder(parity) as part:
         (part / PARITY).write_text(json.dumps(_as_json(gate), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         return artifact_metadata.write(part, _parity_metadata(metadata, saved_metadata, gate))
@@ -60,6 +64,7 @@ class _Gate:
         self.onnx, self.saved_model, self.dataset, self.metadata = onnx, saved_model, dataset, metadata
         self.checks: list[Check] = []
         self.hops: list[Hop] = []
+        self.divergence: Divergence | None = None
 
     def run(self, saved_metadata: ArtifactMetadata) -> None:
         self._add(checks.digests(self.onnx, self.saved_model, self.dataset))
@@ -73,6 +78,15 @@ class _Gate:
             examples = golden.read(self.onnx / golden.GOLDEN)
             self._check_golden(examples)
             self._run_hops(examples)
+            self._find_divergence(examples)
+
+    def _find_divergence(self, examples: Golden) -> None:
+        """At the first inputs at which the SavedModel is off; or, if only its weights are, at the golden examples."""
+        failing = next((hop.failing for hop in self.hops if hop.name == SAVED_MODEL), None)
+        weights_differ = any(check.name == checks.WEIGHTS and not check.passed for check in self.checks)
+        if failing or weights_differ:
+            found = _divergence(self.onnx / MODEL, self.saved_model, failing or examples.whole()[0].inputs)
+            self.divergence = found if failing or found.guilty else None
 
     def _constants(self) -> list[Any] | None:
         constants = _conversion(self.saved_model).get("constants")
@@ -97,13 +111,13 @@ class _Gate:
         none = {tensor.name: 0.0 for tensor in self.metadata.outputs}
         name = self.metadata.reference
         reference = Hop(name, name, max_abs=none, max_rel=dict(none), examples=hops.count(examples))
-        runtime, tensorflow, pngs = (Hop(n, name) for n in ("ONNX Runtime", "SavedModel", "SavedModel from_png"))
+        runtime, tensorflow, pngs = (Hop(n, name) for n in ("ONNX Runtime", SAVED_MODEL, f"{SAVED_MODEL} from_png"))
         self.hops = [reference, runtime, tensorflow]
         runs: dict[str, Runner] = {}
         with self._part("golden examples, ONNX Runtime"):
             runs[runtime.name] = runners.onnx_runtime(self.onnx / MODEL)
             self._add(hops.on_golden(runtime, runs[runtime.name], examples, self.metadata.tolerances))
-        with self._part("golden examples, SavedModel"):
+        with self._part(f"golden examples, {SAVED_MODEL}"):
             signatures = runners.tensorflow(self.saved_model)
             default = interface.default_outputs(self.metadata.outputs)
             others = [tensor.name for tensor in self.metadata.outputs if tensor not in default]
@@ -151,6 +165,15 @@ class _Gate:
             self._add(Check(name, (str(error),), "could not be completed"))
 
 
+def _divergence(model: Path, saved_model: Path, inputs: dict[str, Any]) -> Divergence:
+    """Where the SavedModel parts from the ONNX file on these inputs."""
+    try:
+        own, other = sides.OnnxValues(model, inputs), sides.SavedModelValues(saved_model, inputs)
+    except ModelError as error:
+        return Divergence("the SavedModel", reason=str(error))
+    return divergence.find(own, other)
+
+
 def _read_metadata(onnx: Path, saved_model: Path) -> tuple[ArtifactMetadata, ArtifactMetadata]:
     pair = artifact_metadata.read(onnx), artifact_metadata.read(saved_model)
     for folder, metadata, kind in zip((onnx, saved_model), pair, ("onnx", "saved_model"), strict=True):
@@ -167,8 +190,14 @@ def _read_metadata(onnx: Path, saved_model: Path) -> tuple[ArtifactMetadata, Art
 
 def _write_report(path: Path, gate: _Gate) -> None:
     with atomic.file(path) as part:
-        html = page.render(gate.metadata, gate.hops, gate.checks, _conversion(gate.saved_model))
+        html = page.render(gate.metadata, gate.hops, gate.checks, _conversion(gate.saved_model), gate.divergence)
         part.write_text(html, encoding="utf-8")
+    details = path.with_suffix(DIVERGENCE)
+    details.unlink(missing_ok=True)
+    if gate.divergence:
+        with atomic.file(details) as part:
+            text = json.dumps(gate.divergence.to_json(), indent=1, allow_nan=False, ensure_ascii=False)
+            part.write_text(text + "\n", encoding="utf-8")
 
 
 def _conversion(saved_model: Path) -> dict[str, Any]:

@@ -169,6 +169,14 @@ def test_the_summary_has_the_scores_and_every_survivor():
     assert "| scale | net | Mul | edit | survived | 2 | halves |" in text
 
 
+def test_the_summary_counts_the_refusals_that_name_the_changed_node():
+    killed = {"class": "killed", "without_weights": "killed", "checks": ["weights"]}
+    named = [("b", {"named": "node", "named_right": True}), ("c", {"named": "", "named_right": False})]
+    text = score.summary([*(_result(name, **killed, **more) for name, more in named), _result("d", **killed)], 3, {})
+    assert "right node named: 1 of 2 killed, 50.0 %" in text
+    assert "| net c edit | none |" in text
+
+
 def test_equivalent_mutants_are_few_and_each_has_a_reason():
     reasons = score.equivalents()
     assert reasons.keys() <= {mutant["id"] for mutant in LISTED}

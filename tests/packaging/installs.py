@@ -36,6 +36,7 @@ MISSING = {
     "seaway ship python:tiny:net --input 4": "ship",
     "seaway sweep": "train",
     "seaway convert x.onnx y": "convert",
+    "seaway diff x.onnx y.onnx": "convert",
     "seaway load http://127.0.0.1:9 --model-repository {example}": "load",
     "seaway load capacity http://127.0.0.1:9 --model-repository {example} --protocol tfs --rate 10": "load",
     "seaway verify http://127.0.0.1:9 --model-repository {example} --protocol tfs": "load",

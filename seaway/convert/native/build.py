@@ -30,6 +30,7 @@ class GraphBuilder:
     def __init__(self, opsets: Mapping[str, int], main: bool = True) -> None:
         self.opsets, self.main = opsets, main
         self.folded: set[tuple[str, ...]] = set()  # the outputs of each constant-folded node
+        self.values: dict[str, Value] = {}  # those that the nodes of the model's own graph give
 
     def graph(self, graph: Graph, inputs: Mapping[str, Any], outer: Mapping[str, Value] | None = None) -> list[Value]:
         """Builds the graph and returns its outputs. `inputs`: tensors, arrays or Values by name; `outer`: for a
@@ -56,6 +57,8 @@ class GraphBuilder:
             missing.update(name for name in node.outputs if name)
         if failed:
             raise ModelError("; ".join(failed))
+        if self.main:
+            self.values = {name: values[name] for node in graph.nodes for name in node.outputs if name in values}
         return [values[name] if name else Value(np.zeros(0, np.float32)) for name in graph.outputs]
 
     def _inner(self, opsets: Mapping[str, int]) -> "GraphBuilder":

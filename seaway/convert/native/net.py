@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from seaway.artifacts.carriers import Carrier
 from seaway.artifacts.constants import Constant
 from seaway.convert.native import graph, inlining, registry, sequences
 from seaway.convert.native.build import GraphBuilder
@@ -68,13 +69,15 @@ def _nodes(onnx_graph: Graph) -> list[Node]:
 
 class Net(tf.Module):  # type: ignore[misc]
     """`net({input: tensor}) -> {output: tensor}`, names as in the ONNX graph. `folded`: the number of
-    constant-folded nodes; `constants`: the origins of its constants."""
+    constant-folded nodes; `constants`: the origins of its constants; `values`: what carries each value of the ONNX
+    graph, if the net was last called in a function."""
 
     def __init__(self, onnx_graph: Graph, opsets: Mapping[str, int]) -> None:
         super().__init__(name="net")
         self._onnx_graph, self._opsets = onnx_graph, dict(opsets)
         self.weights: list[Any] = []
         self._variable_store = VariableStore(self.weights)
+        self.values: dict[str, Carrier] = {}
 
     @property
     def constants(self) -> list[Constant]:
@@ -85,4 +88,7 @@ class Net(tf.Module):  # type: ignore[misc]
         with self._variable_store.active():
             outputs = builder.graph(self._onnx_graph, inputs)
             self.folded = len(builder.folded)
+            if not tf.executing_eagerly():
+                carriers = {name: value.carrier() for name, value in builder.values.items()}
+                self.values = {name: carrier for name, carrier in carriers.items() if carrier}
             return {name: tf.identity(v.plain()) for name, v in zip(self._onnx_graph.outputs, outputs, strict=True)}

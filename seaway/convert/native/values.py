@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from seaway.artifacts.carriers import MAX_NUMBERS, Carrier
 from seaway.convert.native import weights
 
 Order = tuple[int, ...]
@@ -72,6 +73,18 @@ class Value:
             return () if self.scalar else (len(self.dims or ()),)
         sizes = tuple(self._tensor.shape)
         return sizes if self.order is None else tuple(sizes[self.order.index(axis)] for axis in range(len(sizes)))
+
+    def carrier(self) -> Carrier | None:
+        """What carries the value in the graph being built; None for a constant of many elements, or of no numbers."""
+        if self._tensor is None:
+            dims = tuple(dim if isinstance(dim, int) else dim.name for dim in self.dims or ())
+            return Carrier(elements=dims, shape=() if self.scalar else (len(dims),))
+        tensor: Any = self._tensor
+        if not self.constant:
+            return Carrier(tensor.name, self.order)
+        plain = np.asarray(self.plain())
+        few = plain.size <= MAX_NUMBERS and plain.dtype.kind in "biuf" and bool(np.isfinite(plain).all())
+        return Carrier(elements=tuple(plain.reshape(-1).tolist()), shape=plain.shape) if few else None
 
     def plain(self) -> Any:
         """The array or tensor with its axes in ONNX's order."""

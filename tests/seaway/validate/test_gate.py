@@ -111,7 +111,52 @@ def test_two_channels_swapped(chain_of: Any, weight_change: Any, first_layer: tu
     assert "SavedModel, golden examples one by one: 128 outputs are out of tolerance" in message
     assert "SavedModel, test set" in message
     assert "SavedModel from_png" in message
-    assert "ONNX Runtime" not in message
+    assert "ONNX Runtime, " not in message, "only the SavedModel is off"
+
+
+def test_a_wrong_operator_is_named_in_the_refusal_the_report_and_a_file(chain: Any) -> None:
+    def change(model: Any) -> None:
+        node = next(node for node in model.graph.node if node.op_type == "BatchNormalization")
+        next(each for each in node.attribute if each.name == "epsilon").f = 1e-2
+
+    node = next(n for n in onnx.load(chain.onnx / "model.onnx").graph.node if n.op_type == "BatchNormalization")
+    chain.convert_edited(change)
+    message = refusal(chain, dataset=False, report=True)
+    said = message.splitlines()[-1]
+    assert said.startswith(f"the first operator that differs is BatchNormalization (node {node.name!r}, module ")
+    assert message.count("the first operator") == 1
+    report = html.unescape(chain.report.read_text(encoding="utf-8"))
+    assert "The operator that differs" in report
+    assert said in report
+    assert f">{node.name}</text>" in report
+    found = json.loads(chain.report.with_suffix(".divergence.json").read_text(encoding="utf-8"))
+    assert found["sentence"] == said
+    assert (found["guilty"]["node"], found["guilty"]["operator"]) == (node.name, "BatchNormalization")
+    assert found["guilty"]["expected"] != found["guilty"]["actual"]
+    chain.convert()
+    chain.validate(dataset=False, report=True)
+    assert not chain.report.with_suffix(".divergence.json").exists(), "it passes now"
+    assert "The operator that differs" not in chain.report.read_text(encoding="utf-8")
+
+
+def test_without_a_record_the_refusal_says_why_no_operator_is_named(chain: Any, weight_change: Any, conv: str) -> None:
+    chain.convert_edited(weight_change(conv, scaled))
+    file = chain.saved_model / "conversion.json"
+    record = json.loads(file.read_text())
+    del record["values"]
+    file.write_text(json.dumps(record))
+    artifact_metadata.write(chain.saved_model, artifact_metadata.read(chain.saved_model))
+    last = refusal(chain, dataset=False).splitlines()[-1]
+    assert last.startswith("no operator can be named: ")
+    assert "convert again, with --converter seaway" in last
+
+
+def test_a_wrong_weight_names_the_node_that_takes_it(chain: Any, weight_change: Any, conv: str) -> None:
+    """Its values are found to be others, and so is the convolution's output."""
+    chain.convert_edited(weight_change(conv, lambda array: array * np.float32(1 + 2e-5)))
+    message = refusal(chain, dataset=False)
+    assert "weights: weight" in message
+    assert "the first operator that differs is Conv" in message
 
 
 @pytest.mark.parametrize("min_bytes", [1, 1 << 12, 1 << 40], ids=["all variables", "some", "all constants"])

@@ -222,8 +222,9 @@ def test_nchw_fed_as_nhwc(resnet: Path, tmp_path: Path, misread: Any) -> None:
     misread(nodes, {"as_nhwc": [-1, 32, 32, 3]})
     with pytest.raises(Refused) as caught:
         parity(tmp_path)
-    faults = str(caught.value).splitlines()[1:]
+    *faults, operator = str(caught.value).splitlines()[1:]
     assert faults
+    assert operator.startswith("the first operator that differs is ")
     assert all(line.strip().startswith("golden examples, SavedModel: SavedModel, golden examples") for line in faults)
     assert not (tmp_path / "parity").exists()
 
