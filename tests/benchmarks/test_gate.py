@@ -29,6 +29,7 @@ def test_the_list_has_many_mutants_of_many_networks_and_no_kind_dominates():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_seed_makes_the_committed_list():
     assert mutants.text(mutants.generate(mutants.SEED)) == mutants.file(mutants.SEED).read_text(encoding="utf-8")
 

@@ -45,7 +45,7 @@ def test_promote_in_a_folder_requires_good_evidence(tmp_path):
         counters = Counters()
         metadata = model_repository.read_metadata(repository, "toy", version)
         counters.record_correct(0, 5.0)
-        counters.record_response(f"a-pod toy/{version}@{metadata.sha256}", False, 0.0)
+        counters.record_response(f"a-pod toy/{version}@{metadata.sha256} savedmodel", False, 0.0)
         if fault:
             counters.record_error(0, fault, wrong=False)
         run = summarize(Progress(1.0, total=counters), "http://127.0.0.1", LoadConfig(duration_s=1, warmup_s=0))
