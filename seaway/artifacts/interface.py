@@ -8,6 +8,8 @@ label             other models with labels: the inputs → the same
 Labels are label string [N] and score [N], and the top classes in order: top_labels string [N, 3], top_scores [N, 3].
 """
 
+import numpy as np
+
 from seaway.artifacts.artifact_metadata import Tensor
 
 DEFAULT, FROM_PNG, LABEL = "serving_default", "from_png", "label"
@@ -39,6 +41,17 @@ def takes_images(inputs: Tensors, outputs: Tensors, labels: tuple[str, ...]) -> 
     shape = inputs[0].shape
     sizes = len(shape) == 4 and shape[0] is None and None not in shape[1:] and shape[3] in (1, 3)
     return len(inputs) == 1 and inputs[0].dtype == "float32" and sizes and has_labels(outputs, labels)
+
+
+def from_png_keeps(images: np.ndarray) -> np.ndarray:
+    """bool [N]: which images [N, height, width, 1 or 3] in 0..1 from_png uses as they are. It inverts grey ones with a
+    light border."""
+    if images.shape[-1] != 1:
+        return np.ones(len(images), bool)
+    grey = images[..., 0].astype(np.float64) * 255
+    border = np.concatenate([grey[:, 0], grey[:, -1], grey[:, :, 0], grey[:, :, -1]], axis=1)
+    dark: np.ndarray = border.mean(axis=1) <= 127
+    return dark
 
 
 def has_labels(outputs: Tensors, labels: tuple[str, ...]) -> bool:

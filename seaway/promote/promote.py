@@ -31,8 +31,8 @@ def promote(
 
     With a `namespace` (in the cluster of kubectl's `context`), first rolls the stable Deployment there out to the
     version with the settings of its serving profile, and back if that fails within `timeout_s`. The evidence must be of
-    these settings. If the version is the canary, that ends: its label is removed
-    in the same write, and the canary Deployment is scaled down. The same call again completes an interrupted one.
+    these settings. If the version is the canary, that ends: its label is removed in the same write, and the canary
+    Deployment is scaled down. The same call again completes an interrupted one.
 
     Without `evidence`, the newest in the repository for this version counts, so a version that was stable once can be
     promoted again. Raises NotFound for a missing version or evidence, MetadataError if either was changed, and Refused
@@ -81,20 +81,14 @@ def roll_out(api: Any, namespace: str, serves: str, cause: str, timeout_s: float
     """Rolls stable out to `serves`, with the `settings` of a serving profile, and waits. If that fails, restores what
     it served before and raises Refused."""
     previous = rollout.read(api, namespace, rollout.STABLE)
-    if (previous.serves, previous.settings) == (
-        serves,
-        settings,
-    ):  # applied by an interrupted call, and perhaps never ready
+    if _is_same(previous, serves, settings):  # applied by an interrupted call, and perhaps never ready
         with contextlib.suppress(NotFound):
             previous = rollout.previous_revision(api, namespace, rollout.STABLE)
     rollout.apply(api, namespace, rollout.STABLE, serves, cause, settings=settings)
     try:
         rollout.wait(api, namespace, rollout.STABLE, timeout_s)
     except Unavailable as error:
-        if previous.version is None or (previous.serves, previous.settings) == (
-            serves,
-            settings,
-        ):  # no version to restore: the old pods keep serving
+        if previous.version is None or _is_same(previous, serves, settings):  # none to restore: the old pods serve on
             undo = f"kubectl -n {namespace} rollout undo deployment/{rollout.STABLE}"
             raise Refused(
                 f"the rollout of {serves} failed: {error}. The old pods still serve; to restore the Deployment: {undo}"
@@ -102,6 +96,10 @@ def roll_out(api: Any, namespace: str, serves: str, cause: str, timeout_s: float
         restored = f"{RESTORED}{serves}{ROLLOUT_FAILED}"
         rollout.apply(api, namespace, rollout.STABLE, previous.serves, restored, settings=previous.settings)
         raise Refused(f"{LABEL} was not moved: {error}") from None
+
+
+def _is_same(serving: rollout.Serving, serves: str, settings: Mapping[str, str]) -> bool:
+    return (serving.serves, serving.settings) == (serves, settings)
 
 
 def _undo_hint(repository: Path, name: str, version: int, previous: int | None, cluster: dict[str, str]) -> str:

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from seaway import tensorflow_import
-from seaway.artifacts import artifact_metadata, golden, onnx_model
+from seaway.artifacts import artifact_metadata, golden, model_repository, onnx_model
 from seaway.artifacts.artifact_metadata import Tensor, Tolerance
 from seaway.errors import InvalidInput, MetadataError, ModelError, Unsupported
 from seaway.validate import divergence, random_input, runners, saved_file, sides
 from seaway.validate.divergence import Divergence
 from seaway.validate.sides import Arrays
 
-MODEL, EXTRA = "model.onnx", "assets.extra"
+MODEL = "model.onnx"
 TOLERANCE = Tolerance(1e-4, 1e-3)  # as for examples without artifact metadata
 Run = Callable[[Arrays], Mapping[str, np.ndarray]]
 
@@ -44,9 +44,9 @@ def files(path: Path) -> Files:
     """An ONNX file, an ONNX artifact, a SavedModel or a version's folder. Raises InvalidInput, ModelError."""
     if path.is_file():
         return Files(str(path), path, None, onnx_model.inputs(onnx_model.load(path)))
-    if (path / "saved_model.pb").is_file():
+    if model_repository.is_saved_model(path):
         tensorflow_import.import_tensorflow()
-        exported = path / EXTRA / MODEL
+        exported = path / model_repository.EXTRA / MODEL
         return Files(str(path), exported if exported.is_file() else None, path, _inputs(path))
     if (path / MODEL).is_file():
         return Files(str(path), path / MODEL, None, onnx_model.inputs(onnx_model.load(path / MODEL)))
@@ -55,7 +55,7 @@ def files(path: Path) -> Files:
 
 def _inputs(saved_model: Path) -> tuple[Tensor, ...]:
     """In the order of the artifact's metadata; of a SavedModel from elsewhere, those of its serving_default."""
-    for place in ("card.json", f"{EXTRA}/card.json"):
+    for place in (artifact_metadata.METADATA_FILE, model_repository.METADATA_FILE):
         try:
             return artifact_metadata.read(saved_model, place).inputs
         except MetadataError:
@@ -72,11 +72,11 @@ def random_inputs(tensors: tuple[Tensor, ...], seed: int) -> Iterator[Arrays]:
         yield random_input.random(tensors, seed, size)
 
 
-def named(inputs: Arrays, model: Files | None) -> Arrays:
+def named(inputs: Arrays, model: Files) -> Arrays:
     """The inputs under the model's own names, by their order if those are others: TensorFlow allows not all of ONNX's.
 
     Raises InvalidInput."""
-    if model is None or inputs.keys() == {tensor.name for tensor in model.inputs}:
+    if inputs.keys() == {tensor.name for tensor in model.inputs}:
         return inputs
     if len(inputs) != len(model.inputs):
         own = ", ".join(tensor.name for tensor in model.inputs)

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from seaway.artifacts import golden
+from seaway.artifacts import golden, interface
 from seaway.artifacts.artifact_metadata import ArtifactMetadata, Tolerance
 from seaway.artifacts.golden import Golden
 from seaway.data import datasets
@@ -162,16 +162,13 @@ def on_pngs(hop: Hop, from_png: Runner, runtime: Runner, examples: Golden, metad
     image, scores = metadata.inputs[0].name, metadata.outputs[0].name
     floats = examples.inputs[image]
     images = np.clip(np.rint(floats * 255), 0, 255).astype(np.uint8)
-    if floats.shape[-1] == 1:  # from_png inverts a light border
-        dark = np.array([_border(p[..., 0]) <= 127 for p in images], bool)
-        floats, images = floats[dark], images[dark]
-    else:
-        dark = np.ones(len(images), bool)
+    kept = interface.from_png_keeps(images / 255)
+    floats, images = floats[kept], images[kept]
     if not len(images):
         return Check(f"golden examples, {hop.name}", ("no golden example is an image with a dark border; add some",))
     quantized = images / np.float32(255)
     exact = np.abs(quantized - floats).max() < 1e-6
-    expected = examples.outputs[scores][dark] if exact else runtime({image: quantized})[scores]
+    expected = examples.outputs[scores][kept] if exact else runtime({image: quantized})[scores]
     outputs = from_png({"png": np.array([png(p) for p in images], object)})
     current = Hop(hop.name, hop.reference)
     current.add(outputs, {scores: expected}, metadata.tolerances)
@@ -203,10 +200,6 @@ def _scores_of(names: np.ndarray, scores: np.ndarray, labels: tuple[str, ...]) -
 def _parts(count: int, what: str) -> Iterator[slice]:
     starts = track(range(0, count, BATCH), what, console=Console(stderr=True))
     return (slice(start, min(start + BATCH, count)) for start in starts)
-
-
-def _border(image: np.ndarray) -> float:
-    return float(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]).mean())
 
 
 def _note_failing(hop: Hop, current: Hop, inputs: dict[str, np.ndarray]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import onnx
 
-from seaway.artifacts import carriers, onnx_model
+from seaway.artifacts import carriers, model_repository, onnx_model
 from seaway.errors import ModelError
 from seaway.validate import runners
 
@@ -73,7 +73,7 @@ class SavedModelValues:
 
 def read_carriers(folder: Path) -> dict[str, carriers.Carrier]:
     """The record of a SavedModel, or of a published version. Raises ModelError without one."""
-    places = [folder / CONVERSION, folder / "assets.extra" / CONVERSION]
+    places = [folder / CONVERSION, folder / model_repository.EXTRA / CONVERSION]
     file = next((place for place in places if place.is_file()), places[0])
     try:
         values = json.loads(file.read_bytes())["values"]

@@ -27,7 +27,6 @@ from seaway.validate.runners import Runner
 
 MODEL = "model.onnx"
 PARITY = "parity.json"
-CONVERSION = "conversion.json"
 DIVERGENCE = ".divergence.json"  # in place of the report's suffix
 SAVED_MODEL = "SavedModel"
 
@@ -166,12 +165,13 @@ class _Gate:
 
 
 def _divergence(model: Path, saved_model: Path, inputs: dict[str, Any]) -> Divergence:
-    """Where the SavedModel parts from the ONNX file on these inputs."""
+    """Where the SavedModel parts from the ONNX file on these inputs. A search that fails never hides the refusal."""
     try:
-        own, other = sides.OnnxValues(model, inputs), sides.SavedModelValues(saved_model, inputs)
+        return divergence.find(sides.OnnxValues(model, inputs), sides.SavedModelValues(saved_model, inputs))
     except ModelError as error:
         return Divergence("the SavedModel", reason=str(error))
-    return divergence.find(own, other)
+    except Exception as error:  # the model is known to be wrong: any of its parts may be
+        return Divergence("the SavedModel", reason=f"the search failed ({type(error).__name__}: {error})")
 
 
 def _read_metadata(onnx: Path, saved_model: Path) -> tuple[ArtifactMetadata, ArtifactMetadata]:
@@ -203,7 +203,7 @@ def _write_report(path: Path, gate: _Gate) -> None:
 def _conversion(saved_model: Path) -> dict[str, Any]:
     """The convert stage's conversion.json; empty if it is missing or damaged."""
     try:
-        content = json.loads((saved_model / CONVERSION).read_bytes())
+        content = json.loads((saved_model / sides.CONVERSION).read_bytes())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

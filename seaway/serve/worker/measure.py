@@ -100,29 +100,24 @@ def _rows(examples: Golden, rows: int) -> Arrays:
 
 def _parity(loaded: LoadedVersion, metadata: ArtifactMetadata, examples: Golden) -> dict[str, dict[str, Any]]:
     """Signature → the comparison of its outputs with the recorded ones."""
-    found: dict[str, dict[str, Any]] = {}
-    only = metadata.settings.get(GOLDEN_SIGNATURE)
-    for name, signature in loaded.served.signatures.items():
-        if only not in (None, name):
-            continue
-        compared = []
-        for call in examples.whole():
-            if {tensor.name for tensor in signature.inputs} == call.inputs.keys():
-                outputs = loaded.backend.predict(name, call.inputs)
-                compared += [
-                    golden.compare(outputs[output], call.outputs[output], metadata.tolerances[output])
-                    for output in outputs.keys() & call.outputs.keys()
-                ]
-        if name == interface.FROM_PNG:
-            compared = _compare_pngs(loaded, metadata, examples)
-        if compared:
-            max_abs = max(one.max_abs for one in compared)
-            found[name] = {
-                "examples": max(one.rows for one in compared),
-                "wrong": sum(one.wrong for one in compared),
-                "max_abs": max_abs if np.isfinite(max_abs) else None,
-            }
-    return found
+    by_signature: dict[str, list[golden.Comparison]] = {}
+    for name, call, outputs in versions.on_golden(loaded.served, loaded.backend, metadata, examples):
+        by_signature.setdefault(name, []).extend(
+            golden.compare(outputs[output], call.outputs[output], metadata.tolerances[output])
+            for output in outputs.keys() & call.outputs.keys()
+        )
+    if interface.FROM_PNG in loaded.served.signatures:
+        by_signature[interface.FROM_PNG] = _compare_pngs(loaded, metadata, examples)
+    return {name: _summary(compared) for name, compared in by_signature.items() if compared}
+
+
+def _summary(compared: Sequence[golden.Comparison]) -> dict[str, Any]:
+    max_abs = max(one.max_abs for one in compared)
+    return {
+        "examples": max(one.rows for one in compared),
+        "wrong": sum(one.wrong for one in compared),
+        "max_abs": max_abs if np.isfinite(max_abs) else None,
+    }
 
 
 def _compare_pngs(loaded: LoadedVersion, metadata: ArtifactMetadata, examples: Golden) -> list[golden.Comparison]:
@@ -133,7 +128,7 @@ def _compare_pngs(loaded: LoadedVersion, metadata: ArtifactMetadata, examples: G
         return []
     image, scores = metadata.inputs[0].name, metadata.outputs[0].name
     rounded = _rounded(images)
-    used = ~_has_light_border(rounded)
+    used = interface.from_png_keeps(rounded)
     exact = np.abs(rounded - images).max(axis=(1, 2, 3)) < 1e-6
     expected = loaded.backend.predict(interface.DEFAULT, {image: rounded})[scores].copy()
     expected[exact] = examples.outputs[scores][: len(images)][exact]
@@ -168,16 +163,6 @@ def _images(metadata: ArtifactMetadata, examples: Golden) -> np.ndarray | None:
 def _rounded(images: np.ndarray) -> np.ndarray:
     rounded: np.ndarray = np.rint(np.clip(images, 0, 1) * 255).astype(np.float32) / np.float32(255)
     return rounded
-
-
-def _has_light_border(images: np.ndarray) -> np.ndarray:
-    """Of grey images [N, height, width, 1], which from_png then inverts; never of colour images."""
-    if images.shape[-1] != 1:
-        return np.zeros(len(images), bool)
-    grey = images[..., 0]
-    border = np.concatenate([grey[:, 0], grey[:, -1], grey[:, :, 0], grey[:, :, -1]], axis=1)
-    light: np.ndarray = border.mean(axis=1) > 0.5
-    return light
 
 
 def _pngs(images: np.ndarray) -> np.ndarray:

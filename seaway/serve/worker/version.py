@@ -5,7 +5,7 @@ outputs, and show which signatures can be batched (`batching.rows_are_independen
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,27 +165,31 @@ def _check_golden(
 ) -> frozenset[str]:
     """Compares with the golden examples. Returns the signatures with independent rows. Raises ModelError."""
     compared, batchable = set(), set()
-    only = metadata.settings.get(GOLDEN_SIGNATURE)
-    for name, signature in served.signatures.items():
-        if only not in (None, name):
-            continue
-        for call in golden.whole():
-            if {tensor.name for tensor in signature.inputs} != call.inputs.keys():
-                continue
-            outputs = backend.predict(name, call.inputs)
-            for output in outputs.keys() & call.outputs.keys():
-                _compare(metadata, name, output, outputs[output], call.outputs[output])
-                compared.add(output)
-            if call.inputs is golden.inputs and batching.rows_are_independent(
-                backend.predict, name, signature, call.inputs, outputs, metadata.tolerances
-            ):
-                batchable.add(name)
+    for name, call, outputs in on_golden(served, backend, metadata, golden):
+        for output in outputs.keys() & call.outputs.keys():
+            _compare(metadata, name, output, outputs[output], call.outputs[output])
+            compared.add(output)
+        if call.inputs is golden.inputs and batching.rows_are_independent(
+            backend.predict, name, served.signatures[name], call.inputs, outputs, metadata.tolerances
+        ):
+            batchable.add(name)
     if not compared:
         first = next(iter(golden.whole()), golden)
         raise ModelError(
             f"no signature maps the golden inputs {sorted(first.inputs)} to the outputs {sorted(first.outputs)}"
         )
     return frozenset(batchable)
+
+
+def on_golden(
+    served: ModelVersionInfo, backend: Backend, metadata: ArtifactMetadata, golden: Golden
+) -> Iterator[tuple[str, Golden, dict[str, np.ndarray]]]:
+    """Each signature that takes the golden inputs, with each golden call and the backend's outputs for it."""
+    only = metadata.settings.get(GOLDEN_SIGNATURE)
+    for name, signature in served.signatures.items():
+        for call in golden.whole() if only in (None, name) else ():
+            if {tensor.name for tensor in signature.inputs} == call.inputs.keys():
+                yield name, call, backend.predict(name, call.inputs)
 
 
 def _compare(metadata: ArtifactMetadata, signature: str, output: str, actual: np.ndarray, expected: np.ndarray) -> None:

@@ -42,8 +42,10 @@ class World:
         self.server = server_class(self.repository, *(str(part) for pair in settings.items() for part in pair))
 
     def add(self, name, *versions, labels=()):
-        for version in versions:
-            shutil.copytree(self._whole / str(version), self.folder(name, version))
+        for version in versions:  # whole at once, as publish does: a server may look at any moment
+            copied = shutil.copytree(self._whole / str(version), self._whole / f"{name}-{version}")
+            self.folder(name, version).parent.mkdir(exist_ok=True)
+            copied.rename(self.folder(name, version))
         for label, version in labels:
             model_repository.set_label(self.repository, name, label, version)
         wanted = {max(versions), *(version for _, version in labels)}
